@@ -1,0 +1,3 @@
+//! rp2pd, the libp2p daemon.
+
+pub mod wire;

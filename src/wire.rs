@@ -1,0 +1,12 @@
+//! Bytes on the control socket: frames, protobuf messages and address forms.
+//!
+//! Knows nothing of sockets or of the swarm.
+
+pub mod frame;
+pub mod maddr;
+
+/// The messages of `proto/p2pd.proto`.
+#[allow(missing_docs, missing_debug_implementations, unreachable_pub, clippy::all)]
+pub mod pb {
+    include!(concat!(env!("OUT_DIR"), "/p2pd.pb.rs"));
+}

@@ -1,0 +1,1 @@
+//! Multiaddr text and byte forms of the control socket.
