@@ -1,3 +1,6 @@
 //! rp2pd, the libp2p daemon.
 
+pub mod muxer;
+pub mod node;
+pub mod streams;
 pub mod wire;
