@@ -1,3 +1,4 @@
 //! rp2pd, the libp2p daemon.
 
+pub mod quote;
 pub mod wire;
