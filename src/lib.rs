@@ -2,5 +2,6 @@
 
 pub mod muxer;
 pub mod node;
+pub mod quote;
 pub mod streams;
 pub mod wire;
