@@ -44,7 +44,7 @@ where
         io.flush().await?;
         let length = unsigned_varint::aio::read_usize(&mut io)
             .await
-            .map_err(io::Error::from)?;
+            .map_err(io::Error::other)?;
         if length > MAX_EXCHANGE {
             return Err(invalid("handshake message too large"));
         }

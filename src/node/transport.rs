@@ -190,7 +190,7 @@ where
         .boxed()
 }
 
-fn with_dns<O: Send + 'static>(transport: Boxed<O>) -> Boxed<O> {
+fn with_dns<O: Send + Unpin + 'static>(transport: Boxed<O>) -> Boxed<O> {
     // An unreadable resolv.conf must not keep a daemon without names from starting: it gets
     // a resolver without servers, so only dialing names fails.
     if let Err(error) = dns::tokio::Transport::system(()) {
