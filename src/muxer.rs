@@ -229,10 +229,7 @@ impl StreamMuxer for Muxer {
         }
     }
 
-    fn poll(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<StreamMuxerEvent>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
         let ended = ready!(self.running()?.done.poll_unpin(cx));
         self.0 = State::Closed;
         Poll::Ready(Err(ended.unwrap_or_else(|_| gone())))

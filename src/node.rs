@@ -149,8 +149,7 @@ impl Node {
     ) -> Result<Started, StartError> {
         let peer_id = identity.public().to_peer_id();
         let host: Arc<dyn Host> = Arc::new(StreamHost(streams.clone()));
-        let transport =
-            transport::build(identity, options, &host).map_err(StartError::Identity)?;
+        let transport = transport::build(identity, options, &host).map_err(StartError::Identity)?;
         let mut swarm = Swarm::new(
             transport,
             behaviour(identity, options, &streams),

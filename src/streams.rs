@@ -146,7 +146,11 @@ impl Streams {
         let negotiation =
             tokio::time::timeout(NEGOTIATION_TIMEOUT, negotiate::listen(stream, choose));
         match negotiation.await {
-            Ok(Ok(Negotiated::User { stream, name, choice })) => {
+            Ok(Ok(Negotiated::User {
+                stream,
+                name,
+                choice,
+            })) => {
                 self.counters.served.fetch_add(1, Ordering::Relaxed);
                 let link = slot.link();
                 let inbound = InboundStream {

@@ -54,15 +54,27 @@ impl Drop for WakeOnDrop {
 
 impl Substream {
     pub(super) fn yamux(stream: YamuxStream) -> Self {
-        Self { io: Io::Yamux(stream), _wake: WakeOnDrop(None) }
+        Self {
+            io: Io::Yamux(stream),
+            _wake: WakeOnDrop(None),
+        }
     }
 
-    pub(super) fn mplex(stream: libp2p_mplex::Substream<SecureIo>, driver: Arc<AtomicWaker>) -> Self {
-        Self { io: Io::Mplex(stream), _wake: WakeOnDrop(Some(driver)) }
+    pub(super) fn mplex(
+        stream: libp2p_mplex::Substream<SecureIo>,
+        driver: Arc<AtomicWaker>,
+    ) -> Self {
+        Self {
+            io: Io::Mplex(stream),
+            _wake: WakeOnDrop(Some(driver)),
+        }
     }
 
     pub(super) fn quic(stream: libp2p::quic::Stream) -> Self {
-        Self { io: Io::Quic(stream), _wake: WakeOnDrop(None) }
+        Self {
+            io: Io::Quic(stream),
+            _wake: WakeOnDrop(None),
+        }
     }
 }
 

@@ -306,7 +306,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tap<IO> {
         let inner = &mut *lock(&self.0);
         let n = ready!(Pin::new(&mut inner.io).poll_read(cx, buf))?;
         let streams = &inner.streams;
-        inner.read.scan(&buf[..n], |header| streams.received(header));
+        inner
+            .read
+            .scan(&buf[..n], |header| streams.received(header));
         Poll::Ready(Ok(n))
     }
 }

@@ -151,12 +151,10 @@ impl Task {
                 break;
             }
             match self.engine.poll_inbound(cx) {
-                Poll::Ready(Ok(stream)) => {
-                    match InboundSlot::take(&self.link, MAX_STREAMS) {
-                        Some(slot) => self.host.inbound(slot, stream, self.handover.clone()),
-                        None => self.host.refused(&self.link),
-                    }
-                }
+                Poll::Ready(Ok(stream)) => match InboundSlot::take(&self.link, MAX_STREAMS) {
+                    Some(slot) => self.host.inbound(slot, stream, self.handover.clone()),
+                    None => self.host.refused(&self.link),
+                },
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => break,
             }

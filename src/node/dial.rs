@@ -3,9 +3,7 @@
 use std::{error::Error, io, net::SocketAddr};
 
 use libp2p::{
-    Multiaddr, PeerId, TransportError,
-    multiaddr::Protocol,
-    swarm::DialError as SwarmError,
+    Multiaddr, PeerId, TransportError, multiaddr::Protocol, swarm::DialError as SwarmError,
 };
 
 use super::transport::{PeerIdMismatch, strip_peer};
@@ -98,7 +96,9 @@ impl Cause {
             if last == "Timeout has been reached" {
                 return Self::TimedOut;
             }
-            if last.starts_with("Unsupported resolved address") || last.starts_with("Multiaddr is not supported") {
+            if last.starts_with("Unsupported resolved address")
+                || last.starts_with("Multiaddr is not supported")
+            {
                 return Self::NoTransport;
             }
             next = match current.downcast_ref::<io::Error>() {

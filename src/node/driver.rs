@@ -371,9 +371,7 @@ impl Scope {
     fn of(address: &Multiaddr) -> Self {
         let ip = match address.iter().next() {
             Some(Protocol::Ip4(ip)) => IpAddr::V4(ip),
-            Some(Protocol::Ip6(ip)) => ip
-                .to_ipv4_mapped()
-                .map_or(IpAddr::V6(ip), IpAddr::V4),
+            Some(Protocol::Ip6(ip)) => ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4),
             _ => return Self::Public,
         };
         let private = match ip {

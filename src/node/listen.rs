@@ -63,10 +63,7 @@ pub struct ListenError {
 /// Listens on each of `wanted` and waits until every listener knows its addresses.
 ///
 /// Returns the failures.
-pub(super) async fn listen(
-    swarm: &mut Swarm<Behaviour>,
-    wanted: &[Multiaddr],
-) -> Vec<ListenError> {
+pub(super) async fn listen(swarm: &mut Swarm<Behaviour>, wanted: &[Multiaddr]) -> Vec<ListenError> {
     let mut failures = Vec::new();
     let mut pending = Vec::new();
     for address in wanted {
@@ -82,14 +79,12 @@ pub(super) async fn listen(
             }
         };
         let result = probe(&resolved).and_then(|()| {
-            swarm
-                .listen_on(resolved)
-                .map_err(|error| match error {
-                    libp2p::TransportError::MultiaddrNotSupported(_) => {
-                        "no transport for protocol".to_owned()
-                    }
-                    libp2p::TransportError::Other(error) => innermost(&error),
-                })
+            swarm.listen_on(resolved).map_err(|error| match error {
+                libp2p::TransportError::MultiaddrNotSupported(_) => {
+                    "no transport for protocol".to_owned()
+                }
+                libp2p::TransportError::Other(error) => innermost(&error),
+            })
         });
         match result {
             Ok(listener) => pending.push((listener, address)),

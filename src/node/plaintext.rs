@@ -49,7 +49,10 @@ where
             return Err(invalid("handshake message too large"));
         }
         let mut bytes = Vec::new();
-        (&mut io).take(length as u64).read_to_end(&mut bytes).await?;
+        (&mut io)
+            .take(length as u64)
+            .read_to_end(&mut bytes)
+            .await?;
         if bytes.len() < length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

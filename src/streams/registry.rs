@@ -125,8 +125,7 @@ impl Registry {
             if name.is_empty() || name.len() > MAX_NAME {
                 return Err(RegistryError::BadName(name.len()));
             }
-            if self.library.contains(&name.as_str()) && !self.replaceable.contains(&name.as_str())
-            {
+            if self.library.contains(&name.as_str()) && !self.replaceable.contains(&name.as_str()) {
                 return Err(RegistryError::Reserved(name.clone()));
             }
             if policy == Policy::Exclusive && table.slots.contains_key(name) {
@@ -168,7 +167,10 @@ impl Registry {
                 .slots
                 .get(name)
                 .ok_or_else(|| RegistryError::NotFound(name.clone()))?;
-            let wanted = names[..=index].iter().filter(|other| *other == name).count();
+            let wanted = names[..=index]
+                .iter()
+                .filter(|other| *other == name)
+                .count();
             let present = slots.targets.iter().filter(|slot| **slot == target).count();
             if present < wanted {
                 return Err(RegistryError::NotFoundAt(name.clone(), addr.clone()));
@@ -212,7 +214,9 @@ impl Registry {
     pub(super) fn subscribe(&self) -> Arc<AtomicWaker> {
         let waker = Arc::new(AtomicWaker::new());
         let mut table = self.table();
-        table.listeners.retain(|listener| listener.strong_count() > 0);
+        table
+            .listeners
+            .retain(|listener| listener.strong_count() > 0);
         table.listeners.push(Arc::downgrade(&waker));
         waker
     }
