@@ -1,0 +1,9 @@
+//! temporary
+use std::io::Write as _;
+use libp2p::{Multiaddr, PeerId};
+use crate::wire::maddr::ControlAddr;
+pub fn print(c: &ControlAddr, p: PeerId, a: &[Multiaddr]) {
+    let mut s = format!("Control socket: {c}\nPeer ID: {p}\nPeer Addrs:\n");
+    for x in a { s.push_str(&format!("{x}\n")); }
+    let _ = std::io::stdout().write_all(s.as_bytes());
+}
