@@ -1,4 +1,5 @@
 //! rp2pd, the libp2p daemon.
 
+pub mod cli;
 pub mod quote;
 pub mod wire;
