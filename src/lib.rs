@@ -1,5 +1,6 @@
 //! rp2pd, the libp2p daemon.
 
 pub mod cli;
-pub mod quote;
+pub mod config;
 pub mod wire;
+pub mod wording;

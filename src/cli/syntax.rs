@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::value::ValueError;
-use crate::quote::quote;
+use crate::wording::quote;
 
 /// One flag of a command whose values are gathered in a `T`.
 pub(super) struct Flag<T: 'static> {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::syntax::{Alias, Flag};
-use crate::quote::quote;
+use crate::wording::quote;
 
 /// Longest `-x` whose help stays on the same line.
 const SHORT: usize = 2;
