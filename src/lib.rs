@@ -2,5 +2,9 @@
 
 pub mod cli;
 pub mod config;
+pub mod control;
+pub mod muxer;
+pub mod node;
+pub mod streams;
 pub mod wire;
 pub mod wording;
