@@ -1,19 +1,41 @@
-use rp2pd::{config::*, control::listener::Listener, wire::maddr::*, daemon};
-fn main() {
-    let mut c = Config { listen: ControlAddr::parse("/unix/tmp/p2pd.sock").unwrap(), listen_mode: 0o600, listen_group: None, quiet: false, identity_file: None, host_addrs: vec![], announce_addrs: vec![], no_listen: false, noise: true, tls: true, plaintext: false, muxer: Muxer::Yamux, echo: true, max_frame: 4<<20, shutdown_grace: std::time::Duration::from_secs(5) };
-    for a in std::env::args().skip(1) {
-        let (k, v) = a.trim_start_matches('-').split_once('=').map(|(a,b)|(a.to_string(),b.to_string())).unwrap_or((a.trim_start_matches('-').to_string(), "true".into()));
-        match k.as_str() {
-            "listen" => c.listen = ControlAddr::parse(&v).unwrap(),
-            "hostAddrs" => c.host_addrs = v.split(',').map(|x| parse_multiaddr(x).unwrap()).collect(),
-            "noise" => c.noise = v == "true", "tls" => c.tls = v == "true", "plaintext" => c.plaintext = v == "true",
-            "muxer" => if v == "mplex" { c.muxer = Muxer::Mplex },
-            "q" => c.quiet = true,
-            _ => {}
+//! The `rp2pd` program.
+
+use std::{io::Write, process::ExitCode};
+
+use rp2pd::{
+    cli::{self, Command},
+    config::Config,
+    control::listener::Listener,
+    daemon,
+};
+
+fn main() -> ExitCode {
+    let args = match cli::parse(std::env::args_os()) {
+        Ok(Command::Daemon(args)) => args,
+        Ok(Command::Keygen(_)) => return ExitCode::FAILURE,
+        Err(stop) => {
+            let _ = std::io::stderr().write_all(stop.text.as_bytes());
+            return ExitCode::from(stop.code);
+        }
+    };
+    let result = Config::load(&args)
+        .map_err(anyhow::Error::from)
+        .and_then(|config| {
+            for notice in &config.notices {
+                daemon::notice(notice);
+            }
+            let listener = Listener::bind(&config.listen, config.listen_mode, config.listen_group)?;
+            daemon::run(
+                &config,
+                &libp2p::identity::Keypair::generate_ed25519(),
+                listener,
+            )
+        });
+    match result {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            daemon::notice(&format!("{error}"));
+            ExitCode::FAILURE
         }
     }
-    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_writer(std::io::stderr).init();
-    let l = Listener::bind(&c.listen, c.listen_mode, None).unwrap();
-    let e = daemon::run(&c, &libp2p::identity::Keypair::generate_ed25519(), l);
-    eprintln!("{e:?}");
 }

@@ -25,6 +25,12 @@ pub(super) trait Engine: Send {
 
     /// Closes the connection after sending what its streams have queued.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// After [`Engine::poll_close`]: ready once the remote has closed too, where it can be
+    /// seen.
+    fn poll_closed_by_remote(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
 }
 
 /// A multiplexer of the library (mplex, quic) as an [`Engine`].

@@ -295,6 +295,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Handle<IO> {
         ready!(inner.poll_drain(cx))?;
         Pin::new(&mut inner.io).poll_flush(cx)
     }
+
+    /// Reads and discards until the remote ends the connection.
+    pub(super) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = lock(&self.0);
+        let mut discarded = [0; 4096];
+        while let Ok(1..) = ready!(Pin::new(&mut inner.io).poll_read(cx, &mut discarded)) {}
+        Poll::Ready(())
+    }
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tap<IO> {

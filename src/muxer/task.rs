@@ -23,6 +23,10 @@ use super::{
 /// read must not hold up DISCONNECT or the daemon's exit.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long to wait for the remote's own close after ours. Once it is seen, the remote no
+/// longer counts this connection, which clients check right after DISCONNECT.
+const REMOTE_CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
+
 /// Inbound streams accepted before other tasks get a turn.
 const ACCEPT_BURST: usize = 64;
 
@@ -104,15 +108,22 @@ impl Task {
                     CLOSE_TIMEOUT,
                     poll_fn(|cx| self.engine.poll_close(cx)),
                 );
-                let _ = closed.await;
+                if closed.await.is_ok() {
+                    let _ = tokio::time::timeout(
+                        REMOTE_CLOSE_TIMEOUT,
+                        poll_fn(|cx| self.engine.poll_closed_by_remote(cx)),
+                    )
+                    .await;
+                }
                 io::Error::new(io::ErrorKind::ConnectionAborted, "connection closed")
             }
             () = abort.cancelled() => return,
             reason = poll_fn(|cx| self.poll(cx)) => reason,
         };
-        // Streams learn of the end before anyone who waits for the connection's end.
-        drop(self);
+        // The remote sees the connection close only when it is no longer listed here, and
+        // streams learn of the end before anyone who waits for the connection's end.
         drop(registered);
+        drop(self);
         let _ = ended.send(reason);
     }
 

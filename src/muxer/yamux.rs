@@ -80,6 +80,10 @@ impl Engine for YamuxEngine {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.connection.poll_close(cx).map_err(into_io)
     }
+
+    fn poll_closed_by_remote(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.handle.poll_end(cx)
+    }
 }
 
 impl Drop for YamuxEngine {

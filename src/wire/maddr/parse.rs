@@ -8,7 +8,7 @@ use multibase::Base;
 use unsigned_varint::decode;
 
 use super::UNIX;
-use crate::quote::quote;
+use crate::wording::quote;
 
 /// The multicodec of a public key in a CID, the other text form of a peer id.
 const LIBP2P_KEY: u64 = 0x72;

@@ -1,4 +1,4 @@
-//! Go's `%q`: the quoting that Go's error texts use.
+//! Go's ways to word things that appear in error texts: quoting and system errors.
 
 use std::fmt::Write;
 
@@ -12,6 +12,17 @@ pub fn quote(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+/// Words a system error as Go does: `no such file or directory`.
+#[must_use]
+pub fn system_error(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    // The standard library appends the number, and the C library starts with a capital.
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_ascii_lowercase());
+    first.into_iter().chain(chars).collect()
 }
 
 fn escape(c: char, out: &mut String) {
@@ -52,7 +63,7 @@ fn printable(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::quote;
+    use super::{quote, system_error};
 
     #[test]
     fn quotes_as_go_does() {
@@ -63,5 +74,14 @@ mod tests {
             quote("é日\u{202e}\u{a0}\u{e0001}"),
             "\"é日\\u202e\\u00a0\\U000e0001\""
         );
+    }
+
+    #[test]
+    fn system_errors_read_as_in_go() {
+        let text = |code| system_error(&std::io::Error::from_raw_os_error(code));
+        assert_eq!(text(2), "no such file or directory");
+        assert_eq!(text(21), "is a directory");
+        assert_eq!(text(98), "address already in use");
+        assert_eq!(system_error(&std::io::Error::other("Odd")), "odd");
     }
 }
