@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::{
     node::{Cause, DialError, OpenedStream, StreamError},
-    quote::quote,
+    wording::quote,
     streams::{MAX_NAME, NegotiationError, OpenError, RegistryError},
     wire::pb,
 };
