@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod identity;
 pub mod muxer;
 pub mod node;
 pub mod streams;
