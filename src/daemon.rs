@@ -89,7 +89,7 @@ async fn serve(
         max_frame: config.max_frame,
         closing: stop_serving.clone(),
     });
-    let control = tokio::spawn(listener.run(context, pipes.clone(), stop_serving.clone()));
+    let control = pipes.spawn(listener.run(context, pipes.clone(), stop_serving.clone()));
     if !config.quiet {
         banner::print(&control_addr, node.peer_id(), &node.addresses());
     }
