@@ -1,5 +1,6 @@
 //! rp2pd, the libp2p daemon.
 
+pub mod banner;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -7,5 +8,6 @@ pub mod identity;
 pub mod muxer;
 pub mod node;
 pub mod streams;
+pub mod telemetry;
 pub mod wire;
 pub mod wording;
