@@ -14,6 +14,11 @@ use super::substream::Substream;
 
 /// A connection that carries streams. An error of any method ends the connection.
 pub(super) trait Engine: Send {
+    /// Whether one more outbound stream would cost the connection.
+    fn is_full(&self) -> bool {
+        false
+    }
+
     /// Opens a stream; pending while the remote has too many unanswered ones.
     fn poll_outbound(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Substream>>;
 
@@ -25,6 +30,12 @@ pub(super) trait Engine: Send {
 
     /// Closes the connection after sending what its streams have queued.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// After [`Engine::poll_close`]: ready once the remote has closed too, where it can be
+    /// seen.
+    fn poll_closed_by_remote(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
 }
 
 /// A multiplexer of the library (mplex, quic) as an [`Engine`].

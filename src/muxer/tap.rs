@@ -89,6 +89,11 @@ impl Streams {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Streams open now.
+    pub(super) fn count(&self) -> usize {
+        self.table().streams.len()
+    }
+
     /// The state of stream `id`, made on first use.
     pub(super) fn state(&self, id: u32) -> Arc<StreamState> {
         let mut table = self.table();
@@ -294,6 +299,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Handle<IO> {
         inner.add_resets();
         ready!(inner.poll_drain(cx))?;
         Pin::new(&mut inner.io).poll_flush(cx)
+    }
+
+    /// Reads and discards until the remote ends the connection.
+    pub(super) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = lock(&self.0);
+        let mut discarded = [0; 4096];
+        while let Ok(1..) = ready!(Pin::new(&mut inner.io).poll_read(cx, &mut discarded)) {}
+        Poll::Ready(())
     }
 }
 

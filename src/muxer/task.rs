@@ -23,6 +23,10 @@ use super::{
 /// read must not hold up DISCONNECT or the daemon's exit.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long to wait for the remote's own close after ours. Once it is seen, the remote no
+/// longer counts this connection, which clients check right after DISCONNECT.
+const REMOTE_CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
+
 /// Inbound streams accepted before other tasks get a turn.
 const ACCEPT_BURST: usize = 64;
 
@@ -56,6 +60,10 @@ impl Connection {
             waiting: VecDeque::new(),
             handover,
         };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends with the swarm's side of the connection, by its drop guard"
+        )]
         tokio::spawn(task.run(close.clone(), abort.clone(), ended));
         Running {
             opens,
@@ -104,15 +112,22 @@ impl Task {
                     CLOSE_TIMEOUT,
                     poll_fn(|cx| self.engine.poll_close(cx)),
                 );
-                let _ = closed.await;
+                if closed.await.is_ok() {
+                    let _ = tokio::time::timeout(
+                        REMOTE_CLOSE_TIMEOUT,
+                        poll_fn(|cx| self.engine.poll_closed_by_remote(cx)),
+                    )
+                    .await;
+                }
                 io::Error::new(io::ErrorKind::ConnectionAborted, "connection closed")
             }
             () = abort.cancelled() => return,
             reason = poll_fn(|cx| self.poll(cx)) => reason,
         };
-        // Streams learn of the end before anyone who waits for the connection's end.
-        drop(self);
+        // The remote sees the connection close only when it is no longer listed here, and
+        // streams learn of the end before anyone who waits for the connection's end.
         drop(registered);
+        drop(self);
         let _ = ended.send(reason);
     }
 
@@ -132,6 +147,11 @@ impl Task {
         }
         while let Some(request) = self.waiting.pop_front() {
             if request.reply.is_closed() {
+                continue;
+            }
+            if self.engine.is_full() {
+                let full = io::Error::new(io::ErrorKind::QuotaExceeded, "too many open streams");
+                let _ = request.reply.send(Err(full));
                 continue;
             }
             match self.engine.poll_outbound(cx) {

@@ -83,7 +83,6 @@ impl Cause {
 
     /// The transports wrap each other's errors; the cause is somewhere down the chain.
     fn from_chain(error: &io::Error, address: &Multiaddr) -> Self {
-        let mut socket = None;
         let mut next: Option<&(dyn Error + 'static)> = Some(error);
         let mut last = error.to_string();
         // Bounded: a chain that refers to itself must not hang the driver.
@@ -93,32 +92,32 @@ impl Cause {
             if let Some(mismatch) = current.downcast_ref::<PeerIdMismatch>() {
                 return Self::PeerIdMismatch(*mismatch);
             }
-            if last == "Timeout has been reached" {
-                return Self::TimedOut;
-            }
-            if last.starts_with("Unsupported resolved address")
-                || last.starts_with("Multiaddr is not supported")
-            {
-                return Self::NoTransport;
-            }
             next = match current.downcast_ref::<io::Error>() {
-                Some(io) => {
-                    if io.raw_os_error().is_some() {
-                        socket = Some((io.kind(), last.clone()));
-                    }
-                    if io.kind() == io::ErrorKind::TimedOut {
-                        return Self::TimedOut;
-                    }
-                    io.get_ref().map(|inner| inner as &(dyn Error + 'static))
-                }
+                Some(io) if io.kind() == io::ErrorKind::TimedOut => return Self::TimedOut,
+                Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
                 None => current.source(),
             };
         }
-        match socket {
-            Some((kind, text)) => Self::Socket(socket_addr(address), kind, text),
+        // Some wrappers show their cause in text only.
+        if last == "Timeout has been reached" || last.ends_with("timed out") {
+            return Self::TimedOut;
+        }
+        if last.contains("Unsupported resolved address") {
+            return Self::NoTransport;
+        }
+        match system_error(&last) {
+            Some(error) => Self::Socket(socket_addr(address), error.kind(), last),
             None => Self::Other(last),
         }
     }
+}
+
+/// The operating system's error that a text such as `Connection refused (os error 111)`
+/// speaks of.
+fn system_error(text: &str) -> Option<io::Error> {
+    let (_, code) = text.rsplit_once("(os error ")?;
+    let code = code.strip_suffix(')')?.parse().ok()?;
+    Some(io::Error::from_raw_os_error(code))
 }
 
 fn innermost(error: &(dyn Error + 'static)) -> String {

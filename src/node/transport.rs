@@ -109,9 +109,9 @@ pub(super) fn build(
     let security = Security::new(identity, security_order(options))?;
     let mplex = options.mplex.then(|| {
         let mut config = libp2p_mplex::Config::new();
-        // Without flow control the choice is between one unread stream stopping all others
-        // and resetting that stream.
-        config.set_max_buffer_behaviour(libp2p_mplex::MaxBufferBehaviour::ResetStream);
+        // mplex has no flow control. One unread stream stops the others, as its design has
+        // it; the alternative resets every stream that sends faster than its reader reads.
+        config.set_max_buffer_behaviour(libp2p_mplex::MaxBufferBehaviour::Block);
         config
     });
 
@@ -137,8 +137,10 @@ pub(super) fn build(
     websocket.set_max_data_size(MAX_WEBSOCKET_MESSAGE);
     let over_websocket = upgrade(websocket, &security, mplex, host);
 
-    Ok(plain
-        .or_transport(over_websocket)
+    // First the one that refuses foreign addresses at once: dns takes any address and finds
+    // out later.
+    Ok(over_websocket
+        .or_transport(plain)
         .map(|either, _| either.into_inner())
         .and_then(|(peer, muxer), endpoint| {
             // The swarm takes the first connection that completes and only then looks at
