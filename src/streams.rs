@@ -163,8 +163,11 @@ impl Streams {
                 (self.serve)(inbound).await;
             }
             Ok(Ok(Negotiated::Library(stream))) => {
-                // The swarm bounds what it takes; a connection that is gone drops it.
-                let _ = swarm.send(Box::pin(stream)).await;
+                // The swarm bounds how many it negotiates; beyond, or when the connection is
+                // gone, the stream is reset.
+                let _ = swarm
+                    .send_timeout(Box::pin(stream), NEGOTIATION_TIMEOUT)
+                    .await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "inbound stream: negotiation failed"),
             Err(_) => tracing::debug!("inbound stream: negotiation timed out"),

@@ -6,9 +6,9 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::{
     node::{Cause, DialError, OpenedStream, StreamError},
-    wording::quote,
     streams::{MAX_NAME, NegotiationError, OpenError, RegistryError},
     wire::pb,
+    wording::quote,
 };
 
 /// Failed addresses listed in one error (go-libp2p's dial error).

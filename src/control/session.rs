@@ -1,13 +1,18 @@
 //! One client connection: requests in order, then at most one stream.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::{Instant, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::{
     pipe::Pipe,
@@ -79,8 +84,10 @@ impl Session {
     /// # Errors
     /// If the client can no longer be written to.
     pub(super) async fn run(mut self) -> io::Result<()> {
+        let closing = self.context.closing.clone();
+        let mut closing = pin!(closing.cancelled());
         loop {
-            let frame = match self.next_frame().await? {
+            let frame = match self.next_frame(closing.as_mut()).await? {
                 Ok(frame) => frame,
                 Err(End::Closed) => return self.flush().await,
                 Err(End::Malformed(reason)) => {
@@ -102,7 +109,10 @@ impl Session {
     }
 
     /// The next request. Answers go out before there is anything to wait for.
-    async fn next_frame(&mut self) -> io::Result<Result<Bytes, End>> {
+    async fn next_frame(
+        &mut self,
+        mut closing: Pin<&mut WaitForCancellationFuture<'_>>,
+    ) -> io::Result<Result<Bytes, End>> {
         loop {
             match frame::take(&mut self.input, self.context.max_frame) {
                 Ok(Some(frame)) => return Ok(Ok(frame)),
@@ -116,12 +126,11 @@ impl Session {
                 self.input = BytesMut::new();
             }
             self.input.reserve(1024);
-            let closing = self.context.closing.clone();
             let read = async {
                 tokio::select! {
                     biased;
-                    () = closing.cancelled() => Ok(0),
                     read = self.socket.read_buf(&mut self.input) => read,
+                    () = closing.as_mut() => Ok(0),
                 }
             };
             let read = if begun {

@@ -14,6 +14,11 @@ use super::substream::Substream;
 
 /// A connection that carries streams. An error of any method ends the connection.
 pub(super) trait Engine: Send {
+    /// Whether one more outbound stream would cost the connection.
+    fn is_full(&self) -> bool {
+        false
+    }
+
     /// Opens a stream; pending while the remote has too many unanswered ones.
     fn poll_outbound(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Substream>>;
 

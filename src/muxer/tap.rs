@@ -89,6 +89,11 @@ impl Streams {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Streams open now.
+    pub(super) fn count(&self) -> usize {
+        self.table().streams.len()
+    }
+
     /// The state of stream `id`, made on first use.
     pub(super) fn state(&self, id: u32) -> Arc<StreamState> {
         let mut table = self.table();

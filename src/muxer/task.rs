@@ -145,6 +145,11 @@ impl Task {
             if request.reply.is_closed() {
                 continue;
             }
+            if self.engine.is_full() {
+                let full = io::Error::new(io::ErrorKind::QuotaExceeded, "too many open streams");
+                let _ = request.reply.send(Err(full));
+                continue;
+            }
             match self.engine.poll_outbound(cx) {
                 Poll::Ready(stream) => {
                     // A caller that has gone drops the stream, which resets it.

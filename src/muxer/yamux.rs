@@ -59,6 +59,10 @@ impl YamuxEngine {
 }
 
 impl Engine for YamuxEngine {
+    fn is_full(&self) -> bool {
+        self.streams.count() >= HARD_LIMIT / 2
+    }
+
     fn poll_outbound(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Substream>> {
         let stream = ready!(self.connection.poll_new_outbound(cx)).map_err(into_io)?;
         Poll::Ready(Ok(self.wrap(stream)))
