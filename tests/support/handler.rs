@@ -62,6 +62,18 @@ impl Handler {
         }
     }
 
+    /// Where it listens, as a binary multiaddr.
+    #[must_use]
+    pub fn addr_bytes(&self) -> Vec<u8> {
+        self.control.to_bytes()
+    }
+
+    /// Where it listens, as text.
+    #[must_use]
+    pub fn addr(&self) -> String {
+        self.control.multiaddr()
+    }
+
     /// The request that registers this listener for `protocols`.
     #[must_use]
     pub fn request(&self, protocols: &[&str], balanced: Option<bool>) -> Request {

@@ -6,12 +6,16 @@
 pub mod control;
 pub mod daemon;
 pub mod handler;
+pub mod process;
+pub mod random;
+pub mod raw;
 
 use std::time::{Duration, Instant};
 
 pub use control::{ControlClient, Pipe};
 pub use daemon::{Control, Daemon, Launch};
 pub use handler::Handler;
+pub use random::Random;
 
 /// How long a step may take on a busy two-core machine before it counts as hung.
 pub const PATIENCE: Duration = Duration::from_secs(30);
