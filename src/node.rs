@@ -168,8 +168,10 @@ impl Node {
         let book = Arc::new(AddressBook::default());
         let (commands, received) = mpsc::channel(MAX_COMMANDS);
         let driver = Driver::new(swarm, streams.clone(), book.clone(), addresses.clone());
+        #[expect(clippy::disallowed_methods, reason = "the caller gets the handle")]
+        let driver = tokio::spawn(driver.run(received, stop));
         Ok(Started {
-            driver: tokio::spawn(driver.run(received, stop)),
+            driver,
             node: Self(Arc::new(Inner {
                 peer_id,
                 commands,

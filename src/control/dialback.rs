@@ -76,10 +76,9 @@ async fn dialback(inbound: InboundStream, dials: Arc<Semaphore>) {
 }
 
 async fn echo(mut stream: UserStream) -> io::Result<()> {
-    let mut buffer = Vec::new();
     loop {
         // An idle stream holds a few bytes only.
-        buffer.resize(64, 0);
+        let mut buffer = vec![0; 64];
         let mut n = stream.read(&mut buffer).await?;
         if n == 0 {
             return stream.close().await;
@@ -92,6 +91,5 @@ async fn echo(mut stream: UserStream) -> io::Result<()> {
         }
         stream.write_all(&buffer[..n]).await?;
         stream.flush().await?;
-        buffer = Vec::new();
     }
 }

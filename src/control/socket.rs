@@ -17,7 +17,7 @@ use crate::wire::maddr::{ControlAddr, Host};
 
 /// A connected stream socket.
 #[derive(Debug)]
-pub enum Socket {
+pub(super) enum Socket {
     /// Unix domain.
     Unix(UnixStream),
     /// TCP.

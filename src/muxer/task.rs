@@ -60,6 +60,10 @@ impl Connection {
             waiting: VecDeque::new(),
             handover,
         };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends with the swarm's side of the connection, by its drop guard"
+        )]
         tokio::spawn(task.run(close.clone(), abort.clone(), ended));
         Running {
             opens,

@@ -51,11 +51,9 @@ impl ConnectionLimits {
 
 /// A limit that was reached.
 #[derive(Debug, Clone, Copy)]
-pub struct LimitReached {
-    /// What is limited.
-    pub what: &'static str,
-    /// Its bound.
-    pub limit: usize,
+pub(super) struct LimitReached {
+    what: &'static str,
+    limit: usize,
 }
 
 impl fmt::Display for LimitReached {
@@ -68,7 +66,7 @@ impl std::error::Error for LimitReached {}
 
 /// Counts connections and denies those beyond a limit.
 #[derive(Debug)]
-pub struct Limiter {
+pub(super) struct Limiter {
     limits: ConnectionLimits,
     pending_inbound: HashSet<ConnectionId>,
     pending_outbound: HashSet<ConnectionId>,

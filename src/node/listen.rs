@@ -110,7 +110,7 @@ pub(super) async fn listen(swarm: &mut Swarm<Behaviour>, wanted: &[Multiaddr]) -
                                 reason: reason
                                     .as_ref()
                                     .err()
-                                    .map_or_else(|| "closed".to_owned(), |error| innermost(error)),
+                                    .map_or_else(|| "closed".to_owned(), innermost),
                             });
                         }
                         !closed

@@ -14,7 +14,7 @@ use crate::wire::maddr::ControlAddr;
 
 /// Handler slots in one daemon (reliability 2: "our registry also caps"). Far above what a
 /// client registers, far below what would hurt.
-pub const MAX_SLOTS: usize = 4096;
+const MAX_SLOTS: usize = 4096;
 
 /// Names and bytes of names told to peers. Peers refuse an identify message above 4 KiB
 /// whole, and addresses need their share; names beyond it are negotiated all the same.
