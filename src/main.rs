@@ -21,7 +21,7 @@ const LOG_FLUSH: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
-        Ok(Command::Daemon(args)) if args.version => {
+        Ok(Command::Daemon(args)) if args.version == Some(true) => {
             banner::print(concat!("rp2pd ", env!("CARGO_PKG_VERSION"), "\n"));
             ExitCode::SUCCESS
         }
@@ -47,7 +47,7 @@ fn exit(result: anyhow::Result<u8>) -> ExitCode {
 
 fn start(args: &Args) -> anyhow::Result<u8> {
     let config = Config::load(args)?;
-    if args.healthcheck {
+    if args.healthcheck == Some(true) {
         healthcheck::run(&config.listen)?;
         return Ok(0);
     }
@@ -64,7 +64,7 @@ fn start(args: &Args) -> anyhow::Result<u8> {
         }
         None => Keypair::generate_ed25519(),
     };
-    if args.validate {
+    if args.validate == Some(true) {
         return Ok(0);
     }
     // Before any thread exists: binding sets the umask for a moment.
