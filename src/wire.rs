@@ -6,7 +6,12 @@ pub mod frame;
 pub mod maddr;
 
 /// The messages of `proto/p2pd.proto`.
-#[allow(missing_docs, missing_debug_implementations, unreachable_pub, clippy::all)]
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all
+)]
 pub mod pb {
     include!(concat!(env!("OUT_DIR"), "/p2pd.pb.rs"));
 }

@@ -52,7 +52,10 @@ pub fn take(buf: &mut BytesMut, max: usize) -> Result<Option<Bytes>, FrameError>
 /// Appends `payload` as one frame.
 pub fn put(payload: &[u8], out: &mut BytesMut) {
     let mut header = unsigned_varint::encode::u64_buffer();
-    out.put_slice(unsigned_varint::encode::u64(payload.len() as u64, &mut header));
+    out.put_slice(unsigned_varint::encode::u64(
+        payload.len() as u64,
+        &mut header,
+    ));
     out.put_slice(payload);
 }
 
