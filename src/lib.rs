@@ -1,3 +1,46 @@
-//! rp2pd, the libp2p daemon.
+//! rp2pd, the libp2p daemon: one process runs a libp2p host, local programs drive it over a
+//! socket with the `p2pd` protocol.
+//!
+//! Four floors, each knowing only those below it:
+//!
+//! | floor | knows | never knows |
+//! |---|---|---|
+//! | [`control`] | client sessions, the wording of answers, the control socket | the swarm |
+//! | [`node`] | the swarm and what lives in it, as plain values | protobuf, sessions |
+//! | [`streams`] | connected peers, user protocols and their negotiation | the two above |
+//! | [`muxer`] | one connection: its task, its multiplexer, its streams | everything above |
+//!
+//! [`wire`] (frames, messages, addresses) is below them all; [`cli`], [`config`],
+//! identity and [`daemon`] build the house and take it down.
 
+#![forbid(unsafe_code)]
+#![warn(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::await_holding_lock,
+    clippy::dbg_macro,
+    clippy::expect_used,
+    clippy::large_futures,
+    clippy::manual_let_else,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::unwrap_used,
+    clippy::use_self
+)]
+
+pub mod banner;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod identity;
+pub mod muxer;
+pub mod node;
+pub mod shutdown;
+pub mod streams;
 pub mod wire;
+pub mod wording;

@@ -1,0 +1,81 @@
+//! The command line: what the user typed.
+//!
+//! Clients written for the Go daemons pass Go's flag syntax, which no Rust parser speaks: one
+//! dash or two, bools that never take the next word, parsing that stops at the first word
+//! without a dash (contract 1.2). So [`syntax`] is a reader of its own over a table of flags.
+
+pub mod duration;
+mod flags;
+mod syntax;
+mod usage;
+mod value;
+
+use std::ffi::OsString;
+
+pub use flags::{Args, KeygenArgs};
+pub use value::{FileMode, GoDuration};
+
+use syntax::{Parsed, SyntaxError};
+
+/// The first word that asks for a new key file instead of a daemon.
+const KEYGEN: &str = "keygen";
+
+/// What the command line asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// The daemon, or one of its checks: `-version`, `-validate`, `-healthcheck`.
+    Daemon(Box<Args>),
+    /// `keygen`: write a new key file.
+    Keygen(KeygenArgs),
+}
+
+/// A command line that ends the program: print `text` on stderr, exit with `code`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Stop {
+    /// 0 after `-h`, 2 after an error, as in Go.
+    pub code: u8,
+    /// Error and usage text, newline at the end.
+    pub text: String,
+}
+
+/// Reads the command line, program name first.
+///
+/// # Errors
+/// [`Stop`] on `-h` and on whatever Go's flag package refuses.
+pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> {
+    let mut words = argv.into_iter().peekable();
+    let program = words.next().unwrap_or_else(|| "rp2pd".into());
+    let program = program.to_string_lossy();
+    if words.next_if(|word| word == KEYGEN).is_some() {
+        let name = format!("{program} {KEYGEN}");
+        let parsed = syntax::parse(flags::KEYGEN, &[], words)
+            .map_err(|error| stop(&error, &usage::usage(&name, flags::KEYGEN, &[])))?;
+        return Ok(Command::Keygen(parsed.values));
+    }
+    let Parsed { mut values, rest } =
+        syntax::parse(flags::DAEMON, flags::ALIASES, words).map_err(|error| {
+            stop(
+                &error,
+                &usage::usage(&program, flags::DAEMON, flags::ALIASES),
+            )
+        })?;
+    values.positional = rest;
+    Ok(Command::Daemon(Box::new(values)))
+}
+
+fn stop(error: &SyntaxError, usage: &str) -> Stop {
+    match error {
+        SyntaxError::Help => Stop {
+            code: 0,
+            text: usage.to_owned(),
+        },
+        SyntaxError::Bad(reason) => Stop {
+            code: 2,
+            text: format!("{reason}\n{usage}"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! Go's flag syntax (contract 1.2), as the `flag` package of Go reads it.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use super::value::ValueError;
+use crate::wording::quote;
+
+/// One flag of a command whose values are gathered in a `T`.
+pub(super) struct Flag<T: 'static> {
+    /// Name without dashes; case matters.
+    pub(super) name: &'static str,
+    /// What kind of value it takes, as the usage text calls it; empty for a bool.
+    pub(super) kind: &'static str,
+    /// Default as typed on a command line; empty where Go's usage would not show it.
+    pub(super) default: &'static str,
+    /// What the usage text says.
+    pub(super) help: &'static str,
+    /// Reads a value and stores it.
+    pub(super) set: fn(&mut T, &OsStr) -> Result<(), ValueError>,
+}
+
+impl<T> Flag<T> {
+    fn is_bool(&self) -> bool {
+        self.kind.is_empty()
+    }
+}
+
+/// A second name: (alias, name).
+pub(super) type Alias = (&'static str, &'static str);
+
+/// A command line that was understood.
+pub(super) struct Parsed<T> {
+    /// Flags that were given; a repeated flag keeps its last value.
+    pub(super) values: T,
+    /// The word that ended the flags, and all after it.
+    pub(super) rest: Vec<OsString>,
+}
+
+/// Why parsing ended early.
+#[derive(Debug)]
+pub(super) enum SyntaxError {
+    /// `-h` or `-help`, in whatever form.
+    Help,
+    /// An error in Go's words, without the usage text.
+    Bad(String),
+}
+
+/// Reads `words` (without the program's name) from left to right; the first error counts.
+pub(super) fn parse<T: Default>(
+    flags: &[Flag<T>],
+    aliases: &[Alias],
+    words: impl Iterator<Item = OsString>,
+) -> Result<Parsed<T>, SyntaxError> {
+    let mut values = T::default();
+    let mut words = words.peekable();
+    while let Some(word) = words.next_if(|word| is_flag(word)) {
+        if word == "--" {
+            break;
+        }
+        let (name, mut value) = split(&word)?;
+        let target = aliases
+            .iter()
+            .find_map(|(alias, target)| (*alias == name).then_some(*target));
+        let target = target.unwrap_or(&name);
+        let Some(flag) = flags.iter().find(|flag| flag.name == target) else {
+            return Err(match name.as_str() {
+                "h" | "help" => SyntaxError::Help,
+                _ => SyntaxError::Bad(format!("flag provided but not defined: -{name}")),
+            });
+        };
+        if value.is_none() {
+            value = if flag.is_bool() {
+                Some("true".into())
+            } else {
+                words.next()
+            };
+        }
+        let Some(value) = value else {
+            return Err(SyntaxError::Bad(format!("flag needs an argument: -{name}")));
+        };
+        (flag.set)(&mut values, &value).map_err(|error| {
+            let value = quote(&value.to_string_lossy());
+            SyntaxError::Bad(if flag.is_bool() {
+                format!("invalid boolean value {value} for -{name}: {error}")
+            } else {
+                format!("invalid value {value} for flag -{name}: {error}")
+            })
+        })?;
+    }
+    Ok(Parsed {
+        values,
+        rest: words.collect(),
+    })
+}
+
+fn is_flag(word: &OsStr) -> bool {
+    matches!(word.as_bytes(), [b'-', _, ..])
+}
+
+/// Takes `-name=value` apart.
+fn split(word: &OsStr) -> Result<(String, Option<OsString>), SyntaxError> {
+    let bytes = word.as_bytes();
+    let body = bytes
+        .strip_prefix(b"--")
+        .or_else(|| bytes.strip_prefix(b"-"))
+        .unwrap_or(bytes);
+    if matches!(body, [] | [b'-' | b'=', ..]) {
+        let word = word.to_string_lossy();
+        return Err(SyntaxError::Bad(format!("bad flag syntax: {word}")));
+    }
+    let mut halves = body.splitn(2, |byte| *byte == b'=');
+    let name = halves.next().unwrap_or_default();
+    let value = halves
+        .next()
+        .map(|value| OsString::from_vec(value.to_vec()));
+    Ok((String::from_utf8_lossy(name).into_owned(), value))
+}

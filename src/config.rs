@@ -1,0 +1,265 @@
+//! What the daemon uses: every setting validated, nothing undecided.
+//!
+//! [`Config::load`] lays the flags over the JSON file over the defaults (contract 1.1, 2).
+
+mod file;
+mod group;
+mod json;
+mod notices;
+mod resolve;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+
+use crate::cli::Args;
+use crate::wire::maddr::{ControlAddr, MaddrError};
+use crate::wording::quote;
+
+/// The environment variable that forbids to run without a private network's key.
+const FORCE_PNET: &str = "LIBP2P_FORCE_PNET";
+
+/// Settings of one run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where control clients connect.
+    pub listen: ControlAddr,
+    /// Permission bits of a unix control socket.
+    pub listen_mode: u32,
+    /// Group that owns a unix control socket; the process's own if `None`.
+    pub listen_group: Option<u32>,
+    /// Whether stdout stays empty.
+    pub quiet: bool,
+    /// Key file; a fresh key if `None`.
+    pub identity_file: Option<PathBuf>,
+    /// Addresses the host listens on; nothing if empty, as in Go.
+    pub host_addrs: Vec<Multiaddr>,
+    /// Addresses told to others instead of those listened on, unless empty.
+    pub announce_addrs: Vec<Multiaddr>,
+    /// Whether the host listens on nothing by wish.
+    pub no_listen: bool,
+    /// Offers Noise.
+    pub noise: bool,
+    /// Offers TLS 1.3.
+    pub tls: bool,
+    /// Offers connections without protection.
+    pub plaintext: bool,
+    /// Stream multiplexer.
+    pub muxer: Muxer,
+    /// Serves `/echo/1.0.0`.
+    pub echo: bool,
+    /// Largest frame on control connections, in bytes of payload.
+    pub max_frame: usize,
+    /// How long streams may drain after the signal to stop.
+    pub shutdown_grace: Duration,
+    /// DHT mode, off if `None`.
+    pub dht: Option<DhtMode>,
+    /// Bootstrap peers.
+    pub bootstrap: Bootstrap,
+    /// Pubsub, off if `None`.
+    pub pubsub: Option<PubSub>,
+    /// Circuit relay.
+    pub relay: Relay,
+    /// The connection manager's own marks, if wanted.
+    pub conn_manager: Option<ConnManager>,
+    /// Address translation and reachability.
+    pub nat: Nat,
+    /// Where metrics are served, `host:port`.
+    pub metrics_addr: Option<String>,
+    /// Ends the daemon if no persistent connection is opened in that time.
+    pub idle_timeout: Option<Duration>,
+    /// What the operator should know; one line of stderr each, printed once.
+    pub notices: Vec<String>,
+}
+
+/// Stream multiplexers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Muxer {
+    /// `/yamux/1.0.0`
+    Yamux,
+    /// `/mplex/6.7.0`
+    Mplex,
+}
+
+/// How the DHT takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DhtMode {
+    /// Client until proven public, then server.
+    Auto,
+    /// Asks only.
+    Client,
+    /// Answers as well.
+    Server,
+}
+
+/// Peers to join a network through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bootstrap {
+    /// Whether to dial them at start.
+    pub enabled: bool,
+    /// Each ends in `/p2p/<id>` if `enabled`.
+    pub peers: Vec<Multiaddr>,
+    /// Whether `peers` were given, rather than the public defaults; only then does the
+    /// banner list them.
+    pub explicit: bool,
+}
+
+/// Pubsub settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PubSub {
+    /// Routing protocol.
+    pub router: Router,
+    /// Signs own messages.
+    pub sign: bool,
+    /// Refuses messages without a valid signature.
+    pub sign_strict: bool,
+    /// Time between heartbeats, the router's own if `None`.
+    pub heartbeat_interval: Option<Duration>,
+    /// Time before the first heartbeat, the router's own if `None`.
+    pub heartbeat_delay: Option<Duration>,
+}
+
+/// Pubsub routing protocols.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Router {
+    /// Gossipsub.
+    Gossipsub,
+    /// Floodsub.
+    Floodsub,
+}
+
+/// Circuit relay settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relay {
+    /// Dials and accepts through relays; everything below needs it.
+    pub enabled: bool,
+    /// Reserves slots at relays while not reachable.
+    pub auto: bool,
+    /// Looks for relays among the DHT's peers.
+    pub discovery: bool,
+    /// Relays to use instead of discovered ones.
+    pub trusted: Vec<Multiaddr>,
+    /// Relays for others.
+    pub service: bool,
+    /// Open circuits per peer.
+    pub max_circuits: usize,
+    /// Reservations in total.
+    pub max_reservations: usize,
+    /// Buffer per circuit, in bytes.
+    pub buffer_size: usize,
+    /// Bytes per circuit and direction.
+    pub data_limit: u64,
+    /// Life of a circuit.
+    pub time_limit: Duration,
+}
+
+/// The connection manager's marks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnManager {
+    /// Connections left after a trim.
+    pub low: usize,
+    /// Connections that start a trim; 0 never does.
+    pub high: usize,
+    /// Age below which a connection is not trimmed.
+    pub grace: Duration,
+}
+
+/// Address translation and reachability.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nat {
+    /// Asks the router for port mappings.
+    pub port_map: bool,
+    /// Tells others whether they are reachable, and punches holes.
+    pub autonat: bool,
+    /// What to claim instead of finding out.
+    pub reachability: Option<Reachability>,
+}
+
+/// Whether strangers can dial this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reachability {
+    /// They can.
+    Public,
+    /// They cannot.
+    Private,
+}
+
+/// Why a configuration is refused; the texts are Go's where Go has one (contract 1.6).
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The config file or stdin cannot be read.
+    #[error("{0}")]
+    Read(String),
+    /// The config is no JSON or of another shape.
+    #[error("{0}")]
+    Json(String),
+    /// An address of a flag.
+    #[error(transparent)]
+    Address(#[from] MaddrError),
+    /// An address of the config file.
+    #[error("config key {key}: {error}")]
+    AddressInFile {
+        /// Path of the key.
+        key: String,
+        /// What is wrong with its value.
+        error: MaddrError,
+    },
+    /// The path cannot name a socket.
+    #[error("listen unix {}: bind: invalid argument", .0.display())]
+    SocketPath(PathBuf),
+    /// No such group.
+    #[error("listenGroup: unknown group {}", quote(.0))]
+    UnknownGroup(String),
+    /// `-noise=0 -tls=0` without plaintext.
+    #[error("at least one channel security protocol must be enabled")]
+    NoSecurity,
+    /// Public and private at once.
+    #[error("forceReachability must be public or private, not both")]
+    Reachability,
+    /// `DHT.Mode` of the config file.
+    #[error("unknown DHT mode {{{0}}}")]
+    DhtMode(String),
+    /// Autorelay lacks what it builds on.
+    #[error("can't have autorelay enabled without Relay enabled and DHT enabled")]
+    AutoRelay,
+    /// Autorelay has nowhere to find relays.
+    #[error("can't have autorelay enabled without relayDiscovery or trustedRelays")]
+    NoRelaySource,
+    /// Trusted relays that nothing would use.
+    #[error("can't have trustedRelays without autoRelay and Relay enabled")]
+    TrustedRelays,
+    /// Neither gossipsub nor floodsub.
+    #[error("unknown pubsub router: {0}")]
+    Router(String),
+    /// A bootstrap or relay address without `/p2p/<id>`.
+    #[error("invalid p2p multiaddr")]
+    NotP2p,
+    /// A frame limit that lets no frame pass.
+    #[error("persistentConnMaxMsgSize must be positive, not {0}")]
+    MaxFrame(i64),
+    /// A private network is demanded, which the daemon does not have.
+    #[error("privnet: private network was not configured but is enforced by the environment")]
+    PrivateNetwork,
+}
+
+impl Config {
+    /// Reads the config file that `args` name, if any, and settles every value.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; the daemon cannot run and exits with 1.
+    pub fn load(args: &Args) -> Result<Self, ConfigError> {
+        if std::env::var_os(FORCE_PNET).is_some_and(|value| value == "1") {
+            return Err(ConfigError::PrivateNetwork);
+        }
+        let mut notices = Vec::new();
+        let file = file::load(args, &mut notices)?;
+        let mut config = resolve::resolve(args, file)?;
+        notices.extend(notices::of(args, &config));
+        config.notices = notices;
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests;

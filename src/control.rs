@@ -1,0 +1,11 @@
+//! The control socket: who may use it, what clients ask and what they are told.
+//!
+//! Knows the node only by its handle: nothing of the swarm, its behaviours or its events.
+
+pub mod dialback;
+pub mod listener;
+mod pipe;
+mod request;
+mod response;
+pub mod session;
+mod socket;

@@ -1,0 +1,95 @@
+//! Inbound streams to the sockets of the clients that handle them (contract 5.2).
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
+use tokio::{sync::Semaphore, time::timeout};
+
+use super::{pipe::Pipe, socket::Socket};
+use crate::{
+    streams::{InboundStream, Serve, Target, UserStream},
+    wire::{frame, pb},
+};
+
+/// How long a handler may take to accept (the JavaScript daemon's limit; Go has none).
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Handler dials under way (reliability 3); a stream beyond is reset.
+const MAX_DIALS: usize = 1024;
+
+/// Bytes echoed at once.
+const ECHO_CHUNK: usize = 16 * 1024;
+
+/// Serves inbound streams by dialing their handlers.
+#[must_use]
+pub fn serve() -> Serve {
+    let dials = Arc::new(Semaphore::new(MAX_DIALS));
+    Box::new(move |inbound| dialback(inbound, dials.clone()).boxed())
+}
+
+async fn dialback(inbound: InboundStream, dials: Arc<Semaphore>) {
+    let InboundStream {
+        peer,
+        remote,
+        protocol,
+        mut stream,
+        targets,
+    } = inbound;
+    let Ok(permit) = dials.try_acquire() else {
+        tracing::warn!(%peer, protocol, "too many streams wait for their handlers: reset");
+        return;
+    };
+    for target in targets {
+        let addr = match target {
+            Target::Echo => {
+                drop(permit);
+                if let Err(error) = echo(stream).await {
+                    tracing::debug!(%peer, %error, "echo ended");
+                }
+                return;
+            }
+            Target::Socket(addr) => addr,
+        };
+        match timeout(DIAL_TIMEOUT, Socket::connect(&addr)).await {
+            Ok(Ok(socket)) => {
+                drop(permit);
+                let info = frame::encode(&pb::StreamInfo {
+                    peer: peer.to_bytes().into(),
+                    addr: remote.to_vec().into(),
+                    proto: protocol,
+                });
+                Pipe::new(socket, stream, Bytes::new(), info).await;
+                return;
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, protocol, handler = %addr, %error, "handler unreachable");
+            }
+            Err(_) => {
+                tracing::debug!(%peer, protocol, handler = %addr, "handler does not accept");
+            }
+        }
+    }
+    // The protocol was acknowledged; a close lets the opener read that and then the end,
+    // where a reset could overtake it.
+    let _ = stream.close().await;
+}
+
+async fn echo(mut stream: UserStream) -> io::Result<()> {
+    loop {
+        // An idle stream holds a few bytes only.
+        let mut buffer = vec![0; 64];
+        let mut n = stream.read(&mut buffer).await?;
+        if n == 0 {
+            return stream.close().await;
+        }
+        if n == buffer.len() {
+            buffer.resize(ECHO_CHUNK, 0);
+            if let Some(more) = stream.read(&mut buffer[n..]).now_or_never() {
+                n += more?;
+            }
+        }
+        stream.write_all(&buffer[..n]).await?;
+        stream.flush().await?;
+    }
+}

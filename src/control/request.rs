@@ -1,0 +1,236 @@
+//! Frames to typed requests: the one place that knows what a malformed request is.
+
+use std::time::Duration;
+
+use libp2p::{Multiaddr, PeerId};
+use prost::Message as _;
+
+use crate::{
+    streams::Policy,
+    wire::{
+        maddr::{ControlAddr, multiaddr_from_bytes},
+        pb,
+    },
+};
+
+/// Time for CONNECT and STREAM_OPEN unless the client says otherwise (contract 4.14).
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Longest timeout a client gets. Go overflows above 292 years; nobody waits for one.
+const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Addresses tried for one CONNECT; the rest is ignored.
+const MAX_ADDRESSES: usize = 256;
+
+/// Go's text for a request whose sub-message is missing.
+const MISSING_PARAMETERS: &str = "Malformed request; missing parameters";
+
+/// What a client asks for.
+#[derive(Debug)]
+pub(super) enum Request {
+    Identify,
+    Connect {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        timeout: Duration,
+    },
+    OpenStream {
+        peer: PeerId,
+        protocols: Vec<String>,
+        timeout: Duration,
+    },
+    SetHandler {
+        addr: ControlAddr,
+        protocols: Vec<String>,
+        policy: Policy,
+    },
+    RemoveHandler {
+        addr: ControlAddr,
+        protocols: Vec<String>,
+    },
+    Disconnect {
+        peer: PeerId,
+    },
+    ListPeers,
+    PeerProtocols {
+        peer: PeerId,
+    },
+    PeerInfo {
+        peer: PeerId,
+    },
+}
+
+/// A request that is answered with an ERROR straight away.
+#[derive(Debug)]
+pub(super) struct Rejected {
+    pub(super) reason: String,
+    /// The bytes were no request at all; what follows them cannot be trusted.
+    pub(super) close: bool,
+}
+
+fn refuse(reason: impl Into<String>) -> Rejected {
+    Rejected {
+        reason: reason.into(),
+        close: false,
+    }
+}
+
+fn undecodable(reason: impl std::fmt::Display) -> Rejected {
+    Rejected {
+        reason: format!("Malformed request; {reason}"),
+        close: true,
+    }
+}
+
+fn missing(field: &str) -> Rejected {
+    undecodable(format_args!("required field {field} not set"))
+}
+
+/// Reads one frame (contract 4.1 to 4.3).
+pub(super) fn parse(frame: &[u8]) -> Result<Request, Rejected> {
+    let request = pb::Request::decode(frame).map_err(undecodable)?;
+    let kind = request.r#type.ok_or_else(|| missing("type"))?;
+    let kind = i32::try_from(kind)
+        .ok()
+        .and_then(|kind| pb::request::Type::try_from(kind).ok())
+        .ok_or_else(|| refuse(format!("Unexpected request; unknown type {kind}")))?;
+    use pb::request::Type;
+    match kind {
+        Type::Identify => Ok(Request::Identify),
+        Type::Connect => {
+            let connect = request.connect.ok_or_else(|| refuse(MISSING_PARAMETERS))?;
+            Ok(Request::Connect {
+                peer: peer_id(connect.peer, "peer")?,
+                addresses: connect
+                    .addrs
+                    .iter()
+                    .take(MAX_ADDRESSES)
+                    .map(|bytes| multiaddr_from_bytes(bytes))
+                    .collect::<Result<_, _>>()
+                    .map_err(|error| refuse(error.to_string()))?,
+                timeout: timeout(connect.timeout),
+            })
+        }
+        Type::StreamOpen => {
+            let open = request
+                .stream_open
+                .ok_or_else(|| refuse(MISSING_PARAMETERS))?;
+            Ok(Request::OpenStream {
+                peer: peer_id(open.peer, "peer")?,
+                protocols: open.proto,
+                timeout: timeout(open.timeout),
+            })
+        }
+        Type::StreamHandler => {
+            let handler = request
+                .stream_handler
+                .ok_or_else(|| refuse(MISSING_PARAMETERS))?;
+            Ok(Request::SetHandler {
+                addr: control_addr(handler.addr)?,
+                protocols: handler.proto,
+                policy: match handler.balanced {
+                    None => Policy::Replace,
+                    Some(false) => Policy::Exclusive,
+                    Some(true) => Policy::Balanced,
+                },
+            })
+        }
+        Type::RemoveStreamHandler => {
+            if request.extension.is_empty() {
+                return Err(refuse(MISSING_PARAMETERS));
+            }
+            let remove = request.extension.concat();
+            let remove =
+                pb::RemoveStreamHandlerRequest::decode(&remove[..]).map_err(undecodable)?;
+            Ok(Request::RemoveHandler {
+                addr: control_addr(remove.addr)?,
+                protocols: remove.proto,
+            })
+        }
+        Type::Disconnect => {
+            let disconnect = request
+                .disconnect
+                .ok_or_else(|| refuse(MISSING_PARAMETERS))?;
+            Ok(Request::Disconnect {
+                peer: peer_id(disconnect.peer, "peer")?,
+            })
+        }
+        Type::ListPeers => Ok(Request::ListPeers),
+        Type::Dht => Err(refuse("DHT not enabled")),
+        Type::Pubsub => Err(refuse("PubSub not enabled")),
+        Type::Connmanager => Err(refuse("Connection manager not enabled")),
+        Type::PersistentConnUpgrade => persistent_or_peerstore(&request.extension),
+    }
+}
+
+/// Type 9 means one thing to Hivemind and another to JavaScript (contract 4.2).
+fn persistent_or_peerstore(extension: &[bytes::Bytes]) -> Result<Request, Rejected> {
+    const PERSISTENT: &str = "Persistent connections not enabled";
+    const PEERSTORE_FIRST_FIELD: u8 = 0x08;
+    const LENGTH_DELIMITED_FIRST_FIELD: u8 = 0x0a;
+    let body = extension.concat();
+    match body.first() {
+        None if extension.is_empty() => Err(refuse(PERSISTENT)),
+        None => Err(refuse("ERR_INVALID_REQUEST_TYPE")),
+        Some(&LENGTH_DELIMITED_FIRST_FIELD) => Err(refuse(PERSISTENT)),
+        Some(&PEERSTORE_FIRST_FIELD) => {
+            let peerstore = pb::PeerstoreRequest::decode(&body[..]).map_err(undecodable)?;
+            let kind = peerstore
+                .r#type
+                .and_then(|kind| i32::try_from(kind).ok())
+                .and_then(|kind| pb::peerstore_request::Type::try_from(kind).ok());
+            let peer = || match &peerstore.id {
+                Some(id) => peer_id(Some(id.clone()), "id"),
+                None => Err(refuse("Invalid request")),
+            };
+            match kind {
+                Some(pb::peerstore_request::Type::GetProtocols) => {
+                    Ok(Request::PeerProtocols { peer: peer()? })
+                }
+                Some(pb::peerstore_request::Type::GetPeerInfo) => {
+                    Ok(Request::PeerInfo { peer: peer()? })
+                }
+                Some(pb::peerstore_request::Type::Unspecified) | None => {
+                    Err(refuse("ERR_INVALID_REQUEST_TYPE"))
+                }
+            }
+        }
+        Some(_) => Err(undecodable("field 9 is no known message")),
+    }
+}
+
+fn timeout(seconds: Option<i64>) -> Duration {
+    match seconds.and_then(|seconds| u64::try_from(seconds).ok()) {
+        None | Some(0) => DEFAULT_TIMEOUT,
+        Some(seconds) => Duration::from_secs(seconds).min(MAX_TIMEOUT),
+    }
+}
+
+fn control_addr(bytes: Option<bytes::Bytes>) -> Result<ControlAddr, Rejected> {
+    let bytes = bytes.ok_or_else(|| missing("addr"))?;
+    ControlAddr::from_bytes(&bytes).map_err(|error| refuse(error.to_string()))
+}
+
+fn peer_id(bytes: Option<bytes::Bytes>, field: &str) -> Result<PeerId, Rejected> {
+    let bytes = bytes.ok_or_else(|| missing(field))?;
+    PeerId::from_bytes(&bytes).map_err(|error| refuse(peer_id_error(&bytes, &error.to_string())))
+}
+
+/// Go's words for a bad multihash, or else the library's.
+fn peer_id_error(bytes: &[u8], other: &str) -> String {
+    if bytes.len() < 2 {
+        return "multihash too short. must be >= 2 bytes".to_owned();
+    }
+    let length = unsigned_varint::decode::u64(bytes)
+        .and_then(|(_, rest)| unsigned_varint::decode::u64(rest));
+    match length {
+        Ok((length, rest)) if length > rest.len() as u64 => {
+            "length greater than remaining number of bytes in buffer".to_owned()
+        }
+        Ok((length, rest)) if length < rest.len() as u64 => format!(
+            "multihash length inconsistent: expected {length}; got {}",
+            rest.len()
+        ),
+        _ => format!("invalid peer id: {other}"),
+    }
+}

@@ -1,0 +1,190 @@
+//! Replies to protobuf: the one place that speaks Go's words.
+
+use std::fmt::Write as _;
+
+use libp2p::{Multiaddr, PeerId};
+
+use crate::{
+    node::{Cause, DialError, OpenedStream, StreamError},
+    streams::{MAX_NAME, NegotiationError, OpenError, RegistryError},
+    wire::pb,
+    wording::quote,
+};
+
+/// Failed addresses listed in one error (go-libp2p's dial error).
+const MAX_LISTED: usize = 16;
+
+pub(super) fn ok() -> pb::Response {
+    pb::Response::default()
+}
+
+pub(super) fn error(text: impl Into<String>) -> pb::Response {
+    pb::Response {
+        r#type: pb::response::Type::Error.into(),
+        error: Some(pb::ErrorResponse { msg: text.into() }),
+        ..pb::Response::default()
+    }
+}
+
+pub(super) fn identify(peer: PeerId, addresses: &[Multiaddr]) -> pb::Response {
+    pb::Response {
+        identify: Some(pb::IdentifyResponse {
+            id: peer.to_bytes().into(),
+            addrs: bytes(addresses),
+        }),
+        ..ok()
+    }
+}
+
+pub(super) fn peers(peers: Vec<(PeerId, Vec<Multiaddr>)>) -> pb::Response {
+    pb::Response {
+        peers: peers
+            .into_iter()
+            .map(|(peer, addresses)| peer_info(peer, &addresses))
+            .collect(),
+        ..ok()
+    }
+}
+
+pub(super) fn stream(peer: PeerId, opened: &OpenedStream) -> pb::Response {
+    pb::Response {
+        stream_info: Some(pb::StreamInfo {
+            peer: peer.to_bytes().into(),
+            addr: opened.remote.to_vec().into(),
+            proto: opened.protocol.clone(),
+        }),
+        ..ok()
+    }
+}
+
+pub(super) fn peer_protocols(protocols: &[String]) -> pb::Response {
+    pb::Response {
+        peer_store: Some(pb::PeerstoreResponse {
+            peer: None,
+            protos: protocols.to_vec(),
+        }),
+        ..ok()
+    }
+}
+
+pub(super) fn known_peer(peer: PeerId, addresses: &[Multiaddr]) -> pb::Response {
+    pb::Response {
+        peer_store: Some(pb::PeerstoreResponse {
+            peer: Some(peer_info(peer, addresses)),
+            protos: Vec::new(),
+        }),
+        ..ok()
+    }
+}
+
+fn peer_info(peer: PeerId, addresses: &[Multiaddr]) -> pb::PeerInfo {
+    pb::PeerInfo {
+        id: peer.to_bytes().into(),
+        addrs: bytes(addresses),
+    }
+}
+
+fn bytes(addresses: &[Multiaddr]) -> Vec<bytes::Bytes> {
+    addresses
+        .iter()
+        .map(|address| address.to_vec().into())
+        .collect()
+}
+
+/// The text of a failed CONNECT (contract 4.5).
+pub(super) fn dial_error(error: &DialError) -> String {
+    match error {
+        DialError::ToSelf => "failed to dial: dial to self attempted".to_owned(),
+        DialError::NoAddresses(peer) => {
+            format!("failed to dial: failed to dial {peer}: no addresses")
+        }
+        DialError::AllFailed(peer, failures) => {
+            let mut text = format!("failed to dial: failed to dial {peer}: all dials failed");
+            // Writing to a String cannot fail.
+            for (address, cause) in failures.iter().take(MAX_LISTED) {
+                let _ = write!(text, "\n  * [{address}] {}", cause_text(cause));
+            }
+            if let Some(skipped) = failures.len().checked_sub(MAX_LISTED).filter(|n| *n > 0) {
+                let _ = write!(text, "\n    ... skipping {skipped} errors ...");
+            }
+            text
+        }
+        DialError::Denied(reason) => format!("failed to dial: {reason}"),
+        DialError::DeadlineExceeded => "failed to dial: context deadline exceeded".to_owned(),
+        DialError::ConnectionFailed => "failed to dial: connection failed".to_owned(),
+    }
+}
+
+fn cause_text(cause: &Cause) -> String {
+    match cause {
+        Cause::Socket(Some(address), kind, text) => {
+            let network = if address.is_ipv4() { "tcp4" } else { "tcp6" };
+            let reason = match kind {
+                std::io::ErrorKind::ConnectionRefused => "connection refused",
+                std::io::ErrorKind::HostUnreachable => "no route to host",
+                std::io::ErrorKind::NetworkUnreachable => "network is unreachable",
+                std::io::ErrorKind::ConnectionReset => "connection reset by peer",
+                std::io::ErrorKind::AddrNotAvailable => "cannot assign requested address",
+                std::io::ErrorKind::PermissionDenied => "permission denied",
+                _ => text,
+            };
+            format!("dial {network} {address}: connect: {reason}")
+        }
+        Cause::Socket(None, _, text) | Cause::Other(text) => text.clone(),
+        Cause::TimedOut => "i/o timeout".to_owned(),
+        Cause::NoTransport => "no transport for protocol".to_owned(),
+        Cause::PeerIdMismatch(mismatch) => {
+            format!("failed to negotiate security protocol: {mismatch}")
+        }
+    }
+}
+
+/// The text of a failed STREAM_OPEN (contract 4.8).
+pub(super) fn stream_error(error: &StreamError, protocols: &[String]) -> String {
+    match error {
+        StreamError::Dial(error) => dial_error(error),
+        StreamError::NoProtocols => {
+            "failed to negotiate protocol: no protocols specified".to_owned()
+        }
+        StreamError::Identify => {
+            "identify failed to complete: context deadline exceeded".to_owned()
+        }
+        StreamError::NegotiationTimeout => {
+            "failed to negotiate protocol: context deadline exceeded".to_owned()
+        }
+        StreamError::Open(OpenError::Open(error)) => format!("failed to open stream: {error}"),
+        StreamError::Open(OpenError::Negotiation(NegotiationError::NotSupported)) => format!(
+            "failed to negotiate protocol: protocols not supported: [{}]",
+            protocols.join(" ")
+        ),
+        StreamError::Open(OpenError::Negotiation(NegotiationError::Io(error))) => {
+            use std::io::ErrorKind;
+            let reason = match error.kind() {
+                ErrorKind::ConnectionReset
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::UnexpectedEof
+                | ErrorKind::WriteZero => "stream reset".to_owned(),
+                _ => error.to_string(),
+            };
+            format!("failed to negotiate protocol: {reason}")
+        }
+    }
+}
+
+/// The text of a failed handler registration or removal (contract 4.9, 4.10).
+pub(super) fn registry_error(error: &RegistryError) -> String {
+    match error {
+        RegistryError::AlreadySet(name) => format!("handler for protocol {name} already set"),
+        RegistryError::NotFound(name) => format!("handler for protocol {name} does not exist"),
+        RegistryError::NotFoundAt(name, addr) => {
+            format!("handler for protocol {name} with maddr {addr} does not exist")
+        }
+        RegistryError::Reserved(name) => {
+            format!("protocol {} is served by the daemon itself", quote(name))
+        }
+        RegistryError::BadName(len) => {
+            format!("protocol name of {len} bytes: must be 1 to {MAX_NAME} bytes long")
+        }
+        RegistryError::Full => "too many stream handlers".to_owned(),
+    }
+}

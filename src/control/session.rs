@@ -1,0 +1,266 @@
+//! One client connection: requests in order, then at most one stream.
+
+use std::{
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::{Instant, timeout},
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+use super::{
+    pipe::Pipe,
+    request::{self, Request},
+    response,
+    socket::Socket,
+};
+use crate::{
+    node::{Node, OpenedStream},
+    streams::Target,
+    wire::{frame, pb},
+};
+
+/// How long a frame may take to arrive once it has begun (reliability 3). Between frames a
+/// client may be silent for ever.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Answers collected while further requests are waiting.
+const MAX_BATCH: usize = 64 * 1024;
+
+/// What every session works with.
+#[derive(Debug)]
+pub struct Context {
+    /// The libp2p host.
+    pub node: Node,
+    /// Largest frame accepted from a client, in bytes of payload.
+    pub max_frame: usize,
+    /// Ends sessions that wait for a request.
+    pub closing: CancellationToken,
+}
+
+/// A client that sends requests.
+#[derive(Debug)]
+pub(super) struct Session {
+    socket: Socket,
+    input: BytesMut,
+    output: BytesMut,
+    context: Arc<Context>,
+}
+
+/// What a request leads to.
+enum Outcome {
+    Answer(pb::Response),
+    /// The connection carries this stream from now on.
+    Stream(pb::Response, Box<OpenedStream>),
+    Close(pb::Response),
+}
+
+/// Why there is no further request.
+enum End {
+    /// The client has closed, or the daemon ends.
+    Closed,
+    /// The bytes cannot be a frame.
+    Malformed(String),
+}
+
+impl Session {
+    pub(super) fn new(socket: Socket, context: Arc<Context>) -> Self {
+        Self {
+            socket,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            context,
+        }
+    }
+
+    /// Serves the client until it closes, its stream ends, or it sends what is no request.
+    ///
+    /// # Errors
+    /// If the client can no longer be written to.
+    pub(super) async fn run(mut self) -> io::Result<()> {
+        let closing = self.context.closing.clone();
+        let mut closing = pin!(closing.cancelled());
+        loop {
+            let frame = match self.next_frame(closing.as_mut()).await? {
+                Ok(frame) => frame,
+                Err(End::Closed) => return self.flush().await,
+                Err(End::Malformed(reason)) => {
+                    return self.refuse(&response::error(reason)).await;
+                }
+            };
+            match self.handle(&frame).await? {
+                Outcome::Answer(answer) => self.answer(&answer),
+                Outcome::Stream(answer, opened) => {
+                    self.answer(&answer);
+                    let preface = self.output.freeze();
+                    let early = self.input.freeze();
+                    Pipe::new(self.socket, opened.stream, early, preface).await;
+                    return Ok(());
+                }
+                Outcome::Close(answer) => return self.refuse(&answer).await,
+            }
+        }
+    }
+
+    /// The next request. Answers go out before there is anything to wait for.
+    async fn next_frame(
+        &mut self,
+        mut closing: Pin<&mut WaitForCancellationFuture<'_>>,
+    ) -> io::Result<Result<Bytes, End>> {
+        loop {
+            match frame::take(&mut self.input, self.context.max_frame) {
+                Ok(Some(frame)) => return Ok(Ok(frame)),
+                Ok(None) => {}
+                Err(error) => return Ok(Err(End::Malformed(error.to_string()))),
+            }
+            self.flush().await?;
+            let begun = !self.input.is_empty();
+            if !begun {
+                // A silent client costs no buffer.
+                self.input = BytesMut::new();
+            }
+            self.input.reserve(1024);
+            let read = async {
+                tokio::select! {
+                    biased;
+                    read = self.socket.read_buf(&mut self.input) => read,
+                    () = closing.as_mut() => Ok(0),
+                }
+            };
+            let read = if begun {
+                match timeout(FRAME_TIMEOUT, read).await {
+                    Ok(read) => read?,
+                    Err(_) => {
+                        return Ok(Err(End::Malformed("timeout while reading a frame".into())));
+                    }
+                }
+            } else {
+                read.await?
+            };
+            if read == 0 {
+                return Ok(Err(End::Closed));
+            }
+        }
+    }
+
+    fn answer(&mut self, answer: &pb::Response) {
+        self.output.extend_from_slice(&frame::encode(answer));
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        if !self.output.is_empty() {
+            self.socket.write_all(&self.output).await?;
+            self.output.clear();
+        }
+        Ok(())
+    }
+
+    /// Answers for the last time. What the client still sends is read for a moment: closing
+    /// a socket with unread bytes would destroy the answer.
+    async fn refuse(mut self, answer: &pb::Response) -> io::Result<()> {
+        self.answer(answer);
+        self.flush().await?;
+        self.socket.shutdown().await?;
+        let drain = async {
+            let mut rest = [0; 4096];
+            let mut budget = 2 * self.context.max_frame;
+            while let Ok(n @ 1..) = self.socket.read(&mut rest).await {
+                budget = budget.saturating_sub(n);
+                if budget == 0 {
+                    break;
+                }
+            }
+        };
+        let _ = timeout(Duration::from_secs(1), drain).await;
+        Ok(())
+    }
+
+    async fn handle(&mut self, frame: &[u8]) -> io::Result<Outcome> {
+        let request = match request::parse(frame) {
+            Ok(request) => request,
+            Err(rejected) => {
+                tracing::debug!(reason = rejected.reason, "request rejected");
+                let answer = response::error(rejected.reason);
+                return Ok(if rejected.close {
+                    Outcome::Close(answer)
+                } else {
+                    Outcome::Answer(answer)
+                });
+            }
+        };
+        let waits = matches!(
+            request,
+            Request::Connect { .. } | Request::OpenStream { .. } | Request::Disconnect { .. }
+        );
+        // Earlier answers must not wait for a slow request.
+        if waits || self.output.len() > MAX_BATCH {
+            self.flush().await?;
+        }
+        Ok(self.execute(request).await)
+    }
+
+    async fn execute(&self, request: Request) -> Outcome {
+        let node = &self.context.node;
+        let registry = &node.streams().registry;
+        Outcome::Answer(match request {
+            Request::Identify => response::identify(node.peer_id(), &node.addresses()),
+            Request::ListPeers => response::peers(node.peers()),
+            Request::Connect {
+                peer,
+                addresses,
+                timeout,
+            } => match node
+                .connect(peer, addresses, Instant::now() + timeout)
+                .await
+            {
+                Ok(()) => response::ok(),
+                Err(error) => response::error(response::dial_error(&error)),
+            },
+            Request::Disconnect { peer } => {
+                node.disconnect(peer).await;
+                response::ok()
+            }
+            Request::OpenStream {
+                peer,
+                protocols,
+                timeout,
+            } => match node
+                .open_stream(peer, &protocols, Instant::now() + timeout)
+                .await
+            {
+                Ok(opened) => {
+                    return Outcome::Stream(response::stream(peer, &opened), Box::new(opened));
+                }
+                Err(error) => response::error(response::stream_error(&error, &protocols)),
+            },
+            Request::SetHandler {
+                addr,
+                protocols,
+                policy,
+            } => match registry.register(&Target::Socket(addr), &protocols, policy) {
+                Ok(()) => response::ok(),
+                Err(error) => response::error(response::registry_error(&error)),
+            },
+            Request::RemoveHandler { addr, protocols } => {
+                match registry.unregister(&addr, &protocols) {
+                    Ok(()) => response::ok(),
+                    Err(error) => response::error(response::registry_error(&error)),
+                }
+            }
+            Request::PeerProtocols { peer } => match node.peer_protocols(&peer) {
+                Some(protocols) => response::peer_protocols(&protocols),
+                None => response::error(format!("peer {peer} not found")),
+            },
+            Request::PeerInfo { peer } => match node.peer_addresses(&peer) {
+                Some(addresses) => response::known_peer(peer, &addresses),
+                None => response::error(format!("peer {peer} not found")),
+            },
+        })
+    }
+}

@@ -1,0 +1,119 @@
+//! A control or handler socket, unix or tcp.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream, lookup_host},
+};
+
+use crate::wire::maddr::{ControlAddr, Host};
+
+/// A connected stream socket.
+#[derive(Debug)]
+pub(super) enum Socket {
+    /// Unix domain.
+    Unix(UnixStream),
+    /// TCP.
+    Tcp(TcpStream),
+}
+
+impl Socket {
+    /// Connects to where a client listens. The caller sets the deadline.
+    pub(super) async fn connect(addr: &ControlAddr) -> io::Result<Self> {
+        match addr {
+            ControlAddr::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
+            ControlAddr::Tcp { host, port } => {
+                let stream = match host {
+                    Host::Ip4(ip) => TcpStream::connect((*ip, *port)).await?,
+                    Host::Ip6(ip) => TcpStream::connect((*ip, *port)).await?,
+                    Host::Dns4(name) => connect_name(name, *port, SocketAddr::is_ipv4).await?,
+                    Host::Dns6(name) => connect_name(name, *port, SocketAddr::is_ipv6).await?,
+                    Host::Dns(name) => connect_name(name, *port, |_| true).await?,
+                };
+                Self::tcp(stream)
+            }
+        }
+    }
+
+    pub(super) fn tcp(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        Ok(Self::Tcp(stream))
+    }
+
+    /// Whether the other end will read no more. A unix socket tells at once; tcp only by
+    /// failing a later write.
+    pub(super) fn hung_up(&self) -> bool {
+        let Self::Unix(stream) = self else {
+            return false;
+        };
+        let mut fds = [PollFd::new(stream, PollFlags::empty())];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        match poll(&mut fds, Some(&now)) {
+            Ok(_) => fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR),
+            Err(_) => false,
+        }
+    }
+}
+
+async fn connect_name(
+    name: &str,
+    port: u16,
+    wanted: fn(&SocketAddr) -> bool,
+) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "no such host");
+    for address in lookup_host((name, port)).await?.filter(wanted) {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+macro_rules! each {
+    ($self:ident, $method:ident($($arg:expr),*)) => {
+        match $self.get_mut() {
+            Socket::Unix(stream) => Pin::new(stream).$method($($arg),*),
+            Socket::Tcp(stream) => Pin::new(stream).$method($($arg),*),
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        each!(self, poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, poll_flush(cx))
+    }
+
+    /// Shuts down the sending side only.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, poll_shutdown(cx))
+    }
+}

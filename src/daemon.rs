@@ -1,0 +1,160 @@
+//! The daemon from bound socket to exit: builds the floors and takes them down again.
+
+use std::{io::Write as _, sync::Arc, time::Duration};
+
+use libp2p::identity::Keypair;
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    banner,
+    config::{Config, Muxer},
+    control::{dialback, listener::Listener, session::Context},
+    node::{ConnectionLimits, LIBRARY_PROTOCOLS, Node, Options, REPLACEABLE_PROTOCOLS, Started},
+    shutdown::{Asked, Signals},
+    streams::{Policy, Registry, Streams, Target},
+};
+
+/// The protocol of the built-in echo service.
+const ECHO_PROTOCOL: &str = "/echo/1.0.0";
+
+/// Files kept out of the connection limits when the system does not tell its own.
+const ASSUMED_DESCRIPTORS: u64 = 1024;
+
+/// How the daemon ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// As asked.
+    Clean,
+    /// A second signal cut the drain short.
+    Forced,
+    /// The task that owns the swarm is gone.
+    SwarmLost,
+}
+
+/// Runs the daemon on a bound control socket until it is told to stop.
+///
+/// # Errors
+/// What kept it from starting, as one line for the operator.
+pub fn run(config: &Config, identity: &Keypair, listener: Listener) -> anyhow::Result<End> {
+    let descriptors = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(ASSUMED_DESCRIPTORS);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let end = runtime.block_on(serve(config, identity, listener, descriptors));
+    // Whatever is left has had its grace.
+    runtime.shutdown_timeout(Duration::ZERO);
+    end
+}
+
+async fn serve(
+    config: &Config,
+    identity: &Keypair,
+    listener: Listener,
+    descriptors: u64,
+) -> anyhow::Result<End> {
+    let mut signals = Signals::install()?;
+    let stop_serving = CancellationToken::new();
+    let stop_node = CancellationToken::new();
+    let pipes = TaskTracker::new();
+    let streams = Arc::new(Streams::new(
+        Arc::new(registry(config)),
+        dialback::serve(),
+        pipes.clone(),
+        stop_serving.clone(),
+    ));
+    let options = options(config, descriptors);
+    let start = Node::start(identity, &options, streams, stop_node.clone());
+    let Started {
+        node,
+        mut driver,
+        failures,
+    } = tokio::select! {
+        biased;
+        () = signals.stop() => return Ok(End::Clean),
+        started = start => started?,
+    };
+    for failure in failures {
+        notice(&failure.to_string());
+    }
+    if listener.is_exposed() {
+        notice(&format!(
+            "control socket {} is reachable from other machines: whoever connects to it acts as this peer",
+            listener.addr()
+        ));
+    }
+    let control_addr = listener.addr().clone();
+    let context = Arc::new(Context {
+        node: node.clone(),
+        max_frame: config.max_frame,
+        closing: stop_serving.clone(),
+    });
+    let control = pipes.spawn(listener.run(context, pipes.clone(), stop_serving.clone()));
+    if !config.quiet {
+        banner::print(&control_addr, node.peer_id(), &node.addresses());
+    }
+
+    let end = loop {
+        tokio::select! {
+            biased;
+            asked = signals.next() => match asked {
+                Asked::Report => notice(&node.report()),
+                Asked::Stop => break End::Clean,
+            },
+            ended = &mut driver => {
+                notice(&format!("the swarm task ended: {ended:?}"));
+                break End::SwarmLost;
+            }
+        }
+    };
+    stop_serving.cancel();
+    pipes.close();
+    let drain = async {
+        // The socket file goes first: nobody new shall come.
+        let _ = control.await;
+        let _ = timeout(config.shutdown_grace, pipes.wait()).await;
+        stop_node.cancel();
+        if end == End::Clean {
+            let _ = driver.await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = drain => Ok(end),
+        () = signals.stop() => Ok(End::Forced),
+    }
+}
+
+fn registry(config: &Config) -> Registry {
+    let registry = Registry::new(LIBRARY_PROTOCOLS.into(), REPLACEABLE_PROTOCOLS.into());
+    if config.echo {
+        let echo = [ECHO_PROTOCOL.to_owned()];
+        if let Err(error) = registry.register(&Target::Echo, &echo, Policy::Replace) {
+            notice(&format!("no echo service: {error:?}"));
+        }
+    }
+    registry
+}
+
+fn options(config: &Config, descriptors: u64) -> Options {
+    Options {
+        noise: config.noise,
+        tls: config.tls,
+        plaintext: config.plaintext,
+        mplex: config.muxer == Muxer::Mplex,
+        listen: if config.no_listen {
+            Vec::new()
+        } else {
+            config.host_addrs.clone()
+        },
+        announce: config.announce_addrs.clone(),
+        limits: ConnectionLimits::scaled(descriptors),
+    }
+}
+
+/// Tells the operator, whatever the log level. A reader that is gone is no reason to end.
+pub fn notice(text: &str) {
+    let mut line = text.trim_end().to_owned();
+    line.push('\n');
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}

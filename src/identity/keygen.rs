@@ -1,0 +1,108 @@
+//! Makes key files, as the Go daemon's `p2p-keygen` does.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use libp2p::PeerId;
+use libp2p::identity::Keypair;
+use rsa::pkcs1::EncodeRsaPrivateKey;
+use rsa::rand_core::OsRng;
+use zeroize::Zeroizing;
+
+use super::{IdentityError, decode, encode, key_type};
+use crate::cli::KeygenArgs;
+use crate::wording::system_error;
+
+/// Name of the key file unless told otherwise.
+const DEFAULT_FILE: &str = "identity";
+
+/// Type of the key unless told otherwise, as in Go.
+const DEFAULT_TYPE: &str = "rsa";
+
+/// Size of an RSA key unless told otherwise.
+const DEFAULT_BITS: i64 = 2048;
+
+/// Only the owner reads a key, and nobody overwrites it.
+const MODE: u32 = 0o400;
+
+/// Why no key file was made.
+#[derive(Debug, thiserror::Error)]
+pub enum KeygenError {
+    /// A type that is not offered.
+    #[error("Unknown key type {0}; must be rsa, ed25519, secp256k1 or ecdsa")]
+    Type(String),
+    /// A size that could not be loaded again.
+    #[error("rsa keys must have 2048 to 4096 bits, a multiple of 512, not {0}")]
+    Bits(i64),
+    /// The key could not be made.
+    #[error("cannot make a key: {0}")]
+    Make(String),
+    /// The key was made and cannot be loaded again.
+    #[error(transparent)]
+    Check(#[from] IdentityError),
+    /// The file could not be written.
+    #[error("open {}: {}", .path.display(), system_error(.error))]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// Makes a key, writes it to a new file with mode 0400 and returns its peer id.
+///
+/// # Errors
+/// [`KeygenError`]; no file is left behind, and one that exists is never touched.
+pub fn generate(args: &KeygenArgs) -> Result<PeerId, KeygenError> {
+    let bytes = make(args)?;
+    let keypair = decode(&bytes)?;
+    let path = args.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+    write(path, &bytes).map_err(|error| KeygenError::Write {
+        path: path.to_owned(),
+        error,
+    })?;
+    Ok(keypair.public().to_peer_id())
+}
+
+fn make(args: &KeygenArgs) -> Result<Zeroizing<Vec<u8>>, KeygenError> {
+    let keypair = match args.key_type.as_deref().unwrap_or(DEFAULT_TYPE) {
+        "rsa" => return make_rsa(args.bits.unwrap_or(DEFAULT_BITS)),
+        "ed25519" => Keypair::generate_ed25519(),
+        "secp256k1" => Keypair::generate_secp256k1(),
+        "ecdsa" => Keypair::generate_ecdsa(),
+        other => return Err(KeygenError::Type(other.to_owned())),
+    };
+    keypair
+        .to_protobuf_encoding()
+        .map(Zeroizing::new)
+        .map_err(|error| KeygenError::Make(error.to_string()))
+}
+
+fn make_rsa(bits: i64) -> Result<Zeroizing<Vec<u8>>, KeygenError> {
+    let size = usize::try_from(bits)
+        .ok()
+        .filter(|bits| (2048..=4096).contains(bits) && bits.is_multiple_of(512))
+        .ok_or(KeygenError::Bits(bits))?;
+    let failed = |error: &dyn std::error::Error| KeygenError::Make(error.to_string());
+    let key = rsa::RsaPrivateKey::new(&mut OsRng, size).map_err(|error| failed(&error))?;
+    let der = key.to_pkcs1_der().map_err(|error| failed(&error))?;
+    Ok(encode(key_type::RSA, der.as_bytes()))
+}
+
+/// Creates `path`; `create_new` follows no link and refuses what exists.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(MODE)
+        .open(path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // Half a key is no use; the first error is the one to tell.
+        let _ = std::fs::remove_file(path);
+    }
+    written
+}

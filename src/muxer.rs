@@ -1,0 +1,237 @@
+//! Stream multiplexing: every connection is driven by a task of its own.
+//!
+//! The library's swarm holds a [`Muxer`], which is only a door to that task. Payload,
+//! new streams and negotiation of user protocols therefore never pass through the swarm or
+//! its per-connection state machine; only the built-in protocols do, handed over by
+//! [`Host::inbound`].
+
+mod engine;
+mod link;
+mod substream;
+mod tap;
+mod task;
+mod yamux;
+
+use std::{
+    fmt, io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures::{
+    FutureExt as _,
+    io::{AsyncRead, AsyncWrite},
+    task::AtomicWaker,
+};
+use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
+use libp2p::{Multiaddr, PeerId};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use engine::Engine;
+pub use link::{InboundSlot, Link};
+pub use substream::Substream;
+
+/// Inbound streams admitted on one connection; a further one is reset, and the connection
+/// stays. Above the "5,000 open streams and more" that one peer may need.
+pub const MAX_STREAMS: usize = 16 * 1024;
+
+/// Opens that may wait for one connection (reliability 3); further callers wait to ask.
+const MAX_WAITING_OPENS: usize = 256;
+
+/// Streams handed to the swarm and not yet taken by it.
+const MAX_HANDED: usize = 64;
+
+/// A secured, authenticated byte stream.
+pub trait SecureStream: AsyncRead + AsyncWrite + Send {}
+impl<T: AsyncRead + AsyncWrite + Send> SecureStream for T {}
+
+/// Boxed because the security protocol is chosen while connecting.
+pub type SecureIo = Pin<Box<dyn SecureStream>>;
+
+/// Who learns of connections and of their inbound streams.
+pub trait Host: Send + Sync + 'static {
+    /// The connection is up and may be used.
+    fn connected(&self, link: &Arc<Link>);
+    /// The connection is gone; nothing more will come of it.
+    fn disconnected(&self, link: &Arc<Link>);
+    /// The remote opened `stream`. Streams of the library's own protocols go to `swarm`.
+    fn inbound(&self, slot: InboundSlot, stream: Substream, swarm: Handover);
+    /// An inbound stream was refused because the connection has [`MAX_STREAMS`].
+    fn refused(&self, link: &Arc<Link>);
+}
+
+/// A stream that the swarm negotiates itself.
+pub type SwarmStream = Pin<Box<dyn SecureStream>>;
+
+/// Passes inbound streams on to the swarm.
+pub type Handover = mpsc::Sender<SwarmStream>;
+
+/// The swarm's view of one connection.
+pub struct Muxer(State);
+
+enum State {
+    /// Not polled yet: the swarm has not accepted the connection.
+    Accepted(Option<task::Connection>),
+    Running(Running),
+    Closed,
+}
+
+struct Running {
+    opens: mpsc::Sender<link::OpenRequest>,
+    handed: mpsc::Receiver<SwarmStream>,
+    opening: Option<oneshot::Receiver<io::Result<Substream>>>,
+    close: CancellationToken,
+    done: oneshot::Receiver<io::Error>,
+    _abort: tokio_util::sync::DropGuard,
+}
+
+impl fmt::Debug for Muxer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            State::Accepted(_) => "Muxer(accepted)",
+            State::Running(_) => "Muxer(running)",
+            State::Closed => "Muxer(closed)",
+        })
+    }
+}
+
+/// Which multiplexer to run over a secured connection.
+pub enum Protocol {
+    /// `/yamux/1.0.0` over a secured byte stream.
+    Yamux {
+        /// The byte stream.
+        io: SecureIo,
+        /// Whether this side dialed.
+        dialer: bool,
+    },
+    /// `/mplex/6.7.0`.
+    Mplex(libp2p_mplex::Multiplex<SecureIo>),
+    /// A quic connection multiplexes by itself.
+    Quic(libp2p::quic::Connection),
+}
+
+impl fmt::Debug for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Yamux { .. } => "Yamux",
+            Self::Mplex(_) => "Mplex",
+            Self::Quic(_) => "Quic",
+        })
+    }
+}
+
+impl Protocol {
+    fn engine(self) -> Box<dyn Engine> {
+        let driver = Arc::new(AtomicWaker::new());
+        match self {
+            Self::Yamux { io, dialer } => Box::new(yamux::YamuxEngine::new(io, dialer)),
+            Self::Mplex(muxer) => Box::new(engine::Library {
+                muxer,
+                wrap: Substream::mplex,
+                driver,
+            }),
+            Self::Quic(muxer) => Box::new(engine::Library {
+                muxer,
+                wrap: |stream, _| Substream::quic(stream),
+                driver,
+            }),
+        }
+    }
+}
+
+impl Muxer {
+    /// A connection to `peer`, whose address is `remote` (without `/p2p/<peer>`).
+    ///
+    /// Its task starts when the swarm first polls it.
+    pub fn new(protocol: Protocol, peer: PeerId, remote: Multiaddr, host: Arc<dyn Host>) -> Self {
+        Self(State::Accepted(Some(task::Connection {
+            engine: protocol.engine(),
+            peer,
+            remote,
+            host,
+        })))
+    }
+
+    fn running(&mut self) -> io::Result<&mut Running> {
+        if let State::Accepted(connection) = &mut self.0 {
+            self.0 = match connection.take() {
+                Some(connection) => State::Running(connection.start()),
+                None => State::Closed,
+            };
+        }
+        match &mut self.0 {
+            State::Running(running) => Ok(running),
+            State::Accepted(_) | State::Closed => Err(gone()),
+        }
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "connection closed")
+}
+
+impl StreamMuxer for Muxer {
+    type Substream = SwarmStream;
+    type Error = io::Error;
+
+    fn poll_inbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<SwarmStream>> {
+        match self.running()?.handed.poll_recv(cx) {
+            Poll::Ready(Some(stream)) => Poll::Ready(Ok(stream)),
+            // The task's end is reported by `poll`, with its reason.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_outbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<SwarmStream>> {
+        let running = self.running()?;
+        loop {
+            if let Some(opening) = &mut running.opening {
+                let answer = ready!(opening.poll_unpin(cx));
+                running.opening = None;
+                return Poll::Ready(match answer {
+                    Ok(stream) => stream.map(|stream| Box::pin(stream) as SwarmStream),
+                    Err(_) => Err(gone()),
+                });
+            }
+            let (reply, stream) = oneshot::channel();
+            match running.opens.try_send(link::OpenRequest { reply }) {
+                Ok(()) => running.opening = Some(stream),
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    // Rare: users have filled the queue. It drains within this task's turn.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => return Poll::Ready(Err(gone())),
+            }
+        }
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            State::Running(running) => {
+                running.close.cancel();
+                let _ = ready!(running.done.poll_unpin(cx));
+                self.0 = State::Closed;
+                Poll::Ready(Ok(()))
+            }
+            State::Accepted(_) | State::Closed => {
+                self.0 = State::Closed;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
+        let ended = ready!(self.running()?.done.poll_unpin(cx));
+        self.0 = State::Closed;
+        Poll::Ready(Err(ended.unwrap_or_else(|_| gone())))
+    }
+}

@@ -1,0 +1,117 @@
+//! One stream of a connection, whatever multiplexes it.
+
+use std::{
+    fmt, io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures::{
+    io::{AsyncRead, AsyncWrite},
+    task::AtomicWaker,
+};
+
+use super::{SecureIo, yamux::YamuxStream};
+
+/// A byte stream to the remote peer.
+///
+/// Closing finishes the sending side only. Dropping a stream that has not been closed
+/// resets it, except on quic, whose library can only finish.
+#[derive(Debug)]
+pub struct Substream {
+    // Dropped in this order: mplex sends its reset only when its connection is polled again.
+    io: Io,
+    _wake: WakeOnDrop,
+}
+
+enum Io {
+    Yamux(YamuxStream),
+    Mplex(libp2p_mplex::Substream<SecureIo>),
+    Quic(libp2p::quic::Stream),
+}
+
+impl fmt::Debug for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Yamux(stream) => stream.fmt(f),
+            Self::Mplex(_) => f.write_str("mplex stream"),
+            Self::Quic(_) => f.write_str("quic stream"),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct WakeOnDrop(Option<Arc<AtomicWaker>>);
+
+impl Drop for WakeOnDrop {
+    fn drop(&mut self) {
+        if let Some(driver) = &self.0 {
+            driver.wake();
+        }
+    }
+}
+
+impl Substream {
+    pub(super) fn yamux(stream: YamuxStream) -> Self {
+        Self {
+            io: Io::Yamux(stream),
+            _wake: WakeOnDrop(None),
+        }
+    }
+
+    pub(super) fn mplex(
+        stream: libp2p_mplex::Substream<SecureIo>,
+        driver: Arc<AtomicWaker>,
+    ) -> Self {
+        Self {
+            io: Io::Mplex(stream),
+            _wake: WakeOnDrop(Some(driver)),
+        }
+    }
+
+    pub(super) fn quic(stream: libp2p::quic::Stream) -> Self {
+        Self {
+            io: Io::Quic(stream),
+            _wake: WakeOnDrop(None),
+        }
+    }
+}
+
+macro_rules! each {
+    ($self:ident, $method:ident($($arg:expr),*)) => {
+        match &mut $self.io {
+            Io::Yamux(stream) => Pin::new(stream).$method($($arg),*),
+            Io::Mplex(stream) => Pin::new(stream).$method($($arg),*),
+            Io::Quic(stream) => Pin::new(stream).$method($($arg),*),
+        }
+    };
+}
+
+impl AsyncRead for Substream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Substream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, poll_write(cx, buf))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, poll_flush(cx))
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, poll_close(cx))
+    }
+}

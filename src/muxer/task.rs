@@ -1,0 +1,187 @@
+//! The task that drives one connection.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io,
+    sync::{Arc, atomic::AtomicUsize},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Handover, Host, MAX_HANDED, MAX_STREAMS, MAX_WAITING_OPENS, Running,
+    engine::Engine,
+    link::{InboundSlot, Link, OpenRequest},
+};
+
+/// How long a closing connection may take to send what is queued. A remote that does not
+/// read must not hold up DISCONNECT or the daemon's exit.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long to wait for the remote's own close after ours. Once it is seen, the remote no
+/// longer counts this connection, which clients check right after DISCONNECT.
+const REMOTE_CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Inbound streams accepted before other tasks get a turn.
+const ACCEPT_BURST: usize = 64;
+
+/// A connection that is not running yet.
+pub(super) struct Connection {
+    pub(super) engine: Box<dyn Engine>,
+    pub(super) peer: PeerId,
+    pub(super) remote: Multiaddr,
+    pub(super) host: Arc<dyn Host>,
+}
+
+impl Connection {
+    pub(super) fn start(self) -> Running {
+        let (opens, requests) = mpsc::channel(MAX_WAITING_OPENS);
+        let (handover, handed) = mpsc::channel(MAX_HANDED);
+        let (ended, done) = oneshot::channel();
+        let close = CancellationToken::new();
+        let abort = CancellationToken::new();
+        let link = Arc::new(Link {
+            relayed: self.remote.iter().any(|part| part == Protocol::P2pCircuit),
+            peer: self.peer,
+            remote: self.remote,
+            opens: opens.clone(),
+            inbound: AtomicUsize::new(0),
+        });
+        let task = Task {
+            engine: self.engine,
+            link,
+            host: self.host,
+            requests,
+            waiting: VecDeque::new(),
+            handover,
+        };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends with the swarm's side of the connection, by its drop guard"
+        )]
+        tokio::spawn(task.run(close.clone(), abort.clone(), ended));
+        Running {
+            opens,
+            handed,
+            opening: None,
+            close,
+            done,
+            _abort: abort.drop_guard(),
+        }
+    }
+}
+
+struct Task {
+    engine: Box<dyn Engine>,
+    link: Arc<Link>,
+    host: Arc<dyn Host>,
+    requests: mpsc::Receiver<OpenRequest>,
+    waiting: VecDeque<OpenRequest>,
+    handover: Handover,
+}
+
+/// Keeps the host's table true however the task ends, also by a panic.
+struct Registered(Arc<Link>, Arc<dyn Host>);
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.1.disconnected(&self.0);
+    }
+}
+
+impl Task {
+    /// Runs until the connection fails (`ended` gets the reason), `close` asks for an
+    /// orderly end, or `abort` says that the swarm has dropped the connection.
+    async fn run(
+        mut self,
+        close: CancellationToken,
+        abort: CancellationToken,
+        ended: oneshot::Sender<io::Error>,
+    ) {
+        self.host.connected(&self.link);
+        let registered = Registered(self.link.clone(), self.host.clone());
+        let reason = tokio::select! {
+            biased;
+            () = close.cancelled() => {
+                let closed = tokio::time::timeout(
+                    CLOSE_TIMEOUT,
+                    poll_fn(|cx| self.engine.poll_close(cx)),
+                );
+                if closed.await.is_ok() {
+                    let _ = tokio::time::timeout(
+                        REMOTE_CLOSE_TIMEOUT,
+                        poll_fn(|cx| self.engine.poll_closed_by_remote(cx)),
+                    )
+                    .await;
+                }
+                io::Error::new(io::ErrorKind::ConnectionAborted, "connection closed")
+            }
+            () = abort.cancelled() => return,
+            reason = poll_fn(|cx| self.poll(cx)) => reason,
+        };
+        // The remote sees the connection close only when it is no longer listed here, and
+        // streams learn of the end before anyone who waits for the connection's end.
+        drop(registered);
+        drop(self);
+        let _ = ended.send(reason);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        match self.poll_streams(cx) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(error),
+        }
+    }
+
+    fn poll_streams(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while self.waiting.len() < MAX_WAITING_OPENS {
+            match self.requests.poll_recv(cx) {
+                Poll::Ready(Some(request)) => self.waiting.push_back(request),
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        while let Some(request) = self.waiting.pop_front() {
+            if request.reply.is_closed() {
+                continue;
+            }
+            if self.engine.is_full() {
+                let full = io::Error::new(io::ErrorKind::QuotaExceeded, "too many open streams");
+                let _ = request.reply.send(Err(full));
+                continue;
+            }
+            match self.engine.poll_outbound(cx) {
+                Poll::Ready(stream) => {
+                    // A caller that has gone drops the stream, which resets it.
+                    let _ = request.reply.send(Ok(stream?));
+                }
+                Poll::Pending => {
+                    self.waiting.push_front(request);
+                    break;
+                }
+            }
+        }
+        for turn in 0.. {
+            if turn == ACCEPT_BURST {
+                cx.waker().wake_by_ref();
+                break;
+            }
+            match self.engine.poll_inbound(cx) {
+                Poll::Ready(Ok(stream)) => match InboundSlot::take(&self.link, MAX_STREAMS) {
+                    Some(slot) => self.host.inbound(slot, stream, self.handover.clone()),
+                    None => self.host.refused(&self.link),
+                },
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+        }
+        if let Poll::Ready(Err(error)) = self.engine.poll_flush(cx) {
+            return Err(error);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,179 @@
+//! The yamux crate behind [`Engine`], with limits that never cost the connection.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use ::yamux::{Config, Connection, ConnectionError, Mode};
+use futures::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    SecureIo,
+    engine::Engine,
+    substream::Substream,
+    tap::{self, RemoteEnd, StreamState, Streams},
+};
+
+/// Streams yamux itself admits on one connection. At this count it terminates the
+/// connection, so [`super::MAX_STREAMS`] refuses streams well before.
+const HARD_LIMIT: usize = 4 * super::MAX_STREAMS;
+
+/// Largest data frame written. Fits a noise frame together with its header.
+const FRAME: usize = 32 * 1024;
+
+pub(super) struct YamuxEngine {
+    connection: Connection<tap::Tap<SecureIo>>,
+    handle: tap::Handle<SecureIo>,
+    streams: Arc<Streams>,
+}
+
+impl YamuxEngine {
+    pub(super) fn new(io: SecureIo, dialer: bool) -> Self {
+        let mut config = Config::default();
+        // The window limit is what bounds the stream count in the crate's own check;
+        // memory is bounded by windows that grow only as fast as their reader reads.
+        config.set_max_connection_receive_window(None);
+        config.set_max_num_streams(HARD_LIMIT);
+        config.set_split_send_size(FRAME);
+        let mode = if dialer { Mode::Client } else { Mode::Server };
+        let streams = Arc::new(Streams::default());
+        let (io, handle) = tap::tap(io, streams.clone());
+        Self {
+            connection: Connection::new(io, config, mode),
+            handle,
+            streams,
+        }
+    }
+
+    fn wrap(&self, inner: ::yamux::Stream) -> Substream {
+        Substream::yamux(YamuxStream {
+            state: self.streams.state(inner.id().val()),
+            streams: self.streams.clone(),
+            inner,
+            finished: false,
+        })
+    }
+}
+
+impl Engine for YamuxEngine {
+    fn is_full(&self) -> bool {
+        self.streams.count() >= HARD_LIMIT / 2
+    }
+
+    fn poll_outbound(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Substream>> {
+        let stream = ready!(self.connection.poll_new_outbound(cx)).map_err(into_io)?;
+        Poll::Ready(Ok(self.wrap(stream)))
+    }
+
+    fn poll_inbound(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Substream>> {
+        self.streams.driver.register(cx.waker());
+        match ready!(self.connection.poll_next_inbound(cx)) {
+            Some(Ok(stream)) => Poll::Ready(Ok(self.wrap(stream))),
+            Some(Err(error)) => Poll::Ready(Err(into_io(error))),
+            None => Poll::Ready(Err(closed_by_remote())),
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.handle.poll_flush(cx)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.connection.poll_close(cx).map_err(into_io)
+    }
+
+    fn poll_closed_by_remote(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.handle.poll_end(cx)
+    }
+}
+
+impl Drop for YamuxEngine {
+    fn drop(&mut self) {
+        self.streams.connection_lost();
+    }
+}
+
+fn closed_by_remote() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "connection closed")
+}
+
+fn into_io(error: ConnectionError) -> io::Error {
+    match error {
+        ConnectionError::Io(error) => error,
+        ConnectionError::Closed => closed_by_remote(),
+        other => io::Error::other(other),
+    }
+}
+
+/// One yamux stream that knows a reset from an end of stream.
+#[derive(Debug)]
+pub(super) struct YamuxStream {
+    inner: ::yamux::Stream,
+    state: Arc<StreamState>,
+    streams: Arc<Streams>,
+    finished: bool,
+}
+
+fn reset() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, "stream reset")
+}
+
+impl AsyncRead for YamuxStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.inner).poll_read(cx, buf) {
+            Poll::Ready(Ok(0)) if !buf.is_empty() => match self.state.end() {
+                RemoteEnd::Finished => Poll::Ready(Ok(0)),
+                RemoteEnd::Open | RemoteEnd::Reset => Poll::Ready(Err(reset())),
+            },
+            Poll::Ready(Ok(n)) => Poll::Ready(Ok(n)),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(reset())),
+            Poll::Pending => {
+                self.state.reader.register(cx.waker());
+                if self.state.end() == RemoteEnd::Reset {
+                    return Poll::Ready(Err(reset()));
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl AsyncWrite for YamuxStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.inner).poll_close(cx))?;
+        self.finished = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for YamuxStream {
+    fn drop(&mut self) {
+        // yamux resets a stream that is still open both ways; where one side has finished
+        // it would send a FIN or nothing.
+        let abort = match self.state.end() {
+            RemoteEnd::Open => self.finished,
+            RemoteEnd::Finished => !self.finished,
+            RemoteEnd::Reset => false,
+        };
+        self.streams.release(self.inner.id().val(), abort);
+    }
+}

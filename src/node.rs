@@ -1,0 +1,383 @@
+//! The libp2p host: the swarm, the peers it knows, and the handle to ask it with.
+
+mod book;
+mod dial;
+mod driver;
+mod limits;
+mod listen;
+mod plaintext;
+mod report;
+mod security;
+mod transport;
+
+use std::{sync::Arc, time::Duration};
+
+use libp2p::{
+    Multiaddr, PeerId, Swarm, core::upgrade::Version, identify, identity::Keypair, ping, swarm,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use book::AddressBook;
+pub use dial::{Cause, DialError};
+use driver::{Behaviour, Command, Driver};
+pub use limits::ConnectionLimits;
+use listen::HostAddresses;
+pub use listen::ListenError;
+pub use transport::PeerIdMismatch;
+
+use crate::{
+    muxer::Host,
+    streams::{Announce, OpenError, Peer, StreamHost, Streams, UserStream},
+};
+
+/// Protocols that the swarm serves itself.
+pub const LIBRARY_PROTOCOLS: [&str; 3] =
+    ["/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0", "/ipfs/ping/1.0.0"];
+
+/// Those of them that a client may take over, as in Go (contract 4.9).
+pub const REPLACEABLE_PROTOCOLS: [&str; 1] = ["/ipfs/ping/1.0.0"];
+
+/// Commands that wait for the swarm's owner; further callers wait to ask.
+const MAX_COMMANDS: usize = 256;
+
+/// Between a connection's being established and its task's first turn.
+const LINK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time between pings, which find connections whose peer has vanished.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What the node is built from.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Offer noise.
+    pub noise: bool,
+    /// Offer tls.
+    pub tls: bool,
+    /// Offer plaintext.
+    pub plaintext: bool,
+    /// Offer mplex instead of yamux.
+    pub mplex: bool,
+    /// Addresses to listen on.
+    pub listen: Vec<Multiaddr>,
+    /// Addresses to tell peers and clients instead of those listened on.
+    pub announce: Vec<Multiaddr>,
+    /// Hard limits on connections.
+    pub limits: ConnectionLimits,
+}
+
+/// Why the node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The identity cannot be used.
+    #[error("{0}")]
+    Identity(anyhow::Error),
+    /// Not one of the addresses can be listened on.
+    #[error("failed to listen on any addresses: [{}]", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))]
+    Listen(Vec<ListenError>),
+}
+
+/// A node that runs.
+#[derive(Debug)]
+pub struct Started {
+    /// To ask it.
+    pub node: Node,
+    /// The task that owns the swarm. It ends only after `stop`; any other end is fatal.
+    pub driver: JoinHandle<()>,
+    /// Addresses that could not be listened on, beside others that could.
+    pub failures: Vec<ListenError>,
+}
+
+/// A handle to the node, cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Node(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    peer_id: PeerId,
+    commands: mpsc::Sender<Command>,
+    streams: Arc<Streams>,
+    book: Arc<AddressBook>,
+    addresses: HostAddresses,
+}
+
+/// Why a stream could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The peer could not be reached.
+    #[error("failed to dial")]
+    Dial(DialError),
+    /// The client proposed nothing.
+    #[error("no protocols specified")]
+    NoProtocols,
+    /// identify did not finish in time.
+    #[error("identify failed to complete")]
+    Identify,
+    /// No protocol was agreed on in time.
+    #[error("negotiation timed out")]
+    NegotiationTimeout,
+    /// The connection failed, or no protocol was agreed on.
+    #[error(transparent)]
+    Open(OpenError),
+}
+
+/// A stream to a peer.
+#[derive(Debug)]
+pub struct OpenedStream {
+    /// The bytes.
+    pub stream: UserStream,
+    /// The agreed protocol.
+    pub protocol: String,
+    /// The peer's address on the connection in use, without `/p2p/<peer>`.
+    pub remote: Multiaddr,
+}
+
+impl Node {
+    /// Starts a node and waits until it listens.
+    ///
+    /// # Errors
+    /// See [`StartError`]. An address that cannot be listened on is fatal only if none can.
+    pub async fn start(
+        identity: &Keypair,
+        options: &Options,
+        streams: Arc<Streams>,
+        stop: CancellationToken,
+    ) -> Result<Started, StartError> {
+        let peer_id = identity.public().to_peer_id();
+        let host: Arc<dyn Host> = Arc::new(StreamHost(streams.clone()));
+        let transport = transport::build(identity, options, &host).map_err(StartError::Identity)?;
+        let mut swarm = Swarm::new(
+            transport,
+            behaviour(identity, options, &streams),
+            peer_id,
+            swarm_config(),
+        );
+        for address in &options.announce {
+            swarm.add_external_address(address.clone());
+        }
+        let failures = listen::listen(&mut swarm, &options.listen).await;
+        if !options.listen.is_empty() && failures.len() == options.listen.len() {
+            return Err(StartError::Listen(failures));
+        }
+        let addresses = HostAddresses::new(&options.announce);
+        addresses.update(swarm.listeners());
+        let book = Arc::new(AddressBook::default());
+        let (commands, received) = mpsc::channel(MAX_COMMANDS);
+        let driver = Driver::new(swarm, streams.clone(), book.clone(), addresses.clone());
+        #[expect(clippy::disallowed_methods, reason = "the caller gets the handle")]
+        let driver = tokio::spawn(driver.run(received, stop));
+        Ok(Started {
+            driver,
+            node: Self(Arc::new(Inner {
+                peer_id,
+                commands,
+                streams,
+                book,
+                addresses,
+            })),
+            failures,
+        })
+    }
+
+    /// This daemon's peer id.
+    #[must_use]
+    pub fn peer_id(&self) -> PeerId {
+        self.0.peer_id
+    }
+
+    /// This daemon's addresses at this moment.
+    #[must_use]
+    pub fn addresses(&self) -> Arc<[Multiaddr]> {
+        self.0.addresses.get()
+    }
+
+    /// The user streams.
+    #[must_use]
+    pub fn streams(&self) -> &Arc<Streams> {
+        &self.0.streams
+    }
+
+    /// Connected peers, each with the remote addresses of its connections.
+    #[must_use]
+    pub fn peers(&self) -> Vec<(PeerId, Vec<Multiaddr>)> {
+        let peers = self.0.streams.peers.list();
+        peers
+            .into_iter()
+            .map(|(id, peer)| {
+                let mut addresses: Vec<Multiaddr> = Vec::new();
+                for link in peer.links() {
+                    if !addresses.contains(&link.remote) {
+                        addresses.push(link.remote.clone());
+                    }
+                }
+                (id, addresses)
+            })
+            .collect()
+    }
+
+    /// The known addresses of a peer; `None` if nothing is known of it.
+    #[must_use]
+    pub fn peer_addresses(&self, peer: &PeerId) -> Option<Vec<Multiaddr>> {
+        if *peer == self.0.peer_id {
+            return Some(self.addresses().to_vec());
+        }
+        let addresses = self.0.book.get(peer);
+        let known = !addresses.is_empty() || self.0.streams.peers.get(peer).is_some();
+        known.then_some(addresses)
+    }
+
+    /// The protocols of a connected, identified peer.
+    #[must_use]
+    pub fn peer_protocols(&self, peer: &PeerId) -> Option<Arc<[String]>> {
+        self.0.streams.peers.get(peer)?.protocols()
+    }
+
+    /// Connects to `peer`, trying `addresses` and those known of it, and waits for identify.
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub async fn connect(
+        &self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        deadline: Instant,
+    ) -> Result<(), DialError> {
+        let addresses: Vec<_> = addresses
+            .into_iter()
+            .filter_map(|address| own_address(address, peer))
+            .collect();
+        self.0
+            .book
+            .add(peer, addresses.iter().cloned(), book::TEMPORARY);
+        let connected = self.reach(peer, addresses, deadline).await?;
+        timeout_at(deadline, connected.identified())
+            .await
+            .map_err(|_| DialError::DeadlineExceeded)?;
+        Ok(())
+    }
+
+    /// The connected peer, after dialing it if need be.
+    async fn reach(
+        &self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        deadline: Instant,
+    ) -> Result<Arc<Peer>, DialError> {
+        if peer == self.0.peer_id {
+            return Err(DialError::ToSelf);
+        }
+        if let Some(connected) = self.0.streams.peers.get(&peer) {
+            return Ok(connected);
+        }
+        let dial = async {
+            let (reply, answer) = oneshot::channel();
+            let command = Command::Dial {
+                peer,
+                addresses,
+                reply,
+            };
+            let gone = |_| DialError::ConnectionFailed;
+            self.0
+                .commands
+                .send(command)
+                .await
+                .map_err(|_| DialError::ConnectionFailed)?;
+            answer.await.map_err(gone)??;
+            tokio::time::timeout(LINK_TIMEOUT, self.0.streams.peers.wait(&peer))
+                .await
+                .map_err(|_| DialError::ConnectionFailed)
+        };
+        timeout_at(deadline, dial)
+            .await
+            .map_err(|_| DialError::DeadlineExceeded)?
+    }
+
+    /// Closes every connection to `peer` and waits until they are closed.
+    pub async fn disconnect(&self, peer: PeerId) {
+        let (reply, answer) = oneshot::channel();
+        if self
+            .0
+            .commands
+            .send(Command::Disconnect { peer, reply })
+            .await
+            .is_ok()
+        {
+            // An error means the node is stopping, which closes everything.
+            let _ = answer.await;
+        }
+    }
+
+    /// Opens a stream to `peer` on the first of `protocols` that it speaks, dialing it if
+    /// need be. On a live connection the swarm is not involved.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub async fn open_stream(
+        &self,
+        peer: PeerId,
+        protocols: &[String],
+        deadline: Instant,
+    ) -> Result<OpenedStream, StreamError> {
+        let connected = self
+            .reach(peer, Vec::new(), deadline)
+            .await
+            .map_err(StreamError::Dial)?;
+        if protocols.is_empty() {
+            return Err(StreamError::NoProtocols);
+        }
+        let known = timeout_at(deadline, connected.identified())
+            .await
+            .map_err(|_| StreamError::Identify)?;
+        let link = connected
+            .best_link()
+            .ok_or(StreamError::Dial(DialError::ConnectionFailed))?;
+        let opening = self.0.streams.open(&link, &known, protocols);
+        let (stream, protocol) = timeout_at(deadline, opening)
+            .await
+            .map_err(|_| StreamError::NegotiationTimeout)?
+            .map_err(StreamError::Open)?;
+        Ok(OpenedStream {
+            stream,
+            protocol,
+            remote: link.remote.clone(),
+        })
+    }
+}
+
+/// `address` without `/p2p/<peer>`, or nothing if it names another peer (contract 4.5).
+fn own_address(address: Multiaddr, peer: PeerId) -> Option<Multiaddr> {
+    let address = transport::strip_peer(address, peer);
+    match address.iter().last() {
+        Some(libp2p::multiaddr::Protocol::P2p(_)) | None => None,
+        Some(_) => Some(address),
+    }
+}
+
+fn behaviour(identity: &Keypair, options: &Options, streams: &Arc<Streams>) -> Behaviour {
+    let identify = identify::Config::new(String::new(), identity.public())
+        .with_agent_version(concat!("rp2pd/", env!("CARGO_PKG_VERSION")).to_owned())
+        // Go identifies once and relies on pushes.
+        .with_interval(Duration::from_secs(24 * 60 * 60))
+        .with_push_listen_addr_updates(true)
+        .with_cache_size(0)
+        .with_hide_listen_addrs(!options.announce.is_empty());
+    Behaviour {
+        limits: limits::Limiter::new(options.limits),
+        identify: identify::Behaviour::new(identify),
+        ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
+        announce: Announce(streams.registry.clone()),
+    }
+}
+
+fn swarm_config() -> swarm::Config {
+    swarm::Config::with_tokio_executor()
+        // Go never closes a connection for being idle.
+        .with_idle_connection_timeout(Duration::from_secs(u64::MAX))
+        .with_substream_upgrade_protocol_override(Version::V1Lazy)
+        // A handler whose events find no room stops its whole connection.
+        .with_per_connection_event_buffer_size(64)
+}

@@ -1,0 +1,142 @@
+//! Why a peer could not be reached.
+
+use std::{error::Error, io, net::SocketAddr};
+
+use libp2p::{
+    Multiaddr, PeerId, TransportError, multiaddr::Protocol, swarm::DialError as SwarmError,
+};
+
+use super::transport::{PeerIdMismatch, strip_peer};
+
+/// Why a peer could not be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DialError {
+    /// The peer is this daemon.
+    ToSelf,
+    /// No address of the peer is known.
+    NoAddresses(PeerId),
+    /// Every address failed.
+    AllFailed(PeerId, Vec<(Multiaddr, Cause)>),
+    /// A limit of this daemon forbade the connection.
+    Denied(String),
+    /// The caller's deadline passed.
+    DeadlineExceeded,
+    /// The daemon is stopping, or the connection was lost as soon as it was made.
+    ConnectionFailed,
+}
+
+/// Why one address failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// The operating system refused; the second part is its reason.
+    Socket(Option<SocketAddr>, io::ErrorKind, String),
+    /// No answer in time.
+    TimedOut,
+    /// No transport here takes such an address.
+    NoTransport,
+    /// Another peer answered.
+    PeerIdMismatch(PeerIdMismatch),
+    /// Anything else, innermost reason.
+    Other(String),
+}
+
+impl DialError {
+    pub(super) fn from_swarm(error: &SwarmError, peer: PeerId) -> Self {
+        match error {
+            SwarmError::LocalPeerId { .. } => Self::ToSelf,
+            SwarmError::NoAddresses => Self::NoAddresses(peer),
+            SwarmError::WrongPeerId { obtained, address } => {
+                let mismatch = PeerIdMismatch {
+                    expected: peer,
+                    actual: *obtained,
+                };
+                let failed = (
+                    strip_peer(address.clone(), peer),
+                    Cause::PeerIdMismatch(mismatch),
+                );
+                Self::AllFailed(peer, vec![failed])
+            }
+            SwarmError::Denied { cause } => Self::Denied(innermost(cause)),
+            SwarmError::Aborted | SwarmError::DialPeerConditionFalse(_) => Self::ConnectionFailed,
+            SwarmError::Transport(errors) => Self::AllFailed(
+                peer,
+                errors
+                    .iter()
+                    .map(|(address, error)| {
+                        let address = strip_peer(address.clone(), peer);
+                        let cause = Cause::from_transport(error, &address);
+                        (address, cause)
+                    })
+                    .collect(),
+            ),
+        }
+    }
+}
+
+impl Cause {
+    fn from_transport(error: &TransportError<io::Error>, address: &Multiaddr) -> Self {
+        match error {
+            TransportError::MultiaddrNotSupported(_) => Self::NoTransport,
+            TransportError::Other(error) => Self::from_chain(error, address),
+        }
+    }
+
+    /// The transports wrap each other's errors; the cause is somewhere down the chain.
+    fn from_chain(error: &io::Error, address: &Multiaddr) -> Self {
+        let mut next: Option<&(dyn Error + 'static)> = Some(error);
+        let mut last = error.to_string();
+        // Bounded: a chain that refers to itself must not hang the driver.
+        for _ in 0..32 {
+            let Some(current) = next else { break };
+            last = current.to_string();
+            if let Some(mismatch) = current.downcast_ref::<PeerIdMismatch>() {
+                return Self::PeerIdMismatch(*mismatch);
+            }
+            next = match current.downcast_ref::<io::Error>() {
+                Some(io) if io.kind() == io::ErrorKind::TimedOut => return Self::TimedOut,
+                Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+                None => current.source(),
+            };
+        }
+        // Some wrappers show their cause in text only.
+        if last == "Timeout has been reached" || last.ends_with("timed out") {
+            return Self::TimedOut;
+        }
+        if last.contains("Unsupported resolved address") {
+            return Self::NoTransport;
+        }
+        match system_error(&last) {
+            Some(error) => Self::Socket(socket_addr(address), error.kind(), last),
+            None => Self::Other(last),
+        }
+    }
+}
+
+/// The operating system's error that a text such as `Connection refused (os error 111)`
+/// speaks of.
+fn system_error(text: &str) -> Option<io::Error> {
+    let (_, code) = text.rsplit_once("(os error ")?;
+    let code = code.strip_suffix(')')?.parse().ok()?;
+    Some(io::Error::from_raw_os_error(code))
+}
+
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut current = error;
+    while let Some(source) = current.source() {
+        current = source;
+    }
+    current.to_string()
+}
+
+fn socket_addr(address: &Multiaddr) -> Option<SocketAddr> {
+    let mut parts = address.iter();
+    let ip = match parts.next()? {
+        Protocol::Ip4(ip) => ip.into(),
+        Protocol::Ip6(ip) => ip.into(),
+        _ => return None,
+    };
+    match parts.next()? {
+        Protocol::Tcp(port) | Protocol::Udp(port) => Some(SocketAddr::new(ip, port)),
+        _ => None,
+    }
+}

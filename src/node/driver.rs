@@ -1,0 +1,393 @@
+//! The task that owns the swarm: dials, closings, identify. Nothing else runs here.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use libp2p::{
+    Multiaddr, PeerId, Swarm, identify,
+    multiaddr::Protocol,
+    ping,
+    swarm::{
+        ConnectionId, NetworkBehaviour, SwarmEvent,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    book::{AddressBook, TEMPORARY},
+    dial::DialError,
+    limits::Limiter,
+    listen::HostAddresses,
+    transport::strip_peer,
+};
+use crate::streams::{Announce, Streams};
+
+/// How long connections may take to close when the daemon ends.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// Everything that takes part in connections. Denials come first, so that no other
+/// behaviour has counted a connection that is denied.
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    pub(super) limits: Limiter,
+    pub(super) identify: identify::Behaviour,
+    pub(super) ping: ping::Behaviour,
+    pub(super) announce: Announce,
+}
+
+/// A request to the swarm's owner. Each carries the place for its answer.
+#[derive(Debug)]
+pub(super) enum Command {
+    Dial {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        reply: oneshot::Sender<Result<(), DialError>>,
+    },
+    Disconnect {
+        peer: PeerId,
+        reply: oneshot::Sender<()>,
+    },
+}
+
+struct Waiter {
+    addresses: Vec<Multiaddr>,
+    reply: oneshot::Sender<Result<(), DialError>>,
+}
+
+struct Dialing {
+    id: ConnectionId,
+    addresses: Vec<Multiaddr>,
+    waiters: Vec<Waiter>,
+}
+
+struct Closing {
+    connections: HashSet<ConnectionId>,
+    reply: oneshot::Sender<()>,
+}
+
+pub(super) struct Driver {
+    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) streams: Arc<Streams>,
+    pub(super) book: Arc<AddressBook>,
+    pub(super) addresses: HostAddresses,
+    dials: HashMap<PeerId, Dialing>,
+    closings: Vec<Closing>,
+    /// Established connections and the remote address of each.
+    connections: HashMap<PeerId, HashMap<ConnectionId, Multiaddr>>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        swarm: Swarm<Behaviour>,
+        streams: Arc<Streams>,
+        book: Arc<AddressBook>,
+        addresses: HostAddresses,
+    ) -> Self {
+        Self {
+            swarm,
+            streams,
+            book,
+            addresses,
+            dials: HashMap::new(),
+            closings: Vec::new(),
+            connections: HashMap::new(),
+        }
+    }
+
+    /// Runs until `stop`, then closes every connection.
+    pub(super) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        stop: CancellationToken,
+    ) {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                // Commands are few and short; events may come without end.
+                Some(command) = commands.recv() => self.on_command(command),
+                event = self.swarm.select_next_some() => self.on_event(event),
+            }
+        }
+        for peer in self.connections.keys().copied().collect::<Vec<_>>() {
+            // The peer may have left in this very moment.
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        let closing = async {
+            while !self.connections.is_empty() {
+                let event = self.swarm.select_next_some().await;
+                self.on_event(event);
+            }
+        };
+        if tokio::time::timeout(CLOSE_GRACE, closing).await.is_err() {
+            tracing::debug!("connections left open at exit");
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Dial {
+                peer,
+                addresses,
+                reply,
+            } => self.on_dial(peer, addresses, reply),
+            Command::Disconnect { peer, reply } => {
+                let connections: HashSet<_> = self
+                    .connections
+                    .get(&peer)
+                    .map(|connections| connections.keys().copied().collect())
+                    .unwrap_or_default();
+                // Also ends dials to the peer, whose waiters hear of it.
+                let known = self.swarm.disconnect_peer_id(peer).is_ok();
+                if known && !connections.is_empty() {
+                    self.closings.push(Closing { connections, reply });
+                } else {
+                    let _ = reply.send(());
+                }
+            }
+        }
+    }
+
+    fn on_dial(
+        &mut self,
+        peer: PeerId,
+        mut addresses: Vec<Multiaddr>,
+        reply: oneshot::Sender<Result<(), DialError>>,
+    ) {
+        if self.connections.contains_key(&peer) {
+            let _ = reply.send(Ok(()));
+            return;
+        }
+        for address in self.book.get(&peer) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        if addresses.is_empty() {
+            let _ = reply.send(Err(DialError::NoAddresses(peer)));
+            return;
+        }
+        let waiter = Waiter { addresses, reply };
+        match self.dials.get_mut(&peer) {
+            Some(dialing) => dialing.waiters.push(waiter),
+            None => self.dial(peer, vec![waiter]),
+        }
+    }
+
+    fn dial(&mut self, peer: PeerId, waiters: Vec<Waiter>) {
+        let mut addresses: Vec<Multiaddr> = Vec::new();
+        for waiter in &waiters {
+            for address in &waiter.addresses {
+                if !addresses.contains(address) {
+                    addresses.push(address.clone());
+                }
+            }
+        }
+        let options = DialOpts::peer_id(peer)
+            .condition(PeerCondition::Always)
+            .addresses(addresses.clone())
+            .build();
+        let id = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => {
+                self.dials.insert(
+                    peer,
+                    Dialing {
+                        id,
+                        addresses,
+                        waiters,
+                    },
+                );
+            }
+            Err(error) => answer(waiters, &Err(DialError::from_swarm(&error, peer))),
+        }
+    }
+
+    fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            } => {
+                let remote = strip_peer(endpoint.get_remote_address().clone(), peer_id);
+                if endpoint.is_dialer() {
+                    self.book.add(peer_id, [remote.clone()], TEMPORARY);
+                }
+                self.connections
+                    .entry(peer_id)
+                    .or_default()
+                    .insert(connection_id, remote);
+                if let Some(dialing) = self.dials.remove(&peer_id) {
+                    answer(dialing.waiters, &Ok(()));
+                }
+            }
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                connection_id,
+                num_established,
+                cause,
+                ..
+            } => {
+                tracing::debug!(peer = %peer_id, ?cause, "connection closed");
+                if num_established == 0 {
+                    self.connections.remove(&peer_id);
+                    self.book.disconnected(&peer_id);
+                } else if let Some(connections) = self.connections.get_mut(&peer_id) {
+                    connections.remove(&connection_id);
+                }
+                self.on_closed(connection_id);
+            }
+            SwarmEvent::OutgoingConnectionError {
+                peer_id: Some(peer),
+                connection_id,
+                error,
+            } => {
+                tracing::debug!(%peer, %error, "dial failed");
+                if self
+                    .dials
+                    .get(&peer)
+                    .is_some_and(|dialing| dialing.id == connection_id)
+                    && let Some(dialing) = self.dials.remove(&peer)
+                {
+                    self.on_dial_failed(peer, dialing, &DialError::from_swarm(&error, peer));
+                }
+            }
+            SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => {
+                self.addresses.update(self.swarm.listeners());
+            }
+            SwarmEvent::ListenerClosed {
+                addresses, reason, ..
+            } => {
+                tracing::error!(?addresses, ?reason, "listener closed");
+                self.addresses.update(self.swarm.listeners());
+            }
+            SwarmEvent::ListenerError { error, .. } => {
+                tracing::warn!(%error, "listener failed to accept");
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => {
+                if let Err(ping::Failure::Timeout) = event.result {
+                    tracing::debug!(peer = %event.peer, "no answer to ping: closing");
+                    self.swarm.close_connection(event.connection);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Callers that came later with addresses of their own get a dial of their own.
+    fn on_dial_failed(&mut self, peer: PeerId, dialing: Dialing, error: &DialError) {
+        let (failed, untried): (Vec<_>, Vec<_>) = dialing.waiters.into_iter().partition(|waiter| {
+            waiter
+                .addresses
+                .iter()
+                .all(|address| dialing.addresses.contains(address))
+        });
+        answer(failed, &Err(error.clone()));
+        let untried: Vec<_> = untried
+            .into_iter()
+            .filter(|waiter| !waiter.reply.is_closed())
+            .collect();
+        if !untried.is_empty() {
+            self.dial(peer, untried);
+        }
+    }
+
+    fn on_closed(&mut self, connection: ConnectionId) {
+        let mut index = 0;
+        while index < self.closings.len() {
+            let closing = &mut self.closings[index];
+            closing.connections.remove(&connection);
+            if closing.connections.is_empty() {
+                let closing = self.closings.swap_remove(index);
+                let _ = closing.reply.send(());
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    fn on_identify(&mut self, event: identify::Event) {
+        match event {
+            identify::Event::Received {
+                peer_id,
+                connection_id,
+                info,
+            } => {
+                let remote = self
+                    .connections
+                    .get(&peer_id)
+                    .and_then(|connections| connections.get(&connection_id));
+                let scope = remote.map_or(Scope::Public, Scope::of);
+                let addresses = info
+                    .listen_addrs
+                    .into_iter()
+                    .map(|address| strip_peer(address, peer_id))
+                    .filter(|address| scope.admits(address))
+                    .collect();
+                self.book.set_connected(peer_id, addresses);
+                let protocols = info
+                    .protocols
+                    .iter()
+                    .map(|name| name.as_ref().to_owned())
+                    .collect();
+                self.streams.peers.set_identified(&peer_id, Some(protocols));
+            }
+            identify::Event::Error { peer_id, error, .. } => {
+                tracing::debug!(peer = %peer_id, %error, "identify failed");
+                self.streams.peers.set_identified(&peer_id, None);
+            }
+            identify::Event::Sent { .. } | identify::Event::Pushed { .. } => {}
+        }
+    }
+}
+
+fn answer(waiters: Vec<Waiter>, result: &Result<(), DialError>) {
+    for waiter in waiters {
+        // A caller that has gone needs no answer.
+        let _ = waiter.reply.send(result.clone());
+    }
+}
+
+/// How far an address reaches. A peer may tell addresses that reach at least as far as the
+/// one it was met at (go-libp2p's identify filter).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Scope {
+    Loopback,
+    Private,
+    Public,
+}
+
+impl Scope {
+    fn of(address: &Multiaddr) -> Self {
+        let ip = match address.iter().next() {
+            Some(Protocol::Ip4(ip)) => IpAddr::V4(ip),
+            Some(Protocol::Ip6(ip)) => ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4),
+            _ => return Self::Public,
+        };
+        let private = match ip {
+            IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+        };
+        if ip.is_loopback() {
+            Self::Loopback
+        } else if private {
+            Self::Private
+        } else {
+            Self::Public
+        }
+    }
+
+    fn admits(self, address: &Multiaddr) -> bool {
+        Self::of(address) >= self
+    }
+}

@@ -1,0 +1,197 @@
+//! Security and multiplexing upgrades, chosen at start from the configuration.
+
+use std::{io, sync::Arc, vec};
+
+use futures::{
+    FutureExt as _, TryFutureExt as _,
+    future::BoxFuture,
+    io::{AsyncRead, AsyncWrite},
+};
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{
+        UpgradeInfo,
+        upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade},
+    },
+    identity::Keypair,
+    noise, tls,
+};
+
+use super::plaintext;
+use crate::muxer::{Host, Muxer, Protocol, SecureIo};
+
+/// One of the security protocols.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Channel {
+    Tls,
+    Noise,
+    Plaintext,
+}
+
+impl AsRef<str> for Channel {
+    fn as_ref(&self) -> &str {
+        match self {
+            Self::Tls => "/tls/1.0.0",
+            Self::Noise => "/noise",
+            Self::Plaintext => "/plaintext/2.0.0",
+        }
+    }
+}
+
+/// The enabled security protocols in the order a dialer proposes them.
+#[derive(Clone)]
+pub(super) struct Security {
+    order: Vec<Channel>,
+    identity: Keypair,
+    noise: Option<noise::Config>,
+    tls: Option<tls::Config>,
+}
+
+impl Security {
+    /// # Errors
+    /// If the key cannot sign a certificate or a noise payload.
+    pub(super) fn new(identity: &Keypair, order: Vec<Channel>) -> anyhow::Result<Self> {
+        let enabled = |channel| order.contains(&channel);
+        Ok(Self {
+            noise: enabled(Channel::Noise)
+                .then(|| noise::Config::new(identity))
+                .transpose()?,
+            tls: enabled(Channel::Tls)
+                .then(|| tls::Config::new(identity))
+                .transpose()?,
+            identity: identity.clone(),
+            order,
+        })
+    }
+}
+
+impl UpgradeInfo for Security {
+    type Info = Channel;
+    type InfoIter = vec::IntoIter<Channel>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.order.clone().into_iter()
+    }
+}
+
+type Secured = BoxFuture<'static, io::Result<(PeerId, SecureIo)>>;
+
+fn disabled() -> Secured {
+    // Only enabled protocols are offered, so the negotiation cannot end here.
+    Box::pin(futures::future::err(io::ErrorKind::Unsupported.into()))
+}
+
+macro_rules! secure {
+    ($self:ident, $upgrade:ident, $io:ident, $channel:ident) => {
+        match $channel {
+            Channel::Noise => match $self.noise {
+                Some(noise) => noise
+                    .$upgrade($io, "/noise")
+                    .map_ok(|(peer, io)| (peer, Box::pin(io) as SecureIo))
+                    .map_err(io::Error::other)
+                    .boxed(),
+                None => disabled(),
+            },
+            Channel::Tls => match $self.tls {
+                Some(tls) => tls
+                    .$upgrade($io, "/tls/1.0.0")
+                    .map_ok(|(peer, io)| (peer, Box::pin(io) as SecureIo))
+                    .map_err(io::Error::other)
+                    .boxed(),
+                None => disabled(),
+            },
+            Channel::Plaintext => plaintext::handshake($io, $self.identity)
+                .map_ok(|(peer, io)| (peer, Box::pin(io) as SecureIo))
+                .boxed(),
+        }
+    };
+}
+
+impl<C> InboundConnectionUpgrade<C> for Security
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Output = (PeerId, SecureIo);
+    type Error = io::Error;
+    type Future = Secured;
+
+    fn upgrade_inbound(self, io: C, channel: Channel) -> Secured {
+        secure!(self, upgrade_inbound, io, channel)
+    }
+}
+
+impl<C> OutboundConnectionUpgrade<C> for Security
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Output = (PeerId, SecureIo);
+    type Error = io::Error;
+    type Future = Secured;
+
+    fn upgrade_outbound(self, io: C, channel: Channel) -> Secured {
+        secure!(self, upgrade_outbound, io, channel)
+    }
+}
+
+/// The one multiplexer that is offered, for a connection whose remote is known.
+#[derive(Clone)]
+pub(super) struct Multiplex {
+    pub(super) mplex: Option<libp2p_mplex::Config>,
+    pub(super) peer: PeerId,
+    pub(super) remote: Multiaddr,
+    pub(super) host: Arc<dyn Host>,
+}
+
+impl UpgradeInfo for Multiplex {
+    type Info = &'static str;
+    type InfoIter = std::iter::Once<&'static str>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        std::iter::once(if self.mplex.is_some() {
+            "/mplex/6.7.0"
+        } else {
+            "/yamux/1.0.0"
+        })
+    }
+}
+
+impl Multiplex {
+    fn upgrade(self, io: SecureIo, dialer: bool) -> BoxFuture<'static, io::Result<Muxer>> {
+        Box::pin(async move {
+            let protocol = match self.mplex {
+                Some(config) => {
+                    // The upgrade is the same from both sides.
+                    Protocol::Mplex(config.upgrade_inbound(io, "/mplex/6.7.0").await?)
+                }
+                None => Protocol::Yamux { io, dialer },
+            };
+            Ok(Muxer::new(protocol, self.peer, self.remote, self.host))
+        })
+    }
+}
+
+impl<C> InboundConnectionUpgrade<C> for Multiplex
+where
+    C: AsyncRead + AsyncWrite + Send + 'static,
+{
+    type Output = Muxer;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Muxer>>;
+
+    fn upgrade_inbound(self, io: C, _: &'static str) -> Self::Future {
+        self.upgrade(Box::pin(io), false)
+    }
+}
+
+impl<C> OutboundConnectionUpgrade<C> for Multiplex
+where
+    C: AsyncRead + AsyncWrite + Send + 'static,
+{
+    type Output = Muxer;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Muxer>>;
+
+    fn upgrade_outbound(self, io: C, _: &'static str) -> Self::Future {
+        self.upgrade(Box::pin(io), true)
+    }
+}

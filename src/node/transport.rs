@@ -1,0 +1,208 @@
+//! The transports: tcp, websocket and quic, under dns, with one rule for wrong peers.
+
+use std::{error::Error, fmt, io, sync::Arc, time::Duration};
+
+use futures::{AsyncRead, AsyncWrite, future::ready};
+use libp2p::{
+    Multiaddr, PeerId, Transport as _,
+    core::{
+        ConnectedPoint,
+        muxing::StreamMuxerBox,
+        transport::{Boxed, dummy::DummyTransport, upgrade::Builder},
+        upgrade::Version,
+    },
+    dns,
+    identity::Keypair,
+    multiaddr::Protocol as Part,
+    quic, tcp, websocket,
+};
+
+use super::{
+    Options,
+    security::{Channel, Multiplex, Security},
+};
+use crate::muxer::{Host, MAX_STREAMS, Muxer, Protocol};
+
+/// Raw connection and all upgrades together (go-libp2p's dial and accept timeouts).
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Largest websocket message accepted; yamux and noise write far smaller ones.
+const MAX_WEBSOCKET_MESSAGE: usize = 1 << 20;
+
+/// Silence after which a quic connection counts as lost.
+const QUIC_IDLE: Duration = Duration::from_secs(30);
+
+/// The answering peer is not the one that was dialed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerIdMismatch {
+    /// Who was dialed.
+    pub expected: PeerId,
+    /// Whose key answered.
+    pub actual: PeerId,
+}
+
+impl fmt::Display for PeerIdMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "peer id mismatch: expected {}, but remote key matches {}",
+            self.expected, self.actual
+        )
+    }
+}
+
+impl Error for PeerIdMismatch {}
+
+/// The dialer proposes in this order. AES-GCM in hardware is several times as fast as
+/// noise's ChaCha20, so tls goes first where the processor has AES.
+fn security_order(options: &Options) -> Vec<Channel> {
+    let mut order = Vec::with_capacity(3);
+    if options.noise {
+        order.push(Channel::Noise);
+    }
+    if options.tls {
+        let at = if hardware_aes() { 0 } else { order.len() };
+        order.insert(at, Channel::Tls);
+    }
+    if options.plaintext {
+        order.push(Channel::Plaintext);
+    }
+    order
+}
+
+fn hardware_aes() -> bool {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    {
+        std::arch::is_x86_feature_detected!("aes")
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        std::arch::is_aarch64_feature_detected!("aes")
+    }
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        false
+    }
+}
+
+fn remote(endpoint: &ConnectedPoint, peer: PeerId) -> Multiaddr {
+    strip_peer(endpoint.get_remote_address().clone(), peer)
+}
+
+/// `address` without a trailing `/p2p/<peer>`.
+pub(super) fn strip_peer(mut address: Multiaddr, peer: PeerId) -> Multiaddr {
+    if address.iter().last() == Some(Part::P2p(peer)) {
+        address.pop();
+    }
+    address
+}
+
+/// Builds the transport of a node whose connections report to `host`.
+///
+/// # Errors
+/// If the identity cannot be used for a security protocol.
+pub(super) fn build(
+    identity: &Keypair,
+    options: &Options,
+    host: &Arc<dyn Host>,
+) -> anyhow::Result<Boxed<(PeerId, StreamMuxerBox)>> {
+    let security = Security::new(identity, security_order(options))?;
+    let mplex = options.mplex.then(|| {
+        let mut config = libp2p_mplex::Config::new();
+        // mplex has no flow control. One unread stream stops the others, as its design has
+        // it; the alternative resets every stream that sends faster than its reader reads.
+        config.set_max_buffer_behaviour(libp2p_mplex::MaxBufferBehaviour::Block);
+        config
+    });
+
+    let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    let over_tcp = upgrade(tcp(), &security, mplex.clone(), host);
+    let mut config = quic::Config::new(identity);
+    config.max_concurrent_stream_limit = u32::try_from(MAX_STREAMS).unwrap_or(u32::MAX);
+    config.max_idle_timeout = u32::try_from(QUIC_IDLE.as_millis()).unwrap_or(u32::MAX);
+    let quic_host = host.clone();
+    let over_quic = quic::tokio::Transport::new(config).map(move |(peer, connection), endpoint| {
+        let remote = remote(&endpoint, peer);
+        let muxer = Muxer::new(Protocol::Quic(connection), peer, remote, quic_host);
+        (peer, StreamMuxerBox::new(muxer))
+    });
+    let plain = with_dns(
+        over_quic
+            .or_transport(over_tcp)
+            .map(|either, _| either.into_inner())
+            .boxed(),
+    );
+
+    let mut websocket = websocket::Config::new(with_dns(tcp().boxed()));
+    websocket.set_max_data_size(MAX_WEBSOCKET_MESSAGE);
+    let over_websocket = upgrade(websocket, &security, mplex, host);
+
+    // First the one that refuses foreign addresses at once: dns takes any address and finds
+    // out later.
+    Ok(over_websocket
+        .or_transport(plain)
+        .map(|either, _| either.into_inner())
+        .and_then(|(peer, muxer), endpoint| {
+            // The swarm takes the first connection that completes and only then looks at
+            // the peer id; a wrong peer must fail its own address alone.
+            ready(match expected(&endpoint) {
+                Some(expected) if expected != peer => Err(io::Error::other(PeerIdMismatch {
+                    expected,
+                    actual: peer,
+                })),
+                _ => Ok((peer, muxer)),
+            })
+        })
+        .boxed())
+}
+
+fn expected(endpoint: &ConnectedPoint) -> Option<PeerId> {
+    match endpoint {
+        ConnectedPoint::Dialer { address, .. } => match address.iter().last() {
+            Some(Part::P2p(peer)) => Some(peer),
+            _ => None,
+        },
+        ConnectedPoint::Listener { .. } => None,
+    }
+}
+
+fn upgrade<T>(
+    transport: T,
+    security: &Security,
+    mplex: Option<libp2p_mplex::Config>,
+    host: &Arc<dyn Host>,
+) -> Boxed<(PeerId, StreamMuxerBox)>
+where
+    T: libp2p::Transport + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    T::Error: Send + Sync + 'static,
+    T::Dial: Send + 'static,
+    T::ListenerUpgrade: Send + 'static,
+{
+    let host = host.clone();
+    Builder::new(transport, Version::V1Lazy)
+        .authenticate(security.clone())
+        .multiplex_ext(move |peer, endpoint| Multiplex {
+            mplex: mplex.clone(),
+            peer: *peer,
+            remote: remote(endpoint, *peer),
+            host: host.clone(),
+        })
+        .timeout(UPGRADE_TIMEOUT)
+        .boxed()
+}
+
+fn with_dns<O: Send + Unpin + 'static>(transport: Boxed<O>) -> Boxed<O> {
+    // An unreadable resolv.conf must not keep a daemon without names from starting: it gets
+    // a resolver without servers, so only dialing names fails.
+    if let Err(error) = dns::tokio::Transport::system(()) {
+        tracing::warn!(%error, "no system resolver: names in addresses will not resolve");
+        let nowhere = dns::ResolverConfig::from_parts(None, Vec::new(), Vec::new());
+        return dns::tokio::Transport::custom(transport, nowhere, dns::ResolverOpts::default())
+            .boxed();
+    }
+    match dns::tokio::Transport::system(transport) {
+        Ok(transport) => transport.boxed(),
+        Err(_) => DummyTransport::new().boxed(),
+    }
+}

@@ -1,0 +1,225 @@
+//! Streams of user protocols: who is connected, who handles what, how a protocol is agreed.
+
+mod announce;
+mod negotiate;
+mod peers;
+mod registry;
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use libp2p::{Multiaddr, PeerId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use announce::Announce;
+use negotiate::{Choice, Negotiated};
+pub use negotiate::{MAX_NAME, NegotiationError, UserStream};
+pub use peers::{Peer, Peers};
+pub use registry::{Policy, Registry, RegistryError, Target};
+
+use crate::muxer::{Handover, Host, InboundSlot, Link, Substream};
+
+/// Inbound user streams of all peers together; a further one is reset.
+pub const MAX_INBOUND: usize = 64 * 1024;
+
+/// How long a remote may take to propose a protocol (go-libp2p's negotiation timeout).
+const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An inbound stream whose protocol somebody here handles.
+#[derive(Debug)]
+pub struct InboundStream {
+    /// The remote peer.
+    pub peer: PeerId,
+    /// Its address on the connection the stream came on, without `/p2p/<peer>`.
+    pub remote: Multiaddr,
+    /// The agreed protocol.
+    pub protocol: String,
+    /// The bytes.
+    pub stream: UserStream,
+    /// Handlers to try, in this order; never empty.
+    pub targets: Vec<Target>,
+}
+
+/// Serves an inbound stream to its end.
+pub type Serve = Box<dyn Fn(InboundStream) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// Counters of what was refused, for the report and for logs.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Streams reset because a limit was reached.
+    pub refused: AtomicU64,
+    /// Inbound user streams served so far.
+    pub served: AtomicU64,
+}
+
+/// The user streams of this daemon.
+pub struct Streams {
+    /// Connected peers.
+    pub peers: Peers,
+    /// Registered protocols.
+    pub registry: Arc<Registry>,
+    /// What was refused.
+    pub counters: Counters,
+    serve: Serve,
+    permits: Arc<Semaphore>,
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
+
+impl std::fmt::Debug for Streams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Streams")
+            .field("peers", &self.peers)
+            .field("registry", &self.registry)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Streams {
+    /// Streams handed to `serve`, on tasks of `tasks`; none are taken any more once
+    /// `closing` is cancelled.
+    #[must_use]
+    pub fn new(
+        registry: Arc<Registry>,
+        serve: Serve,
+        tasks: TaskTracker,
+        closing: CancellationToken,
+    ) -> Self {
+        Self {
+            peers: Peers::default(),
+            registry,
+            counters: Counters::default(),
+            serve,
+            permits: Arc::new(Semaphore::new(MAX_INBOUND)),
+            tasks,
+            closing,
+        }
+    }
+
+    /// Agrees on one of `protocols` with `peer` on a new stream of `link`.
+    ///
+    /// If the peer is known to speak one of them, the first such is proposed and the stream
+    /// returned at once; a refusal then shows as an error of the first read, as in Go.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the stream.
+    pub async fn open(
+        &self,
+        link: &Link,
+        known: &[String],
+        protocols: &[String],
+    ) -> Result<(UserStream, String), OpenError> {
+        let stream = link.open().await.map_err(OpenError::Open)?;
+        if let Some(name) = protocols.iter().find(|name| known.contains(name)) {
+            let stream = negotiate::dial_lazily(stream, name)
+                .await
+                .map_err(|error| OpenError::Negotiation(error.into()))?;
+            return Ok((stream, name.clone()));
+        }
+        let (stream, index) = negotiate::dial(stream, protocols)
+            .await
+            .map_err(OpenError::Negotiation)?;
+        Ok((stream, protocols[index].clone()))
+    }
+
+    async fn accept(self: Arc<Self>, slot: InboundSlot, stream: Substream, swarm: Handover) {
+        let choose = |name: &str| {
+            if let Some(targets) = self.registry.select(name) {
+                Choice::Accept(targets)
+            } else if self.registry.is_library(name) {
+                Choice::Library
+            } else {
+                Choice::Refuse
+            }
+        };
+        let negotiation =
+            tokio::time::timeout(NEGOTIATION_TIMEOUT, negotiate::listen(stream, choose));
+        match negotiation.await {
+            Ok(Ok(Negotiated::User {
+                stream,
+                name,
+                choice,
+            })) => {
+                self.counters.served.fetch_add(1, Ordering::Relaxed);
+                let link = slot.link();
+                let inbound = InboundStream {
+                    peer: link.peer,
+                    remote: link.remote.clone(),
+                    protocol: name,
+                    stream,
+                    targets: choice,
+                };
+                (self.serve)(inbound).await;
+            }
+            Ok(Ok(Negotiated::Library(stream))) => {
+                // The swarm bounds how many it negotiates; beyond, or when the connection is
+                // gone, the stream is reset.
+                let _ = swarm
+                    .send_timeout(Box::pin(stream), NEGOTIATION_TIMEOUT)
+                    .await;
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "inbound stream: negotiation failed"),
+            Err(_) => tracing::debug!("inbound stream: negotiation timed out"),
+        }
+    }
+
+    fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        if self.closing.is_cancelled() {
+            return None;
+        }
+        self.permits.clone().try_acquire_owned().ok()
+    }
+}
+
+/// [`Streams`] as the connections see it.
+#[derive(Debug, Clone)]
+pub struct StreamHost(pub Arc<Streams>);
+
+impl Host for StreamHost {
+    fn connected(&self, link: &Arc<Link>) {
+        self.0.peers.add(link);
+    }
+
+    fn disconnected(&self, link: &Arc<Link>) {
+        self.0.peers.remove(link);
+    }
+
+    fn inbound(&self, slot: InboundSlot, stream: Substream, swarm: Handover) {
+        let Some(permit) = self.0.permit() else {
+            self.refused(slot.link());
+            return;
+        };
+        let streams = self.0.clone();
+        self.0.tasks.spawn(async move {
+            streams.accept(slot, stream, swarm).await;
+            drop(permit);
+        });
+    }
+
+    fn refused(&self, link: &Arc<Link>) {
+        self.0.counters.refused.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(peer = %link.peer, "inbound stream refused: limit reached");
+    }
+}
+
+/// Why a stream could not be opened on a live connection.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The connection failed before the stream existed.
+    #[error("failed to open stream")]
+    Open(#[source] io::Error),
+    /// No protocol was agreed on.
+    #[error("failed to negotiate protocol")]
+    Negotiation(#[source] NegotiationError),
+}

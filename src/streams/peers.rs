@@ -1,0 +1,148 @@
+//! The peers that are connected now, by what their connections' tasks report.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use libp2p::PeerId;
+use tokio::sync::{Notify, watch};
+
+use crate::muxer::Link;
+
+/// Protocols remembered of one peer (reliability 2: address book rules).
+const MAX_PROTOCOLS: usize = 256;
+
+/// A connected peer.
+#[derive(Debug)]
+pub struct Peer {
+    links: RwLock<Vec<Arc<Link>>>,
+    /// What identify told; `None` until it has finished.
+    protocols: watch::Sender<Option<Arc<[String]>>>,
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Peer {
+    /// The connection to open streams on: direct before relayed, then the newest.
+    #[must_use]
+    pub fn best_link(&self) -> Option<Arc<Link>> {
+        let links = read(&self.links);
+        links
+            .iter()
+            .rev()
+            .find(|link| !link.relayed)
+            .or_else(|| links.last())
+            .cloned()
+    }
+
+    /// All connections to the peer.
+    #[must_use]
+    pub fn links(&self) -> Vec<Arc<Link>> {
+        read(&self.links).clone()
+    }
+
+    /// Waits until identify has finished and returns the peer's protocols, empty if identify
+    /// failed.
+    pub async fn identified(&self) -> Arc<[String]> {
+        let mut protocols = self.protocols.subscribe();
+        match protocols.wait_for(Option::is_some).await {
+            Ok(known) => known.clone().unwrap_or_default(),
+            Err(_) => Arc::default(),
+        }
+    }
+
+    /// The peer's protocols as far as known.
+    #[must_use]
+    pub fn protocols(&self) -> Option<Arc<[String]>> {
+        self.protocols.borrow().clone()
+    }
+}
+
+/// The table of connected peers.
+#[derive(Debug, Default)]
+pub struct Peers {
+    table: RwLock<HashMap<PeerId, Arc<Peer>>>,
+    arrival: Notify,
+}
+
+impl Peers {
+    /// The peer, if connected.
+    #[must_use]
+    pub fn get(&self, peer: &PeerId) -> Option<Arc<Peer>> {
+        read(&self.table).get(peer).cloned()
+    }
+
+    /// Waits until the peer is connected.
+    pub async fn wait(&self, peer: &PeerId) -> Arc<Peer> {
+        loop {
+            let arrival = self.arrival.notified();
+            tokio::pin!(arrival);
+            arrival.as_mut().enable();
+            if let Some(peer) = self.get(peer) {
+                return peer;
+            }
+            arrival.await;
+        }
+    }
+
+    /// Every connected peer.
+    #[must_use]
+    pub fn list(&self) -> Vec<(PeerId, Arc<Peer>)> {
+        read(&self.table)
+            .iter()
+            .map(|(id, peer)| (*id, peer.clone()))
+            .collect()
+    }
+
+    pub(super) fn add(&self, link: &Arc<Link>) {
+        let mut table = write(&self.table);
+        let peer = table.entry(link.peer).or_insert_with(|| {
+            Arc::new(Peer {
+                links: RwLock::default(),
+                protocols: watch::Sender::new(None),
+            })
+        });
+        write(&peer.links).push(link.clone());
+        drop(table);
+        self.arrival.notify_waiters();
+    }
+
+    pub(super) fn remove(&self, link: &Arc<Link>) {
+        let mut table = write(&self.table);
+        let Some(peer) = table.get(&link.peer) else {
+            return;
+        };
+        let mut links = write(&peer.links);
+        links.retain(|other| !Arc::ptr_eq(other, link));
+        let empty = links.is_empty();
+        drop(links);
+        if empty {
+            table.remove(&link.peer);
+        }
+    }
+
+    /// Records what identify learned, `None` if it failed.
+    pub fn set_identified(&self, peer: &PeerId, protocols: Option<Vec<String>>) {
+        let Some(peer) = self.get(peer) else { return };
+        peer.protocols.send_if_modified(|known| match protocols {
+            Some(mut protocols) => {
+                protocols.truncate(MAX_PROTOCOLS);
+                *known = Some(protocols.into());
+                true
+            }
+            // A failed repetition leaves what is known.
+            None if known.is_none() => {
+                *known = Some(Arc::default());
+                true
+            }
+            None => false,
+        });
+    }
+}
