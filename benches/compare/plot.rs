@@ -17,12 +17,11 @@ pub(crate) fn ratios(names: &[String; 2], rows: &[Row]) -> String {
         .iter()
         .filter_map(|row| Some((row, row.ratio()?)))
         .collect();
-    let extreme = rows
+    // Decades on either side of 1.
+    let right = rows
         .iter()
-        .flat_map(|(_, ratio)| [ratio.max, 1.0 / ratio.min])
-        .fold(2.0, f64::max);
-    // Decades to the right of 1; the left side gets what it needs.
-    let right = extreme.log10();
+        .map(|(_, ratio)| ratio.max.log10())
+        .fold(0.3, f64::max);
     let left = rows
         .iter()
         .map(|(_, ratio)| -ratio.min.log10())
