@@ -10,6 +10,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::OwnedSemaphorePermit,
     time::{Instant, timeout},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
@@ -51,6 +52,8 @@ pub(super) struct Session {
     input: BytesMut,
     output: BytesMut,
     context: Arc<Context>,
+    /// The place among the clients that send requests.
+    permit: OwnedSemaphorePermit,
 }
 
 /// What a request leads to.
@@ -70,8 +73,13 @@ enum End {
 }
 
 impl Session {
-    pub(super) fn new(socket: Socket, context: Arc<Context>) -> Self {
+    pub(super) fn new(
+        socket: Socket,
+        context: Arc<Context>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
         Self {
+            permit,
             socket,
             input: BytesMut::new(),
             output: BytesMut::new(),
@@ -100,6 +108,7 @@ impl Session {
                     self.answer(&answer);
                     let preface = self.output.freeze();
                     let early = self.input.freeze();
+                    drop(self.permit);
                     Pipe::new(self.socket, opened.stream, early, preface).await;
                     return Ok(());
                 }

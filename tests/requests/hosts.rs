@@ -20,10 +20,10 @@ fn identify_lists_bound_addresses_without_the_peer() {
     assert_eq!(addrs.len(), 3, "{addrs:?}");
     for addr in &addrs {
         assert!(!addr.iter().any(|part| matches!(part, Protocol::P2p(_))));
-        assert!(addr.iter().all(|part| !matches!(
-            part,
-            Protocol::Tcp(0) | Protocol::Udp(0)
-        )));
+        assert!(
+            addr.iter()
+                .all(|part| !matches!(part, Protocol::Tcp(0) | Protocol::Udp(0)))
+        );
         // The banner tells the same.
         assert!(daemon.stdout().lines().any(|line| line == addr.to_string()));
     }
@@ -37,7 +37,10 @@ fn announced_addresses_replace_the_bound_ones_verbatim() {
     ]);
     let (_, addrs) = daemon.client().identify();
     let text: Vec<String> = addrs.iter().map(ToString::to_string).collect();
-    assert_eq!(text, ["/dns4/example.org/tcp/4001", "/ip4/192.0.2.1/udp/1/quic-v1"]);
+    assert_eq!(
+        text,
+        ["/dns4/example.org/tcp/4001", "/ip4/192.0.2.1/udp/1/quic-v1"]
+    );
 }
 
 #[test]
@@ -81,7 +84,10 @@ fn simultaneous_dials_leave_one_entry_per_peer() {
         a.client().disconnect(b.peer_id());
         b.client().disconnect(a.peer_id());
         for daemon in [&a, &b] {
-            assert!(eventually(PATIENCE, || daemon.client().list_peers().is_empty()));
+            assert!(eventually(PATIENCE, || daemon
+                .client()
+                .list_peers()
+                .is_empty()));
         }
         if crossed >= 6 {
             break;
@@ -124,7 +130,10 @@ fn disconnect_of_anybody_else_is_fine() {
     let (a, b) = (node(), node());
     let mut client = a.client();
     for peer in [a.peer_id(), b.peer_id(), PeerId::random()] {
-        assert_eq!(ask(&mut client, &disconnect(&peer.to_bytes())), Response::default());
+        assert_eq!(
+            ask(&mut client, &disconnect(&peer.to_bytes())),
+            Response::default()
+        );
     }
     // Twice in a row as well.
     a.connect_to(&b);
@@ -138,8 +147,13 @@ fn disconnect_of_anybody_else_is_fine() {
 fn disconnect_ends_pipes_on_both_sides() {
     let (a, b) = pair();
     let handler = Handler::unix();
-    handler.register(&mut b.client(), &["/hold"], None).expect("register");
-    let (_, mut near) = a.client().open_stream(b.peer_id(), &["/hold"]).expect("open");
+    handler
+        .register(&mut b.client(), &["/hold"], None)
+        .expect("register");
+    let (_, mut near) = a
+        .client()
+        .open_stream(b.peer_id(), &["/hold"])
+        .expect("open");
     let (_, mut far) = handler.accept(PATIENCE).expect("the stream");
     a.client().disconnect(b.peer_id());
     for pipe in [&mut near, &mut far] {
