@@ -58,11 +58,11 @@ fn list_peers_shows_both_sides_to_each_other_once() {
 }
 
 #[test]
-fn simultaneous_dials_leave_one_entry_per_peer() {
+fn crossed_dials_leave_one_entry_and_one_disconnect_ends_them() {
     let (a, b) = (node(), node());
     let mut crossed = 0;
-    // Bounded: two dials that start together nearly always cross.
-    for _ in 0..200 {
+    // Bounded: two dials that start together cross now and then.
+    for _ in 0..300 {
         let start = Barrier::new(2);
         std::thread::scope(|scope| {
             for (from, to) in [(&a, &b), (&b, &a)] {
@@ -74,27 +74,32 @@ fn simultaneous_dials_leave_one_entry_per_peer() {
                 });
             }
         });
+        let mut connections = 0;
         for (here, there) in [(&a, &b), (&b, &a)] {
             let list = here.client().list_peers();
             assert_eq!(list.len(), 1, "{list:?}");
             assert_eq!(list[0].0, there.peer_id());
-            // Its own listening address and the port it dialed from: two connections.
-            crossed += usize::from(list[0].1.len() == 2);
+            connections += list[0].1.len();
         }
         a.client().disconnect(b.peer_id());
-        b.client().disconnect(a.peer_id());
-        for daemon in [&a, &b] {
-            assert!(eventually(PATIENCE, || daemon
-                .client()
-                .list_peers()
-                .is_empty()));
+        if connections == 4 {
+            // On both sides the other's listening address and the port it dialed from.
+            crossed += 1;
+            assert_eq!(a.client().list_peers(), []);
+            assert!(eventually(PATIENCE, || b.client().list_peers().is_empty()));
+            if crossed == 3 {
+                break;
+            }
         }
-        if crossed >= 6 {
-            break;
-        }
+        // A dial may still have been under way when the other side's had succeeded.
+        let apart = eventually(PATIENCE, || {
+            a.client().disconnect(b.peer_id());
+            b.client().disconnect(a.peer_id());
+            a.client().list_peers().is_empty() && b.client().list_peers().is_empty()
+        });
+        assert!(apart);
     }
     assert!(crossed > 0, "no two dials have crossed: nothing was tested");
-    println!("crossed dials seen: {crossed}");
 }
 
 #[test]
@@ -107,21 +112,6 @@ fn disconnect_has_happened_on_both_sides_when_it_answers() {
         from.client().disconnect(to.peer_id());
         assert_eq!(from.client().list_peers(), [], "round {round}, this side");
         assert_eq!(to.client().list_peers(), [], "round {round}, the remote");
-    }
-}
-
-#[test]
-fn disconnect_ends_every_connection_of_crossed_dials() {
-    let (a, b) = (node(), node());
-    for _ in 0..20 {
-        std::thread::scope(|scope| {
-            for (from, to) in [(&a, &b), (&b, &a)] {
-                scope.spawn(move || from.connect_to(to));
-            }
-        });
-        a.client().disconnect(b.peer_id());
-        assert_eq!(a.client().list_peers(), []);
-        assert!(eventually(PATIENCE, || b.client().list_peers().is_empty()));
     }
 }
 
