@@ -10,10 +10,9 @@ use crate::wire::maddr::ControlAddr;
 ///
 /// `control` and `addrs` are those really bound; `bootstrap` is empty unless peers were both
 /// given and dialled.
-#[must_use]
-pub fn text(
+fn text(
     control: &ControlAddr,
-    peer: &PeerId,
+    peer: PeerId,
     addrs: &[Multiaddr],
     bootstrap: &[Multiaddr],
 ) -> String {
@@ -31,10 +30,11 @@ pub fn text(
     text
 }
 
-/// Writes to stdout with one system call, as readers of chunks need it.
+/// Writes [`text`] to stdout with one system call, as readers of chunks need it.
 ///
 /// Nobody may be left to read: that is no error.
-pub fn print(text: &str) {
+pub fn print(control: &ControlAddr, peer: PeerId, addrs: &[Multiaddr], bootstrap: &[Multiaddr]) {
+    let text = text(control, peer, addrs, bootstrap);
     // The standard library's stdout would write line by line.
     let mut rest = text.as_bytes();
     while !rest.is_empty() {
@@ -60,14 +60,10 @@ mod tests {
         let head = "Control socket: /ip4/127.0.0.1/tcp/4711\n\
                     Peer ID: 12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA\n\
                     Peer Addrs:\n";
-        assert_eq!(text(&control, &peer, &[], &[]), head);
+        assert_eq!(text(&control, peer, &[], &[]), head);
         let addr: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
-        let all = text(
-            &control,
-            &peer,
-            std::slice::from_ref(&addr),
-            &[addr.clone()],
-        );
+        let one = [addr];
+        let all = text(&control, peer, &one, &one);
         assert_eq!(
             all,
             format!("{head}/ip4/127.0.0.1/tcp/1\nBootstrap peers:\n/ip4/127.0.0.1/tcp/1\n")

@@ -95,12 +95,7 @@ async fn serve(
     });
     let control = pipes.spawn(listener.run(context, pipes.clone(), stop_serving.clone()));
     if !config.quiet {
-        banner::print(&banner::text(
-            &control_addr,
-            &node.peer_id(),
-            &node.addresses(),
-            &[],
-        ));
+        banner::print(&control_addr, node.peer_id(), &node.addresses(), &[]);
     }
 
     let end = loop {

@@ -1,86 +1,81 @@
-//! The `rp2pd` program.
+//! The `rp2pd` program: picks what to do and turns its end into an exit code.
 
-use std::{process::ExitCode, time::Duration};
+use std::{io::Write as _, process::ExitCode, time::Duration};
 
-use libp2p::identity::Keypair;
 use rp2pd::{
-    banner,
-    cli::{self, Args, Command, KeygenArgs},
+    cli::{self, Args, Command},
     config::Config,
     control::listener::Listener,
-    daemon::{self, End},
-    healthcheck, identity,
-    telemetry::{self, operator_line},
+    daemon, healthcheck,
+    identity::{self, Keypair},
+    telemetry,
 };
 
-/// The swarm is gone: a fault of the program (`EX_SOFTWARE`).
-const SWARM_LOST: u8 = 70;
-
-/// How long the last log lines may take when nobody reads them.
-const LOG_FLUSH: Duration = Duration::from_millis(200);
+/// Time for the last log lines to reach a slow reader.
+const LOG_GRACE: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
-    match cli::parse(std::env::args_os()) {
-        Ok(Command::Daemon(args)) if args.version == Some(true) => {
-            banner::print(concat!("rp2pd ", env!("CARGO_PKG_VERSION"), "\n"));
-            ExitCode::SUCCESS
-        }
-        Ok(Command::Daemon(args)) => exit(start(&args)),
-        Ok(Command::Keygen(args)) => exit(keygen(&args)),
+    let result = match cli::parse(std::env::args_os()) {
+        Ok(Command::Daemon(args)) if args.version == Some(true) => version(),
+        Ok(Command::Daemon(args)) if args.healthcheck == Some(true) => check_health(&args),
+        Ok(Command::Daemon(args)) => run(&args),
+        Ok(Command::Keygen(args)) => keygen(&args),
         Err(stop) => {
-            telemetry::raw_text(&stop.text);
-            ExitCode::from(stop.code)
+            // Nobody may be left to read it.
+            let _ = std::io::stderr().write_all(stop.text.as_bytes());
+            return ExitCode::from(stop.code);
+        }
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            telemetry::operator_line(&error.to_string());
+            ExitCode::FAILURE
         }
     }
 }
 
-/// The reason of a failure is the last line of stderr: Hivemind shows that one to its user.
-fn exit(result: anyhow::Result<u8>) -> ExitCode {
-    result.map_or_else(
-        |error| {
-            operator_line(&error.to_string());
-            ExitCode::FAILURE
-        },
-        ExitCode::from,
-    )
+fn version() -> anyhow::Result<ExitCode> {
+    writeln!(std::io::stdout(), "rp2pd {}", env!("CARGO_PKG_VERSION"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn start(args: &Args) -> anyhow::Result<u8> {
+fn check_health(args: &Args) -> anyhow::Result<ExitCode> {
+    healthcheck::check(&Config::load(args)?.listen)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn keygen(args: &cli::KeygenArgs) -> anyhow::Result<ExitCode> {
+    let peer = identity::generate(args)?;
+    writeln!(std::io::stdout(), "Peer ID: {peer}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(args)?;
-    if args.healthcheck == Some(true) {
-        healthcheck::run(&config.listen)?;
-        return Ok(0);
-    }
-    for notice in &config.notices {
-        operator_line(notice);
-    }
     let keypair = match &config.identity_file {
         Some(path) => {
             let loaded = identity::load(path)?;
-            if let Some(warning) = loaded.warning {
-                operator_line(&warning);
-            }
+            loaded
+                .warning
+                .iter()
+                .for_each(|text| telemetry::operator_line(text));
             loaded.keypair
         }
         None => Keypair::generate_ed25519(),
     };
-    if args.validate == Some(true) {
-        return Ok(0);
+    for notice in &config.notices {
+        telemetry::operator_line(notice);
     }
-    // Before any thread exists: binding sets the umask for a moment.
-    let listener = Listener::bind(&config.listen, config.listen_mode, config.listen_group)?;
+    if args.validate == Some(true) {
+        return Ok(ExitCode::SUCCESS);
+    }
     let logs = telemetry::init();
+    let listener = Listener::bind(&config.listen, config.listen_mode, config.listen_group)?;
     let end = daemon::run(&config, &keypair, listener);
-    logs.flush(LOG_FLUSH);
+    logs.flush(LOG_GRACE);
     Ok(match end? {
-        End::Clean => 0,
-        End::Forced => 1,
-        End::SwarmLost => SWARM_LOST,
+        daemon::End::Clean | daemon::End::Forced => ExitCode::SUCCESS,
+        daemon::End::SwarmLost => ExitCode::from(70),
     })
-}
-
-fn keygen(args: &KeygenArgs) -> anyhow::Result<u8> {
-    let peer = identity::generate(args)?;
-    banner::print(&format!("Peer ID: {peer}\n"));
-    Ok(0)
 }

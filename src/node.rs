@@ -6,6 +6,7 @@ mod driver;
 mod limits;
 mod listen;
 mod plaintext;
+mod readahead;
 mod report;
 mod security;
 mod transport;

@@ -304,7 +304,9 @@ impl Write for Capped {
             self.0.push_str(text);
             return Ok(());
         }
-        self.0.push_str(&text[..text.floor_char_boundary(room)]);
+        let cut = (0..=room).rev().find(|end| text.is_char_boundary(*end));
+        self.0
+            .push_str(text.get(..cut.unwrap_or(0)).unwrap_or_default());
         Err(fmt::Error)
     }
 }

@@ -79,6 +79,7 @@ impl Control {
 #[derive(Debug)]
 pub struct Launch {
     binary: PathBuf,
+    script: Option<PathBuf>,
     args: Vec<OsString>,
     envs: Vec<(OsString, OsString)>,
     listen: Option<String>,
@@ -90,6 +91,7 @@ impl Launch {
     pub fn new() -> Self {
         Self {
             binary: binary_under_test(),
+            script: None,
             args: Vec::new(),
             envs: Vec::new(),
             listen: None,
@@ -99,6 +101,13 @@ impl Launch {
     #[must_use]
     pub fn binary(mut self, path: impl AsRef<Path>) -> Self {
         self.binary = path.as_ref().to_owned();
+        self
+    }
+
+    /// The program that `binary` interprets, for a daemon that is one.
+    #[must_use]
+    pub fn script(mut self, path: PathBuf) -> Self {
+        self.script = Some(path);
         self
     }
 
@@ -136,6 +145,7 @@ impl Launch {
             .listen
             .unwrap_or_else(|| format!("/unix{}/p2pd.sock", dir.path().display()));
         let mut child = Command::new(&self.binary)
+            .args(self.script)
             .arg(format!("-listen={listen}"))
             .args(&self.args)
             .envs(self.envs)
