@@ -63,6 +63,8 @@ fn case_trial(name: &str, case: &'static str, tcp: bool, size: usize) -> Trial {
 /// The opener is the JavaScript client; the handler answers only after the end of what it
 /// receives, which a handler in that client cannot do.
 fn half_close(tcp: bool) -> Result<(), String> {
+    // First: an installation may outlast the patience of the handler.
+    install::JS.as_ref()?;
     let (a, b) = (daemon(tcp), daemon(tcp));
     let handler = if tcp { Handler::tcp() } else { Handler::unix() };
     handler.register(&mut b.client(), &["/interop/late/1.0.0"], None)?;

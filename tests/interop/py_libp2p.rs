@@ -59,6 +59,8 @@ fn rp2pd_opens(link: Link) -> Result<(), String> {
 }
 
 fn peer_opens(link: Link) -> Result<(), String> {
+    // First: an installation may outlast the patience of the handlers.
+    let mut node = node()?;
     let daemon = daemon(link)?;
     let echoes = echoes(&daemon, None)?;
     let threads: Vec<_> = echoes
