@@ -60,7 +60,7 @@ fn rp2pd_opens(link: Link) -> Result<(), String> {
 
 fn peer_opens(link: Link) -> Result<(), String> {
     // First: an installation may outlast the patience of the handlers.
-    let mut node = node()?;
+    let mut program = node()?;
     let daemon = daemon(link)?;
     let echoes = echoes(&daemon, None)?;
     let threads: Vec<_> = echoes
@@ -70,7 +70,7 @@ fn peer_opens(link: Link) -> Result<(), String> {
     let addr = daemon.addrs().first().ok_or("rp2pd listens nowhere")?;
     let target = addr.clone().with(Protocol::P2p(daemon.peer_id()));
     run(
-        node()?.arg("dial").arg(target.to_string()).args(NAMES),
+        program.arg("dial").arg(target.to_string()).args(NAMES),
         DIAL,
     )?;
     for (name, thread) in threads {
