@@ -1,11 +1,72 @@
-//! temporary
-use crate::wire::maddr::ControlAddr;
+//! What the daemon prints on stdout: the lines by which clients know that it is ready.
+
+use std::fmt::Write as _;
+
 use libp2p::{Multiaddr, PeerId};
-use std::io::Write as _;
-pub fn print(c: &ControlAddr, p: PeerId, a: &[Multiaddr]) {
-    let mut s = format!("Control socket: {c}\nPeer ID: {p}\nPeer Addrs:\n");
-    for x in a {
-        s.push_str(&format!("{x}\n"));
+
+use crate::wire::maddr::ControlAddr;
+
+/// The lines of contract 1.5.
+///
+/// `control` and `addrs` are those really bound; `bootstrap` is empty unless peers were both
+/// given and dialled.
+fn text(
+    control: &ControlAddr,
+    peer: PeerId,
+    addrs: &[Multiaddr],
+    bootstrap: &[Multiaddr],
+) -> String {
+    let mut text = format!("Control socket: {control}\nPeer ID: {peer}\nPeer Addrs:\n");
+    for addr in addrs {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{addr}");
     }
-    let _ = std::io::stdout().write_all(s.as_bytes());
+    if !bootstrap.is_empty() {
+        text.push_str("Bootstrap peers:\n");
+        for addr in bootstrap {
+            let _ = writeln!(text, "{addr}");
+        }
+    }
+    text
+}
+
+/// Writes [`text`] to stdout with one system call, as readers of chunks need it.
+///
+/// Nobody may be left to read: that is no error.
+pub fn print(control: &ControlAddr, peer: PeerId, addrs: &[Multiaddr], bootstrap: &[Multiaddr]) {
+    let text = text(control, peer, addrs, bootstrap);
+    // The standard library's stdout would write line by line.
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        match rustix::io::write(std::io::stdout(), rest) {
+            Ok(0) => return,
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_as_clients_read_them() {
+        let control = ControlAddr::parse("/ip4/127.0.0.1/tcp/4711").unwrap();
+        let peer: PeerId = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
+            .parse()
+            .unwrap();
+        let head = "Control socket: /ip4/127.0.0.1/tcp/4711\n\
+                    Peer ID: 12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA\n\
+                    Peer Addrs:\n";
+        assert_eq!(text(&control, peer, &[], &[]), head);
+        let addr: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+        let one = [addr];
+        let all = text(&control, peer, &one, &one);
+        assert_eq!(
+            all,
+            format!("{head}/ip4/127.0.0.1/tcp/1\nBootstrap peers:\n/ip4/127.0.0.1/tcp/1\n")
+        );
+    }
 }

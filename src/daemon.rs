@@ -1,6 +1,6 @@
 //! The daemon from bound socket to exit: builds the floors and takes them down again.
 
-use std::{io::Write as _, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use libp2p::identity::Keypair;
 use tokio::time::timeout;
@@ -13,6 +13,7 @@ use crate::{
     node::{ConnectionLimits, LIBRARY_PROTOCOLS, Node, Options, REPLACEABLE_PROTOCOLS, Started},
     shutdown::{Asked, Signals},
     streams::{Policy, Registry, Streams, Target},
+    telemetry::{operator_line, raw_text},
 };
 
 /// The protocol of the built-in echo service.
@@ -75,10 +76,10 @@ async fn serve(
         started = start => started?,
     };
     for failure in failures {
-        notice(&failure.to_string());
+        operator_line(&failure.to_string());
     }
     if listener.is_exposed() {
-        notice(&format!(
+        operator_line(&format!(
             "control socket {} is reachable from other machines: whoever connects to it acts as this peer",
             listener.addr()
         ));
@@ -91,18 +92,22 @@ async fn serve(
     });
     let control = pipes.spawn(listener.run(context, pipes.clone(), stop_serving.clone()));
     if !config.quiet {
-        banner::print(&control_addr, node.peer_id(), &node.addresses());
+        banner::print(&control_addr, node.peer_id(), &node.addresses(), &[]);
     }
 
     let end = loop {
         tokio::select! {
             biased;
             asked = signals.next() => match asked {
-                Asked::Report => notice(&node.report()),
+                Asked::Report => {
+                    let report = node.report();
+                    // Whoever does not read the report must not stop the daemon.
+                    tokio::task::spawn_blocking(move || raw_text(&report));
+                }
                 Asked::Stop => break End::Clean,
             },
             ended = &mut driver => {
-                notice(&format!("the swarm task ended: {ended:?}"));
+                operator_line(&format!("the swarm task ended: {ended:?}"));
                 break End::SwarmLost;
             }
         }
@@ -130,7 +135,7 @@ fn registry(config: &Config) -> Registry {
     if config.echo {
         let echo = [ECHO_PROTOCOL.to_owned()];
         if let Err(error) = registry.register(&Target::Echo, &echo, Policy::Replace) {
-            notice(&format!("no echo service: {error:?}"));
+            operator_line(&format!("no echo service: {error:?}"));
         }
     }
     registry
@@ -150,11 +155,4 @@ fn options(config: &Config, descriptors: u64) -> Options {
         announce: config.announce_addrs.clone(),
         limits: ConnectionLimits::scaled(descriptors),
     }
-}
-
-/// Tells the operator, whatever the log level. A reader that is gone is no reason to end.
-pub fn notice(text: &str) {
-    let mut line = text.trim_end().to_owned();
-    line.push('\n');
-    let _ = std::io::stderr().write_all(line.as_bytes());
 }

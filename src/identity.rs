@@ -8,13 +8,14 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use libp2p::identity::{Keypair, ed25519};
+use libp2p::identity::ed25519;
 use prost::Message;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::wording::system_error;
 
 pub use keygen::{KeygenError, generate};
+pub use libp2p::identity::Keypair;
 
 /// Largest key file in bytes, far above an 8192 bit RSA key.
 const MAX_SIZE: u64 = 64 << 10;

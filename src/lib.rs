@@ -11,7 +11,7 @@
 //! | [`muxer`] | one connection: its task, its multiplexer, its streams | everything above |
 //!
 //! [`wire`] (frames, messages, addresses) is below them all; [`cli`], [`config`],
-//! identity and [`daemon`] build the house and take it down.
+//! [`identity`], [`telemetry`], [`banner`], [`shutdown`] and [`daemon`] build the house and take it down.
 
 #![forbid(unsafe_code)]
 #![warn(
@@ -37,10 +37,12 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod healthcheck;
 pub mod identity;
 pub mod muxer;
 pub mod node;
 pub mod shutdown;
 pub mod streams;
+pub mod telemetry;
 pub mod wire;
 pub mod wording;

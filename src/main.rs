@@ -1,41 +1,81 @@
-//! The `rp2pd` program.
+//! The `rp2pd` program: picks what to do and turns its end into an exit code.
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use rp2pd::{
-    cli::{self, Command},
+    cli::{self, Args, Command},
     config::Config,
     control::listener::Listener,
-    daemon,
+    daemon, healthcheck,
+    identity::{self, Keypair},
+    telemetry,
 };
 
+/// Time for the last log lines to reach a slow reader.
+const LOG_GRACE: Duration = Duration::from_millis(500);
+
 fn main() -> ExitCode {
-    let args = match cli::parse(std::env::args_os()) {
-        Ok(Command::Daemon(args)) => args,
-        Ok(Command::Keygen(_)) => return ExitCode::FAILURE,
+    let result = match cli::parse(std::env::args_os()) {
+        Ok(Command::Daemon(args)) if args.version == Some(true) => version(),
+        Ok(Command::Daemon(args)) if args.healthcheck == Some(true) => check_health(&args),
+        Ok(Command::Daemon(args)) => run(&args),
+        Ok(Command::Keygen(args)) => keygen(&args),
         Err(stop) => {
+            // Nobody may be left to read it.
             let _ = std::io::stderr().write_all(stop.text.as_bytes());
             return ExitCode::from(stop.code);
         }
     };
-    let result = Config::load(&args)
-        .map_err(anyhow::Error::from)
-        .and_then(|config| {
-            for notice in &config.notices {
-                daemon::notice(notice);
-            }
-            let listener = Listener::bind(&config.listen, config.listen_mode, config.listen_group)?;
-            daemon::run(
-                &config,
-                &libp2p::identity::Keypair::generate_ed25519(),
-                listener,
-            )
-        });
     match result {
-        Ok(_) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
-            daemon::notice(&format!("{error}"));
+            telemetry::operator_line(&error.to_string());
             ExitCode::FAILURE
         }
     }
+}
+
+fn version() -> anyhow::Result<ExitCode> {
+    writeln!(std::io::stdout(), "rp2pd {}", env!("CARGO_PKG_VERSION"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check_health(args: &Args) -> anyhow::Result<ExitCode> {
+    healthcheck::check(&Config::load(args)?.listen)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn keygen(args: &cli::KeygenArgs) -> anyhow::Result<ExitCode> {
+    let peer = identity::generate(args)?;
+    writeln!(std::io::stdout(), "Peer ID: {peer}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let config = Config::load(args)?;
+    let keypair = match &config.identity_file {
+        Some(path) => {
+            let loaded = identity::load(path)?;
+            loaded
+                .warning
+                .iter()
+                .for_each(|text| telemetry::operator_line(text));
+            loaded.keypair
+        }
+        None => Keypair::generate_ed25519(),
+    };
+    for notice in &config.notices {
+        telemetry::operator_line(notice);
+    }
+    if args.validate == Some(true) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let logs = telemetry::init();
+    let listener = Listener::bind(&config.listen, config.listen_mode, config.listen_group)?;
+    let end = daemon::run(&config, &keypair, listener);
+    logs.flush(LOG_GRACE);
+    Ok(match end? {
+        daemon::End::Clean | daemon::End::Forced => ExitCode::SUCCESS,
+        daemon::End::SwarmLost => ExitCode::from(70),
+    })
 }

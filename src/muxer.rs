@@ -197,7 +197,7 @@ impl StreamMuxer for Muxer {
                 let answer = ready!(opening.poll_unpin(cx));
                 running.opening = None;
                 return Poll::Ready(match answer {
-                    Ok(stream) => stream.map(|stream| Box::pin(stream) as SwarmStream),
+                    Ok(stream) => stream.map(|stream| Box::pin(stream.close_only()) as SwarmStream),
                     Err(_) => Err(gone()),
                 });
             }

@@ -23,12 +23,11 @@ pub fn parse(text: &str) -> Option<i64> {
         total = total.checked_add(term).filter(|total| *total <= 1 << 63)?;
         rest = after;
     }
-    let signed = if negative {
+    if negative {
         0_i64.checked_sub_unsigned(total)
     } else {
         0_i64.checked_add_unsigned(total)
-    };
-    signed
+    }
 }
 
 /// Reads one number with its unit; returns what follows.

@@ -2,7 +2,6 @@
 
 use super::{Config, Muxer};
 use crate::cli::{Args, GoDuration};
-use crate::wire::maddr::{ControlAddr, Host};
 use crate::wording::quote;
 
 /// Notices on `config`, which came of `args`; flags at their defaults cause none.
@@ -33,14 +32,6 @@ pub(super) fn of(args: &Args, config: &Config) -> Vec<String> {
     }
     if config.plaintext {
         notices.push("plaintext connections are allowed: nothing protects them".into());
-    }
-    if let ControlAddr::Tcp { host, .. } = &config.listen
-        && !loopback(host)
-    {
-        notices.push(format!(
-            "control socket {} may be reached by other machines: whoever connects is the peer",
-            config.listen
-        ));
     }
     notices
 }
@@ -95,12 +86,4 @@ fn without_effect<'a>(args: &Args) -> Vec<(&'a str, bool)> {
         ),
         ("-secio", on(args.secio)),
     ]
-}
-
-fn loopback(host: &Host) -> bool {
-    match host {
-        Host::Ip4(ip) => ip.is_loopback(),
-        Host::Ip6(ip) => ip.is_loopback(),
-        Host::Dns(name) | Host::Dns4(name) | Host::Dns6(name) => name == "localhost",
-    }
 }

@@ -381,7 +381,6 @@ fn what_is_not_there_yet_is_told_once_and_defaults_stay_silent() {
             "-secio",
             "-muxer=spdy",
             "-plaintext",
-            "-listen=/ip4/0.0.0.0/tcp/0",
             "stray",
             "-q",
         ],
@@ -396,7 +395,6 @@ fn what_is_not_there_yet_is_told_once_and_defaults_stay_silent() {
             "without effect: -pprof, -quic=false, -relayHopLimit, -secio",
             r#"unknown muxer "spdy": yamux is used"#,
             "plaintext connections are allowed: nothing protects them",
-            "control socket /ip4/0.0.0.0/tcp/0 may be reached by other machines: whoever connects is the peer",
         ]
     );
     let json = r#"{"NoListen": true, "QUIC": false, "Relay": {"HopLimit": 1}, "PProfPort": 6060,

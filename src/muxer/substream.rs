@@ -60,6 +60,16 @@ impl Substream {
         }
     }
 
+    /// From now on no reset follows a close. The library's protocols close and leave while
+    /// the remote still has to write its part of the negotiation, which a reset would fail.
+    #[must_use]
+    pub fn close_only(mut self) -> Self {
+        if let Io::Yamux(stream) = &mut self.io {
+            stream.close_only();
+        }
+        self
+    }
+
     pub(super) fn mplex(
         stream: libp2p_mplex::Substream<SecureIo>,
         driver: Arc<AtomicWaker>,

@@ -54,6 +54,7 @@ impl YamuxEngine {
             streams: self.streams.clone(),
             inner,
             finished: false,
+            silent: false,
         })
     }
 }
@@ -115,6 +116,14 @@ pub(super) struct YamuxStream {
     state: Arc<StreamState>,
     streams: Arc<Streams>,
     finished: bool,
+    silent: bool,
+}
+
+impl YamuxStream {
+    /// See [`Substream::close_only`].
+    pub(super) fn close_only(&mut self) {
+        self.silent = true;
+    }
 }
 
 fn reset() -> io::Error {
@@ -170,7 +179,7 @@ impl Drop for YamuxStream {
         // yamux resets a stream that is still open both ways; where one side has finished
         // it would send a FIN or nothing.
         let abort = match self.state.end() {
-            RemoteEnd::Open => self.finished,
+            RemoteEnd::Open => self.finished && !self.silent,
             RemoteEnd::Finished => !self.finished,
             RemoteEnd::Reset => false,
         };

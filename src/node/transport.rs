@@ -153,6 +153,8 @@ pub(super) fn build(
                 _ => Ok((peer, muxer)),
             })
         })
+        // `Either` hides what it holds from whoever looks for the cause.
+        .map_err(|error| error.map_left(|inner| inner.into_inner()).into_inner())
         .boxed())
 }
 

@@ -133,7 +133,7 @@ pub(super) async fn listen<T>(
                 message(&proposal, &mut replay);
                 replay.extend_from_slice(&messages.buffer);
                 return Ok(Negotiated::Library(LibraryStream {
-                    io: messages.stream,
+                    io: messages.stream.close_only(),
                     replay: replay.freeze(),
                     swallow: if header_sent { HEADER.len() } else { 0 },
                 }));

@@ -1,0 +1,138 @@
+//! A client of the control socket: blocking, one request at a time.
+
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+use rp2pd::wire::frame::{self, DEFAULT_MAX_FRAME};
+use rp2pd::wire::pb::{self, request, response};
+
+/// Longest wait for any answer: a daemon that hangs fails its measurement, not the run.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Code of `/unix` in a binary multiaddr.
+const UNIX_CODE: u64 = 400;
+
+/// A peer as IDENTIFY describes it.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub(crate) id: Bytes,
+    pub(crate) addrs: Vec<Bytes>,
+}
+
+/// A control connection in request mode.
+#[derive(Debug)]
+pub(crate) struct Control {
+    socket: UnixStream,
+    received: BytesMut,
+}
+
+impl Control {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let socket = UnixStream::connect(path).context("connect to the control socket")?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self {
+            socket,
+            received: BytesMut::new(),
+        })
+    }
+
+    pub(crate) fn identify(&mut self) -> Result<Peer> {
+        let answer = self.call(&request(request::Type::Identify))?;
+        let identify = answer.identify.context("IDENTIFY without identify")?;
+        Ok(Peer {
+            id: identify.id,
+            addrs: identify.addrs,
+        })
+    }
+
+    pub(crate) fn connect(&mut self, peer: &Peer) -> Result<()> {
+        let mut call = request(request::Type::Connect);
+        call.connect = Some(pb::ConnectRequest {
+            peer: Some(peer.id.clone()),
+            addrs: peer.addrs.clone(),
+            timeout: Some(20),
+        });
+        self.call(&call).context("CONNECT").map(drop)
+    }
+
+    pub(crate) fn disconnect(&mut self, peer: &Peer) -> Result<()> {
+        let mut call = request(request::Type::Disconnect);
+        call.disconnect = Some(pb::DisconnectRequest {
+            peer: Some(peer.id.clone()),
+        });
+        self.call(&call).context("DISCONNECT").map(drop)
+    }
+
+    /// Makes the daemon hand streams of `proto` to the unix socket `listener`.
+    pub(crate) fn handle(&mut self, proto: &str, listener: &Path) -> Result<()> {
+        let path = listener.as_os_str().as_bytes();
+        let mut addr = BytesMut::new();
+        for number in [UNIX_CODE, path.len() as u64] {
+            let mut buffer = unsigned_varint::encode::u64_buffer();
+            addr.put_slice(unsigned_varint::encode::u64(number, &mut buffer));
+        }
+        addr.put_slice(path);
+        let mut call = request(request::Type::StreamHandler);
+        call.stream_handler = Some(pb::StreamHandlerRequest {
+            addr: Some(addr.freeze()),
+            proto: vec![proto.to_owned()],
+            // Hivemind's daemon closes the connection if it is absent.
+            balanced: Some(false),
+        });
+        self.call(&call).context("STREAM_HANDLER").map(drop)
+    }
+
+    /// Turns the connection into a stream to `peer`.
+    pub(crate) fn stream(mut self, peer: &Peer, proto: &str) -> Result<UnixStream> {
+        let mut call = request(request::Type::StreamOpen);
+        call.stream_open = Some(pb::StreamOpenRequest {
+            peer: Some(peer.id.clone()),
+            proto: vec![proto.to_owned()],
+            timeout: Some(20),
+        });
+        self.call(&call).context("STREAM_OPEN")?;
+        // The handlers of the load generator never speak first.
+        ensure!(
+            self.received.is_empty(),
+            "unexpected bytes after STREAM_OPEN"
+        );
+        Ok(self.socket)
+    }
+
+    fn call(&mut self, request: &pb::Request) -> Result<pb::Response> {
+        self.socket.write_all(&frame::encode(request))?;
+        let answer = read_frame(&mut self.socket, &mut self.received)?;
+        let answer = pb::Response::decode(answer)?;
+        if answer.r#type() == response::Type::Error {
+            bail!("{}", answer.error.unwrap_or_default().msg);
+        }
+        Ok(answer)
+    }
+}
+
+fn request(kind: request::Type) -> pb::Request {
+    pb::Request {
+        r#type: Some(kind as i64),
+        ..Default::default()
+    }
+}
+
+/// Reads one frame; what follows it stays in `received`.
+pub(crate) fn read_frame(socket: &mut impl Read, received: &mut BytesMut) -> Result<Bytes> {
+    let mut chunk = [0; 4096];
+    loop {
+        if let Some(frame) = frame::take(received, DEFAULT_MAX_FRAME)? {
+            return Ok(frame);
+        }
+        let count = socket.read(&mut chunk).context("read a frame")?;
+        ensure!(count > 0, "closed before a whole frame");
+        received.put_slice(&chunk[..count]);
+    }
+}

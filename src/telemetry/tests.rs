@@ -1,0 +1,309 @@
+use std::collections::HashMap;
+use std::io::Read;
+use std::time::Instant;
+
+use serde_json::Value;
+use tracing::Level;
+
+use super::settings::Outputs;
+use super::writer::Sink;
+use super::*;
+
+/// Long enough for a writer thread on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn read(variables: &[(&str, &str)]) -> (Settings, Vec<String>) {
+    let variables: HashMap<&str, &str> = variables.iter().copied().collect();
+    settings::read(
+        |name| variables.get(name).map(|value| (*value).to_owned()),
+        false,
+    )
+}
+
+/// What a logger writes of `events`.
+fn written(filter: Targets, format: Format, events: impl FnOnce()) -> String {
+    let mut file = tempfile::tempfile().unwrap();
+    let queue = Queue::new(vec![Sink::File(file.try_clone().unwrap())], format);
+    let logger = Logger {
+        filter,
+        format,
+        queue: queue.clone(),
+    };
+    tracing::subscriber::with_default(logger, events);
+    queue.flush(PATIENCE);
+    let mut text = String::new();
+    std::io::Seek::rewind(&mut file).unwrap();
+    file.read_to_string(&mut text).unwrap();
+    text
+}
+
+fn everything() -> Targets {
+    Targets::new().with_default(LevelFilter::TRACE)
+}
+
+fn passes(settings: &Settings, target: &str) -> LevelFilter {
+    [
+        Level::TRACE,
+        Level::DEBUG,
+        Level::INFO,
+        Level::WARN,
+        Level::ERROR,
+    ]
+    .into_iter()
+    .find(|level| settings.filter.would_enable(target, level))
+    .map_or(LevelFilter::OFF, LevelFilter::from_level)
+}
+
+#[test]
+fn without_a_variable_errors_go_to_stderr_as_plain_text() {
+    let (settings, complaints) = read(&[("GOLOG_LOG_LEVEL", "")]);
+    assert_eq!(passes(&settings, "anything"), LevelFilter::ERROR);
+    assert_eq!(settings.format, Format::Plain);
+    let stderr = Outputs {
+        stderr: true,
+        ..Outputs::default()
+    };
+    assert_eq!(settings.outputs, stderr);
+    assert_eq!(complaints, [""; 0]);
+}
+
+#[test]
+fn levels_are_read_as_in_go() {
+    let (settings, complaints) = read(&[(
+        "GOLOG_LOG_LEVEL",
+        "WARN,dht=debug,p2pd=Info,libp2p_quic=error,=debug,swarm2=fatal",
+    )]);
+    assert_eq!(passes(&settings, "x"), LevelFilter::WARN);
+    assert_eq!(passes(&settings, "libp2p_kad::query"), LevelFilter::DEBUG);
+    assert_eq!(passes(&settings, "rp2pd::node"), LevelFilter::INFO);
+    assert_eq!(passes(&settings, "libp2p_quic"), LevelFilter::ERROR);
+    assert_eq!(passes(&settings, "libp2p_swarm"), LevelFilter::OFF);
+    assert_eq!(complaints, [""; 0]);
+
+    // Complaints as Go words them.
+    let (settings, complaints) = read(&[
+        ("GOLOG_LOG_LEVEL", "bogus,info,dht=xx"),
+        ("GOLOG_LOG_FMT", "weird"),
+    ]);
+    assert_eq!(passes(&settings, "x"), LevelFilter::INFO);
+    assert_eq!(
+        complaints,
+        [
+            r#"error setting log level "bogus": unrecognized level: "bogus""#,
+            r#"error setting log level "dht=xx": unrecognized level: "xx""#,
+            "ignoring unrecognized log format 'weird'",
+        ]
+    );
+}
+
+#[test]
+fn old_names_step_in_and_rust_log_wins() {
+    let (settings, complaints) = read(&[("IPFS_LOGGING", "NOTICE"), ("IPFS_LOGGING_FMT", "json")]);
+    assert_eq!(
+        (passes(&settings, "x"), settings.format),
+        (LevelFilter::INFO, Format::Json)
+    );
+    assert_eq!(complaints, [""; 0]);
+    for (name, level) in [
+        ("CRITICAL", LevelFilter::OFF),
+        ("WARNING", LevelFilter::WARN),
+    ] {
+        assert_eq!(passes(&read(&[("IPFS_LOGGING", name)]).0, "x"), level);
+    }
+    let both = [
+        ("IPFS_LOGGING", "debug"),
+        ("GOLOG_LOG_LEVEL", "info"),
+        ("GOLOG_LOG_FMT", "nocolor"),
+    ];
+    assert_eq!(passes(&read(&both).0, "x"), LevelFilter::INFO);
+
+    let rust = [
+        ("GOLOG_LOG_LEVEL", "info"),
+        ("RUST_LOG", "warn,rp2pd::node=trace"),
+    ];
+    let (settings, _) = read(&rust);
+    assert_eq!(passes(&settings, "x"), LevelFilter::WARN);
+    assert_eq!(passes(&settings, "rp2pd::node::driver"), LevelFilter::TRACE);
+    let (settings, complaints) = read(&[("GOLOG_LOG_LEVEL", "info"), ("RUST_LOG", "a=b=c")]);
+    assert_eq!(passes(&settings, "x"), LevelFilter::INFO);
+    assert!(
+        complaints[0].starts_with(r#"ignoring RUST_LOG "a=b=c": "#),
+        "{complaints:?}"
+    );
+}
+
+#[test]
+fn a_file_turns_stderr_off_unless_both_are_asked_for() {
+    let outputs = |variables: &[(&str, &str)]| read(variables).0.outputs;
+    let file = outputs(&[("GOLOG_FILE", "/x")]);
+    assert_eq!(
+        (file.stderr, file.stdout, file.file),
+        (false, false, Some("/x".into()))
+    );
+    let all = outputs(&[
+        ("GOLOG_FILE", "/x"),
+        ("GOLOG_OUTPUT", "file+stderr+stdout+url"),
+    ]);
+    assert!(all.stderr && all.stdout && all.file.is_some());
+    let (settings, complaints) = read(&[("GOLOG_OUTPUT", "file")]);
+    assert!(settings.outputs.stderr);
+    assert_eq!(
+        complaints,
+        ["please specify a GOLOG_FILE value to write to"]
+    );
+
+    let outputs = Outputs {
+        file: Some("/nonexistent/x".into()),
+        ..Outputs::default()
+    };
+    let (sinks, complaint) = writer::open(&outputs);
+    assert!(matches!(sinks[..], [Sink::Stderr]));
+    let text = "unable to open logging output: open /nonexistent/x: no such file or directory";
+    assert_eq!(complaint.as_deref(), Some(text));
+}
+
+/// Hivemind needs these keys, these levels and a time with fraction and zone.
+#[test]
+fn json_lines_are_as_hivemind_reads_them() {
+    let text = written(everything(), Format::Json, || {
+        tracing::warn!(target: "rp2pd::node", peer = %"Qm", count = 3, ok = true, error = ?"e", level = 1, "dial \"failed\"\n");
+        tracing::trace!(target: "libp2p_swarm", "");
+    });
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let [first, second] = &lines[..] else {
+        panic!("{text}")
+    };
+    assert!(text.starts_with(r#"{"level":"warn","ts":""#), "{text}");
+    assert_eq!(first["logger"], "p2pd");
+    assert_eq!(first["msg"], "dial \"failed\"\n");
+    assert_eq!(
+        (&first["peer"], &first["count"], &first["ok"]),
+        (&"Qm".into(), &3.into(), &true.into())
+    );
+    assert_eq!(
+        (&first["error"], &first["level_"]),
+        (&"\"e\"".into(), &1.into())
+    );
+    let caller = first["caller"].as_str().unwrap();
+    assert!(caller.starts_with("src/telemetry/tests.rs:"), "{caller}");
+    let ts = first["ts"].as_str().unwrap();
+    assert_eq!(
+        (ts.len(), &ts[10..11], &ts[19..20], &ts[23..]),
+        (24, "T", ".", "Z"),
+        "{ts}"
+    );
+    assert_eq!(
+        (&second["level"], &second["logger"]),
+        (&"debug".into(), &"swarm2".into())
+    );
+}
+
+#[test]
+fn plain_lines_have_tabs_and_no_colour() {
+    let text = written(everything(), Format::Plain, || {
+        tracing::error!(target: "rp2pd", n = 1, "two\twords");
+        tracing::info!(target: "other::crate", "bare");
+    });
+    let lines: Vec<Vec<&str>> = text
+        .lines()
+        .map(|line| line.split('\t').collect())
+        .collect();
+    assert_eq!(
+        (lines[0][1], lines[0][2], lines[0][4], lines[0][5]),
+        ("ERROR", "p2pd", "two\\u0009words", r#"{"n":1}"#)
+    );
+    assert_eq!(
+        (lines[1][1], lines[1][2], lines[1].len()),
+        ("INFO", "other::crate", 5)
+    );
+    let text = written(everything(), Format::Color, || tracing::error!("x"));
+    assert!(text.contains("\t\x1b[31mERROR\x1b[0m\t"), "{text:?}");
+}
+
+#[test]
+fn what_peers_say_can_neither_forge_nor_flood_lines() {
+    let evil = "a\nPeer ID: x\x1b[2J\u{202e}\u{85}";
+    for format in [Format::Json, Format::Plain] {
+        let text = written(everything(), format, || {
+            tracing::info!(agent = evil, "{evil}");
+        });
+        assert_eq!(text.lines().count(), 1);
+        let raw = ['\x1b', '\u{202e}', '\u{85}'];
+        assert!(!text.contains(raw), "{text:?}");
+    }
+    let huge = "\u{1}".repeat(1 << 20);
+    let text = written(everything(), Format::Json, || {
+        tracing::info!(a = huge, b = huge, c = huge, d = huge, e = huge, f = ?huge, "{huge}");
+    });
+    assert!(text.len() < 60_000, "{}", text.len());
+    let value: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(value["truncated"], true);
+    assert!(value["msg"].as_str().unwrap().ends_with('…'));
+}
+
+#[test]
+fn a_filter_decides_and_spans_stay_silent() {
+    let filter = read(&[("GOLOG_LOG_LEVEL", "warn")]).0.filter;
+    let text = written(filter, Format::Plain, || {
+        let _entered = tracing::error_span!("span").entered();
+        tracing::info!("below");
+        tracing::warn!("above");
+    });
+    assert_eq!(text.lines().count(), 1);
+    assert!(text.contains("above"));
+}
+
+/// The reader of the pipe does nothing until the end: no event may wait for it.
+#[test]
+fn a_reader_that_sleeps_costs_lines_only() {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let writer = std::fs::File::from(std::os::fd::OwnedFd::from(writer));
+    let queue = Queue::new(vec![Sink::File(writer)], Format::Json);
+    let logger = Logger {
+        filter: everything(),
+        format: Format::Json,
+        queue: queue.clone(),
+    };
+    let started = Instant::now();
+    tracing::subscriber::with_default(logger, || {
+        for n in 0..20_000 {
+            tracing::info!(n, "line");
+        }
+    });
+    queue.flush(Duration::from_millis(10));
+    assert!(started.elapsed() < PATIENCE);
+
+    let drained = std::thread::spawn(move || {
+        let mut text = String::new();
+        let mut lines = std::io::BufReader::new(&mut reader);
+        // The line that tells of the loss comes once, before the first line that follows it.
+        while !text.contains("\"dropped\":") {
+            assert!(std::io::BufRead::read_line(&mut lines, &mut text).unwrap() > 0);
+        }
+        text
+    });
+    let text = drained.join().unwrap();
+    let told: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let dropped = told["dropped"].as_u64().unwrap();
+    assert!((1..20_000).contains(&dropped), "{dropped}");
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_error() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let writer = std::fs::File::from(std::os::fd::OwnedFd::from(writer));
+    let queue = Queue::new(vec![Sink::File(writer)], Format::Plain);
+    queue.send("one\n".into());
+    queue.send("two\n".into());
+    queue.flush(PATIENCE);
+}
+
+#[test]
+fn operator_lines_carry_the_time() {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_226_542);
+    assert_eq!(console::stamped("text", now), "2026/11/21 02:02:22 text");
+}

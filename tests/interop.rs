@@ -1,0 +1,45 @@
+//! Real clients and real peers against the built daemon.
+//!
+//! They come from their own registries at test time, pinned, and live below
+//! `target/interop`. A suite whose toolchain is not installed is reported as ignored by
+//! name, and fails instead when `CI` is set. `RP2PD_TEST_DAEMON` names another daemon to
+//! test: Go's own, for instance, to see which promises it breaks itself.
+
+mod support;
+
+mod interop {
+    pub mod go_client;
+    pub mod install;
+    pub mod js_client;
+    pub mod p2pclient_python;
+    pub mod peers;
+    pub mod program;
+    pub mod py_libp2p;
+    pub mod quickstart;
+    pub mod suite;
+}
+
+use std::process::ExitCode;
+
+use interop::suite::suite;
+use interop::{go_client, install, js_client, p2pclient_python, peers, py_libp2p, quickstart};
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let python = install::python_toolchain();
+    let node = install::node_toolchain();
+    let go = install::go_toolchain();
+    let hivemind = install::hivemind_platform(&python);
+    let mut trials = Vec::new();
+    trials.extend(suite("p2pclient_python", &python, p2pclient_python::trials));
+    trials.extend(suite("quickstart", &python, quickstart::trials));
+    trials.extend(suite("js_client", &node, js_client::trials));
+    trials.extend(suite("go_client", &go, go_client::trials));
+    trials.extend(suite("peer_rp2pd", &Ok(()), peers::own));
+    trials.extend(suite("peer_go_v0_9_2", &go, peers::go));
+    trials.extend(suite("peer_hivemind", &hivemind, peers::hivemind));
+    trials.extend(suite("peer_js", &node, peers::js));
+    trials.extend(suite("peer_py_libp2p", &python, py_libp2p::trials));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

@@ -1,0 +1,222 @@
+//! Streams between rp2pd and the other daemons, both ways, over every transport they share.
+
+use libp2p::Multiaddr;
+use libtest_mimic::Trial;
+
+use super::install;
+use super::suite::trial;
+use crate::support::{Daemon, Handler, Launch, PATIENCE, eventually, payload};
+
+const MIB: usize = 1 << 20;
+const TCP: &str = "/ip4/127.0.0.1/tcp/0";
+const WS: &str = "/ip4/127.0.0.1/tcp/0/ws";
+const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
+const NOISE: &[&str] = &["-noise=true", "-tls=false"];
+const TLS: &[&str] = &["-noise=false", "-tls=true"];
+
+/// Names as they are in use: a path, p2pclient's and Hivemind's.
+const NAMES: [&str; 3] = ["/interop/echo/1.0.0", "123", "DHTProtocol.rpc_ping"];
+const UNKNOWN: &str = "/nobody/speaks/this";
+
+/// A way for two daemons to be connected: where both listen, and which flags both get.
+#[derive(Debug, Clone, Copy)]
+struct Link {
+    name: &'static str,
+    listen: &'static str,
+    flags: &'static [&'static str],
+}
+
+const fn link(name: &'static str, listen: &'static str, flags: &'static [&'static str]) -> Link {
+    Link {
+        name,
+        listen,
+        flags,
+    }
+}
+
+const NOISE_TCP: Link = link("noise_yamux_tcp", TCP, NOISE);
+const TLS_TCP: Link = link("tls_yamux_tcp", TCP, TLS);
+const NOISE_WS: Link = link("noise_yamux_ws", WS, NOISE);
+const QUIC_V1: Link = link("quic_v1", QUIC, &[]);
+const DEFAULTS: Link = link("all_defaults_tcp", TCP, &[]);
+const MPLEX: Link = link("noise_mplex_tcp", TCP, &["-tls=false", "-muxer=mplex"]);
+
+/// One kind of daemon on the other side.
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    suite: &'static str,
+    launch: fn() -> Result<Launch, String>,
+    /// The fork insists on this field of a registration.
+    balanced: Option<bool>,
+    /// Ends one direction of a stream at a time.
+    half_closes: bool,
+}
+
+pub fn own() -> Vec<Trial> {
+    let peer = Peer {
+        suite: "peer_rp2pd",
+        launch: || Ok(Launch::new()),
+        balanced: None,
+        half_closes: true,
+    };
+    trials(
+        peer,
+        &[NOISE_TCP, TLS_TCP, NOISE_WS, QUIC_V1, DEFAULTS, MPLEX],
+    )
+}
+
+pub fn go() -> Vec<Trial> {
+    let peer = Peer {
+        suite: "peer_go_v0_9_2",
+        launch: || Ok(Launch::new().binary(install::GO.as_ref()?.join("p2pd"))),
+        balanced: None,
+        half_closes: false,
+    };
+    trials(
+        peer,
+        &[NOISE_TCP, TLS_TCP, NOISE_WS, QUIC_V1, DEFAULTS, MPLEX],
+    )
+}
+
+pub fn hivemind() -> Vec<Trial> {
+    let peer = Peer {
+        suite: "peer_hivemind",
+        launch: || Ok(Launch::new().binary(install::HIVEMIND_P2PD.as_ref()?.join("p2pd"))),
+        balanced: Some(false),
+        half_closes: false,
+    };
+    trials(peer, &[NOISE_TCP, TLS_TCP, NOISE_WS, QUIC_V1, DEFAULTS])
+}
+
+pub fn js() -> Vec<Trial> {
+    let peer = Peer {
+        suite: "peer_js",
+        launch: || {
+            let script = install::JS.as_ref()?.join("server.mjs");
+            Ok(Launch::new().binary("node").script(script))
+        },
+        balanced: None,
+        half_closes: false,
+    };
+    trials(peer, &[NOISE_TCP, TLS_TCP, NOISE_WS, DEFAULTS])
+}
+
+fn trials(peer: Peer, links: &[Link]) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for link in links.iter().copied() {
+        trials.push(trial(
+            peer.suite,
+            &format!("{}_rp2pd_opens", link.name),
+            move || rp2pd_opens(peer, link),
+        ));
+        trials.push(trial(
+            peer.suite,
+            &format!("{}_peer_opens", link.name),
+            move || peer_opens(peer, link),
+        ));
+    }
+    trials.push(trial(
+        peer.suite,
+        "streams_both_ways_on_the_peers_connection",
+        move || on_the_peers_connection(peer),
+    ));
+    trials
+}
+
+fn start(peer: Peer, link: Link) -> Result<(Daemon, Daemon), String> {
+    let listen = format!("-hostAddrs={}", link.listen);
+    let own = Launch::new().args([&listen]).args(link.flags).try_spawn()?;
+    let other = (peer.launch)()?
+        .args([&listen])
+        .args(link.flags)
+        .try_spawn()?;
+    Ok((own, other))
+}
+
+fn rp2pd_opens(peer: Peer, link: Link) -> Result<(), String> {
+    let (own, other) = start(peer, link)?;
+    let echoes = echoes(&other, peer.balanced)?;
+    own.client().connect_to(other.peer_id(), other.addrs())?;
+    let refused = own.client().open_stream(other.peer_id(), &[UNKNOWN]);
+    let refused = refused.err().unwrap_or_default();
+    let expected = format!("protocols not supported: [{UNKNOWN}]");
+    assert!(refused.contains(&expected), "an unknown name: {refused:?}");
+    for (name, echo) in echoes {
+        let info = through(&own, &other, &[name, UNKNOWN], peer.half_closes, echo)?;
+        let addr = Multiaddr::try_from(info).map_err(|error| error.to_string())?;
+        assert!(other.addrs().contains(&addr), "{addr} is where it listens");
+    }
+    own.client().disconnect(other.peer_id());
+    assert_eq!(own.client().list_peers(), [], "right after DISCONNECT");
+    let gone = eventually(PATIENCE, || other.client().list_peers().is_empty());
+    assert!(gone, "the peer still lists rp2pd");
+    Ok(())
+}
+
+fn peer_opens(peer: Peer, link: Link) -> Result<(), String> {
+    let (own, other) = start(peer, link)?;
+    let echoes = echoes(&own, None)?;
+    other.client().connect_to(own.peer_id(), own.addrs())?;
+    let refused = other.client().open_stream(own.peer_id(), &[UNKNOWN]);
+    assert!(refused.is_err(), "an unknown name was opened");
+    for (name, echo) in echoes {
+        through(&other, &own, &[name], peer.half_closes, echo)?;
+    }
+    Ok(())
+}
+
+/// The side that accepted the connection opens streams on it as well as the one that dialed.
+fn on_the_peers_connection(peer: Peer) -> Result<(), String> {
+    let (own, other) = start(peer, NOISE_TCP)?;
+    let at_own = echoes(&own, None)?;
+    let at_other = echoes(&other, peer.balanced)?;
+    other.client().connect_to(own.peer_id(), own.addrs())?;
+    let seen = eventually(PATIENCE, || own.client().list_peers().len() == 1);
+    assert!(seen, "rp2pd does not list the peer");
+    for (name, echo) in at_other {
+        through(&own, &other, &[name], peer.half_closes, echo)?;
+    }
+    for (name, echo) in at_own {
+        through(&other, &own, &[name], peer.half_closes, echo)?;
+    }
+    Ok(())
+}
+
+/// A handler per name, each of which echoes one stream.
+fn echoes(daemon: &Daemon, balanced: Option<bool>) -> Result<Vec<(&'static str, Handler)>, String> {
+    NAMES
+        .into_iter()
+        .map(|name| {
+            let handler = Handler::tcp();
+            handler.register(&mut daemon.client(), &[name], balanced)?;
+            Ok((name, handler))
+        })
+        .collect()
+}
+
+/// One stream on the first of `names`, 1 MiB and a few bytes echoed; the binary address the
+/// opener was told.
+fn through(
+    opener: &Daemon,
+    handler: &Daemon,
+    names: &[&str],
+    half_closes: bool,
+    echo: Handler,
+) -> Result<Vec<u8>, String> {
+    let echo = echo.echo(1);
+    let (info, pipe) = opener.client().open_stream(handler.peer_id(), names)?;
+    assert_eq!(info.proto, names[0], "the name told to the opener");
+    assert_eq!(info.peer, handler.peer_id().to_bytes());
+    let sent = payload(MIB + 7, u64::from(opener.pid()));
+    let got = if half_closes {
+        pipe.exchange(&sent)
+    } else {
+        pipe.echo(&sent)
+    };
+    assert!(got == sent, "{} bytes came back, not the same", got.len());
+    let told = echo.join().map_err(|_| "the echo handler panicked")?;
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].proto, names[0], "the name told to the handler");
+    assert_eq!(told[0].peer, opener.peer_id().to_bytes());
+    Ok(info.addr.to_vec())
+}

@@ -1,0 +1,356 @@
+//! One daemon process: started, awaited by its banner, ended by its own handle.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::{ControlClient, PATIENCE, eventually};
+
+/// Output kept per stream; a daemon that logs more than this has its later lines dropped.
+const OUTPUT_KEPT: usize = 4 << 20;
+
+/// The binary under test: `RP2PD_TEST_DAEMON` if set, else the one cargo has just built.
+#[must_use]
+pub fn binary_under_test() -> PathBuf {
+    std::env::var_os("RP2PD_TEST_DAEMON")
+        .map_or_else(|| env!("CARGO_BIN_EXE_rp2pd").into(), PathBuf::from)
+}
+
+/// Where a daemon listens for its clients.
+#[derive(Debug, Clone)]
+pub enum Control {
+    Unix(PathBuf),
+    Tcp(SocketAddr),
+}
+
+impl Control {
+    /// The address as `-listen` takes it.
+    #[must_use]
+    pub fn multiaddr(&self) -> String {
+        match self {
+            Self::Unix(path) => format!("/unix{}", path.display()),
+            Self::Tcp(SocketAddr::V4(addr)) => format!("/ip4/{}/tcp/{}", addr.ip(), addr.port()),
+            Self::Tcp(SocketAddr::V6(addr)) => format!("/ip6/{}/tcp/{}", addr.ip(), addr.port()),
+        }
+    }
+
+    /// The address as STREAM_HANDLER takes it: a binary multiaddr.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Unix(path) => {
+                let path = path.as_os_str().as_bytes();
+                let mut len = unsigned_varint::encode::usize_buffer();
+                // Multicodec 400 (unix) as a varint.
+                let mut bytes = vec![0x90, 0x03];
+                bytes.extend_from_slice(unsigned_varint::encode::usize(path.len(), &mut len));
+                bytes.extend_from_slice(path);
+                bytes
+            }
+            Self::Tcp(addr) => Multiaddr::from(addr.ip())
+                .with(Protocol::Tcp(addr.port()))
+                .to_vec(),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        if let Some(path) = text.strip_prefix("/unix") {
+            return Some(Self::Unix(path.into()));
+        }
+        let mut parts = text.split('/').skip(2);
+        let host = parts.next()?;
+        let port = parts.nth(1)?.parse::<u16>().ok()?;
+        (host, port).to_socket_addrs().ok()?.next().map(Self::Tcp)
+    }
+}
+
+/// How a daemon is to be started.
+#[derive(Debug)]
+pub struct Launch {
+    binary: PathBuf,
+    script: Option<PathBuf>,
+    args: Vec<OsString>,
+    envs: Vec<(OsString, OsString)>,
+    listen: Option<String>,
+}
+
+impl Launch {
+    /// The binary under test on a unix socket of its own.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            binary: binary_under_test(),
+            script: None,
+            args: Vec::new(),
+            envs: Vec::new(),
+            listen: None,
+        }
+    }
+
+    #[must_use]
+    pub fn binary(mut self, path: impl AsRef<Path>) -> Self {
+        self.binary = path.as_ref().to_owned();
+        self
+    }
+
+    /// The program that `binary` interprets, for a daemon that is one.
+    #[must_use]
+    pub fn script(mut self, path: PathBuf) -> Self {
+        self.script = Some(path);
+        self
+    }
+
+    #[must_use]
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    #[must_use]
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.envs.push((key.into(), value.into()));
+        self
+    }
+
+    /// The control socket on a port of 127.0.0.1 that the kernel picks.
+    #[must_use]
+    pub fn tcp(self) -> Self {
+        self.listen("/ip4/127.0.0.1/tcp/0")
+    }
+
+    #[must_use]
+    pub fn listen(mut self, multiaddr: &str) -> Self {
+        self.listen = Some(multiaddr.into());
+        self
+    }
+
+    /// Starts the daemon and returns once it has printed its banner and answers IDENTIFY.
+    ///
+    /// # Errors
+    /// What the daemon said when it ended or kept silent instead.
+    pub fn try_spawn(self) -> Result<Daemon, String> {
+        let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let listen = self
+            .listen
+            .unwrap_or_else(|| format!("/unix{}/p2pd.sock", dir.path().display()));
+        let mut child = Command::new(&self.binary)
+            .args(self.script)
+            .arg(format!("-listen={listen}"))
+            .args(&self.args)
+            .envs(self.envs)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{}: {error}", self.binary.display()))?;
+        let stdout = Arc::default();
+        let stderr = Arc::default();
+        let banner = child.stdout.take().map(|out| lines(out, &stdout));
+        if let Some(pipe) = child.stderr.take() {
+            let kept = Arc::clone(&stderr);
+            std::thread::spawn(move || keep_all(pipe, &kept));
+        }
+        let mut daemon = Daemon {
+            child,
+            dir,
+            control: Control::Unix(PathBuf::new()),
+            peer_id: PeerId::random(),
+            addrs: Vec::new(),
+            stdout,
+            stderr,
+        };
+        daemon.await_banner(banner.ok_or("no stdout")?)?;
+        let (id, addrs) = daemon.client().identify();
+        assert_eq!(
+            id, daemon.peer_id,
+            "banner and IDENTIFY name different peers"
+        );
+        daemon.addrs = addrs;
+        Ok(daemon)
+    }
+
+    /// [`Launch::try_spawn`] for a daemon that has no reason to fail.
+    #[must_use]
+    pub fn spawn(self) -> Daemon {
+        self.try_spawn()
+            .unwrap_or_else(|reason| panic!("the daemon did not start: {reason}"))
+    }
+}
+
+/// A running daemon. Dropping it kills the process.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    dir: TempDir,
+    control: Control,
+    peer_id: PeerId,
+    addrs: Vec<Multiaddr>,
+    stdout: Arc<Mutex<Vec<u8>>>,
+    stderr: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Daemon {
+    /// The binary under test with these flags, on a unix socket of its own.
+    #[must_use]
+    pub fn spawn(args: &[&str]) -> Self {
+        Launch::new().args(args).spawn()
+    }
+
+    /// A new control connection.
+    #[must_use]
+    pub fn client(&self) -> ControlClient {
+        ControlClient::connect(&self.control)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.control.multiaddr()))
+    }
+
+    #[must_use]
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    #[must_use]
+    pub fn peer_id(&self) -> PeerId {
+        self.peer_id
+    }
+
+    /// The addresses IDENTIFY gave at start.
+    #[must_use]
+    pub fn addrs(&self) -> &[Multiaddr] {
+        &self.addrs
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A directory that lives as long as the daemon; its unix socket lies in it.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Everything printed on stdout so far.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        text(&self.stdout)
+    }
+
+    /// Everything printed on stderr so far.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        text(&self.stderr)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        if let Some(pid) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw) {
+            kill_process(pid, signal).unwrap_or_else(|error| panic!("signal: {error}"));
+        }
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub fn terminate(&mut self, timeout: Duration) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait(timeout)
+            .unwrap_or_else(|| panic!("still alive {timeout:?} after SIGTERM"))
+    }
+
+    /// The exit status, or `None` if the daemon still runs after `timeout`.
+    pub fn wait(&mut self, timeout: Duration) -> Option<ExitStatus> {
+        let mut status = None;
+        let _ = eventually(timeout, || {
+            status = self.child.try_wait().ok().flatten();
+            status.is_some()
+        });
+        status
+    }
+
+    /// Connects this daemon to `other` at the addresses `other` listens on.
+    pub fn connect_to(&self, other: &Self) {
+        self.client().connect_peer(other.peer_id, &other.addrs);
+    }
+
+    fn await_banner(&mut self, banner: Receiver<String>) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
+        let (mut control, mut peer) = (None, None);
+        loop {
+            match banner.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    if let Some(addr) = line.strip_prefix("Control socket: ") {
+                        control = Control::parse(addr);
+                    } else if let Some(id) = line.strip_prefix("Peer ID: ") {
+                        peer = id.parse().ok();
+                    } else if line == "Peer Addrs:" {
+                        break;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(format!("no banner in {PATIENCE:?}: {}", self.output()));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = self.wait(PATIENCE);
+                    return Err(format!("{status:?}: {}", self.output()));
+                }
+            }
+        }
+        self.control = control.ok_or_else(|| self.output())?;
+        self.peer_id = peer.ok_or_else(|| self.output())?;
+        Ok(())
+    }
+
+    fn output(&self) -> String {
+        format!("stdout {:?}, stderr {:?}", self.stdout(), self.stderr())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("daemon {} said: {}", self.pid(), self.output());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads stdout to its end on a thread; lines are offered to the receiver as they come.
+fn lines(out: ChildStdout, kept: &Arc<Mutex<Vec<u8>>>) -> Receiver<String> {
+    let (sender, receiver) = sync_channel(256);
+    let kept = Arc::clone(kept);
+    std::thread::spawn(move || {
+        for line in BufReader::new(out).lines().map_while(Result::ok) {
+            keep(&kept, format!("{line}\n").as_bytes());
+            // After the banner nobody listens any more; the output is kept all the same.
+            let _ = sender.try_send(line);
+        }
+    });
+    receiver
+}
+
+fn keep_all(mut pipe: impl Read, kept: &Mutex<Vec<u8>>) {
+    let mut chunk = [0; 4096];
+    while let Ok(n @ 1..) = pipe.read(&mut chunk) {
+        keep(kept, &chunk[..n]);
+    }
+}
+
+fn keep(kept: &Mutex<Vec<u8>>, bytes: &[u8]) {
+    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    let room = OUTPUT_KEPT - kept.len();
+    kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+}
+
+fn text(kept: &Mutex<Vec<u8>>) -> String {
+    String::from_utf8_lossy(&kept.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+}
