@@ -6,6 +6,7 @@ mod driver;
 mod limits;
 mod listen;
 mod plaintext;
+mod readahead;
 mod report;
 mod security;
 mod transport;
@@ -273,27 +274,39 @@ impl Node {
         if let Some(connected) = self.0.streams.peers.get(&peer) {
             return Ok(connected);
         }
+        let peers = &self.0.streams.peers;
         let dial = async {
-            let (reply, answer) = oneshot::channel();
-            let command = Command::Dial {
-                peer,
-                addresses,
-                reply,
-            };
-            let gone = |_| DialError::ConnectionFailed;
-            self.0
-                .commands
-                .send(command)
-                .await
-                .map_err(|_| DialError::ConnectionFailed)?;
-            answer.await.map_err(gone)??;
-            tokio::time::timeout(LINK_TIMEOUT, self.0.streams.peers.wait(&peer))
-                .await
-                .map_err(|_| DialError::ConnectionFailed)
+            loop {
+                let changed = peers.changed();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                self.dial(peer, addresses.clone()).await?;
+                if let Some(connected) = peers.get(&peer) {
+                    return Ok(connected);
+                }
+                // The connection's task has not had its first turn yet, or it has had its
+                // last and the swarm does not know: then it is dialed again.
+                tokio::time::timeout(LINK_TIMEOUT, changed)
+                    .await
+                    .map_err(|_| DialError::ConnectionFailed)?;
+            }
         };
         timeout_at(deadline, dial)
             .await
             .map_err(|_| DialError::DeadlineExceeded)?
+    }
+
+    /// Asks the swarm for a connection.
+    async fn dial(&self, peer: PeerId, addresses: Vec<Multiaddr>) -> Result<(), DialError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Dial {
+            peer,
+            addresses,
+            reply,
+        };
+        let sent = self.0.commands.send(command).await;
+        sent.map_err(|_| DialError::ConnectionFailed)?;
+        answer.await.map_err(|_| DialError::ConnectionFailed)?
     }
 
     /// Closes every connection to `peer` and waits until they are closed.

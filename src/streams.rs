@@ -145,7 +145,9 @@ impl Streams {
         };
         let negotiation =
             tokio::time::timeout(NEGOTIATION_TIMEOUT, negotiate::listen(stream, choose));
-        match negotiation.await {
+        // Boxed, so that a stream in use does not carry the state of its negotiation along.
+        let negotiated = Box::pin(negotiation).await;
+        match negotiated {
             Ok(Ok(Negotiated::User {
                 stream,
                 name,

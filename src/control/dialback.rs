@@ -25,10 +25,20 @@ const ECHO_CHUNK: usize = 16 * 1024;
 #[must_use]
 pub fn serve() -> Serve {
     let dials = Arc::new(Semaphore::new(MAX_DIALS));
-    Box::new(move |inbound| dialback(inbound, dials.clone()).boxed())
+    Box::new(move |inbound| {
+        let dials = dials.clone();
+        async move {
+            // Boxed, so that a pipe does not carry the larger state of the dial along.
+            let pipe = Box::pin(dialback(inbound, dials)).await;
+            if let Some(pipe) = pipe {
+                pipe.await;
+            }
+        }
+        .boxed()
+    })
 }
 
-async fn dialback(inbound: InboundStream, dials: Arc<Semaphore>) {
+async fn dialback(inbound: InboundStream, dials: Arc<Semaphore>) -> Option<Pipe> {
     let InboundStream {
         peer,
         remote,
@@ -38,7 +48,7 @@ async fn dialback(inbound: InboundStream, dials: Arc<Semaphore>) {
     } = inbound;
     let Ok(permit) = dials.try_acquire() else {
         tracing::warn!(%peer, protocol, "too many streams wait for their handlers: reset");
-        return;
+        return None;
     };
     for target in targets {
         let addr = match target {
@@ -47,7 +57,7 @@ async fn dialback(inbound: InboundStream, dials: Arc<Semaphore>) {
                 if let Err(error) = echo(stream).await {
                     tracing::debug!(%peer, %error, "echo ended");
                 }
-                return;
+                return None;
             }
             Target::Socket(addr) => addr,
         };
@@ -59,8 +69,7 @@ async fn dialback(inbound: InboundStream, dials: Arc<Semaphore>) {
                     addr: remote.to_vec().into(),
                     proto: protocol,
                 });
-                Pipe::new(socket, stream, Bytes::new(), info).await;
-                return;
+                return Some(Pipe::new(socket, stream, Bytes::new(), info));
             }
             Ok(Err(error)) => {
                 tracing::debug!(%peer, protocol, handler = %addr, %error, "handler unreachable");
@@ -73,6 +82,7 @@ async fn dialback(inbound: InboundStream, dials: Arc<Semaphore>) {
     // The protocol was acknowledged; a close lets the opener read that and then the end,
     // where a reset could overtake it.
     let _ = stream.close().await;
+    None
 }
 
 async fn echo(mut stream: UserStream) -> io::Result<()> {

@@ -28,8 +28,9 @@ use super::{
 };
 use crate::wire::maddr::{ControlAddr, Host};
 
-/// Client connections served at once; further ones wait to be accepted (reliability 3).
-const MAX_CLIENTS: usize = 1024 * 8;
+/// Clients that may send requests at once; further ones wait to be accepted. A connection
+/// that has become a pipe no longer counts: streams have limits of their own.
+const MAX_CLIENTS: usize = 8 * 1024;
 
 /// Pause after a failed accept, for instance without free descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -158,12 +159,11 @@ impl Listener {
                 };
                 match acceptor.accept().await {
                     Ok(socket) => {
-                        let session = Session::new(socket, context.clone());
+                        let session = Session::new(socket, context.clone(), permit);
                         tasks.spawn(async move {
                             if let Err(error) = session.run().await {
                                 tracing::debug!(%error, "client connection ended");
                             }
-                            drop(permit);
                         });
                     }
                     Err(error) => {

@@ -10,6 +10,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::OwnedSemaphorePermit,
     time::{Instant, timeout},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
@@ -51,6 +52,8 @@ pub(super) struct Session {
     input: BytesMut,
     output: BytesMut,
     context: Arc<Context>,
+    /// The place among the clients that send requests.
+    _permit: OwnedSemaphorePermit,
 }
 
 /// What a request leads to.
@@ -70,8 +73,13 @@ enum End {
 }
 
 impl Session {
-    pub(super) fn new(socket: Socket, context: Arc<Context>) -> Self {
+    pub(super) fn new(
+        socket: Socket,
+        context: Arc<Context>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
         Self {
+            _permit: permit,
             socket,
             input: BytesMut::new(),
             output: BytesMut::new(),
@@ -83,15 +91,28 @@ impl Session {
     ///
     /// # Errors
     /// If the client can no longer be written to.
-    pub(super) async fn run(mut self) -> io::Result<()> {
+    pub(super) async fn run(self) -> io::Result<()> {
+        // Boxed, so that a pipe does not carry the far larger state of the requests along.
+        let pipe = Box::pin(self.requests()).await?;
+        if let Some(pipe) = pipe {
+            pipe.await;
+        }
+        Ok(())
+    }
+
+    async fn requests(mut self) -> io::Result<Option<Pipe>> {
         let closing = self.context.closing.clone();
         let mut closing = pin!(closing.cancelled());
         loop {
             let frame = match self.next_frame(closing.as_mut()).await? {
                 Ok(frame) => frame,
-                Err(End::Closed) => return self.flush().await,
+                Err(End::Closed) => {
+                    self.flush().await?;
+                    return Ok(None);
+                }
                 Err(End::Malformed(reason)) => {
-                    return self.refuse(&response::error(reason)).await;
+                    self.refuse(&response::error(reason)).await?;
+                    return Ok(None);
                 }
             };
             match self.handle(&frame).await? {
@@ -100,10 +121,17 @@ impl Session {
                     self.answer(&answer);
                     let preface = self.output.freeze();
                     let early = self.input.freeze();
-                    Pipe::new(self.socket, opened.stream, early, preface).await;
-                    return Ok(());
+                    return Ok(Some(Pipe::new(
+                        self.socket,
+                        opened.stream,
+                        early,
+                        preface,
+                    )));
                 }
-                Outcome::Close(answer) => return self.refuse(&answer).await,
+                Outcome::Close(answer) => {
+                    self.refuse(&answer).await?;
+                    return Ok(None);
+                }
             }
         }
     }

@@ -41,6 +41,12 @@ pub enum Cause {
 }
 
 impl DialError {
+    /// Whether some address was reached, and then no connection was agreed on.
+    pub(super) fn is_upgrade(&self) -> bool {
+        matches!(self, Self::AllFailed(_, causes)
+            if causes.iter().any(|(_, cause)| matches!(cause, Cause::Other(_))))
+    }
+
     pub(super) fn from_swarm(error: &SwarmError, peer: PeerId) -> Self {
         match error {
             SwarmError::LocalPeerId { .. } => Self::ToSelf,

@@ -65,6 +65,7 @@ struct Dialing {
     id: ConnectionId,
     addresses: Vec<Multiaddr>,
     waiters: Vec<Waiter>,
+    own_port: bool,
 }
 
 struct Closing {
@@ -177,11 +178,12 @@ impl Driver {
         let waiter = Waiter { addresses, reply };
         match self.dials.get_mut(&peer) {
             Some(dialing) => dialing.waiters.push(waiter),
-            None => self.dial(peer, vec![waiter]),
+            None => self.dial(peer, vec![waiter], false),
         }
     }
 
-    fn dial(&mut self, peer: PeerId, waiters: Vec<Waiter>) {
+    /// Dials from a port that is listened on, where there is one, unless `own_port`.
+    fn dial(&mut self, peer: PeerId, waiters: Vec<Waiter>, own_port: bool) {
         let mut addresses: Vec<Multiaddr> = Vec::new();
         for waiter in &waiters {
             for address in &waiter.addresses {
@@ -190,10 +192,13 @@ impl Driver {
                 }
             }
         }
-        let options = DialOpts::peer_id(peer)
+        let mut options = DialOpts::peer_id(peer)
             .condition(PeerCondition::Always)
-            .addresses(addresses.clone())
-            .build();
+            .addresses(addresses.clone());
+        if own_port {
+            options = options.allocate_new_port();
+        }
+        let options = options.build();
         let id = options.connection_id();
         match self.swarm.dial(options) {
             Ok(()) => {
@@ -203,6 +208,7 @@ impl Driver {
                         id,
                         addresses,
                         waiters,
+                        own_port,
                     },
                 );
             }
@@ -244,6 +250,7 @@ impl Driver {
                 } else if let Some(connections) = self.connections.get_mut(&peer_id) {
                     connections.remove(&connection_id);
                 }
+                self.streams.peers.settled();
                 self.on_closed(connection_id);
             }
             SwarmEvent::OutgoingConnectionError {
@@ -286,6 +293,12 @@ impl Driver {
 
     /// Callers that came later with addresses of their own get a dial of their own.
     fn on_dial_failed(&mut self, peer: PeerId, dialing: Dialing, error: &DialError) {
+        if !dialing.own_port && error.is_upgrade() {
+            // Two dials that cross between listening ports become one tcp connection on
+            // which both sides act as its dialer. From a port of its own, a dial cannot.
+            self.dial(peer, dialing.waiters, true);
+            return;
+        }
         let (failed, untried): (Vec<_>, Vec<_>) = dialing.waiters.into_iter().partition(|waiter| {
             waiter
                 .addresses
@@ -298,7 +311,7 @@ impl Driver {
             .filter(|waiter| !waiter.reply.is_closed())
             .collect();
         if !untried.is_empty() {
-            self.dial(peer, untried);
+            self.dial(peer, untried, false);
         }
     }
 

@@ -19,6 +19,7 @@ use libp2p::{
 
 use super::{
     Options,
+    readahead::ReadAhead,
     security::{Channel, Multiplex, Security},
 };
 use crate::muxer::{Host, MAX_STREAMS, Muxer, Protocol};
@@ -115,7 +116,10 @@ pub(super) fn build(
         config
     });
 
-    let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    let tcp = || {
+        tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+            .map(|io, _| ReadAhead::new(io))
+    };
     let over_tcp = upgrade(tcp(), &security, mplex.clone(), host);
     let mut config = quic::Config::new(identity);
     config.max_concurrent_stream_limit = u32::try_from(MAX_STREAMS).unwrap_or(u32::MAX);

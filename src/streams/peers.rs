@@ -6,7 +6,7 @@ use std::{
 };
 
 use libp2p::PeerId;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, futures::Notified, watch};
 
 use crate::muxer::Link;
 
@@ -69,7 +69,7 @@ impl Peer {
 #[derive(Debug, Default)]
 pub struct Peers {
     table: RwLock<HashMap<PeerId, Arc<Peer>>>,
-    arrival: Notify,
+    changed: Notify,
 }
 
 impl Peers {
@@ -79,17 +79,14 @@ impl Peers {
         read(&self.table).get(peer).cloned()
     }
 
-    /// Waits until the peer is connected.
-    pub async fn wait(&self, peer: &PeerId) -> Arc<Peer> {
-        loop {
-            let arrival = self.arrival.notified();
-            tokio::pin!(arrival);
-            arrival.as_mut().enable();
-            if let Some(peer) = self.get(peer) {
-                return peer;
-            }
-            arrival.await;
-        }
+    /// Completes at the next [`Peers::add`] or [`Peers::settled`] after it was enabled.
+    pub fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// The swarm has taken note of a connection's end, so a new one may be made.
+    pub fn settled(&self) {
+        self.changed.notify_waiters();
     }
 
     /// Every connected peer.
@@ -111,7 +108,7 @@ impl Peers {
         });
         write(&peer.links).push(link.clone());
         drop(table);
-        self.arrival.notify_waiters();
+        self.changed.notify_waiters();
     }
 
     pub(super) fn remove(&self, link: &Arc<Link>) {

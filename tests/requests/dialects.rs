@@ -40,7 +40,10 @@ fn peerstore_tells_a_peers_protocols() {
 #[test]
 fn peerstore_tells_a_peers_addresses() {
     let (a, b) = pair();
-    let answer = ask(&mut a.client(), &peerstore(2, Some(&b.peer_id().to_bytes())));
+    let answer = ask(
+        &mut a.client(),
+        &peerstore(2, Some(&b.peer_id().to_bytes())),
+    );
     let peer = answer.peer_store.expect("a peerStore part").peer;
     let peer = peer.expect("a peer part");
     assert_eq!(peer.id[..], b.peer_id().to_bytes());
@@ -54,7 +57,10 @@ fn peerstore_refuses_with_the_javascript_texts() {
     let mut client = daemon.client();
     let stranger = PeerId::random().to_bytes();
     for kind in [1, 2] {
-        assert_eq!(refusal(&mut client, &peerstore(kind, None)), "Invalid request");
+        assert_eq!(
+            refusal(&mut client, &peerstore(kind, None)),
+            "Invalid request"
+        );
         let text = refusal(&mut client, &peerstore(kind, Some(&stranger)));
         assert!(text.contains("not found"), "{text}");
         assert_eq!(

@@ -31,7 +31,9 @@ fn connect_returns_after_identify() {
 #[test]
 fn connecting_again_needs_no_address_that_works() {
     let (a, b) = pair();
-    let dead: Multiaddr = format!("/ip4/127.0.0.1/tcp/{}", closed_port()).parse().expect("addr");
+    let dead: Multiaddr = format!("/ip4/127.0.0.1/tcp/{}", closed_port())
+        .parse()
+        .expect("addr");
     let mut client = a.client();
     client.connect_peer(b.peer_id(), &[]);
     client.connect_peer(b.peer_id(), &[dead]);
@@ -41,7 +43,10 @@ fn connecting_again_needs_no_address_that_works() {
 #[test]
 fn an_address_may_carry_the_peer_it_belongs_to() {
     let (a, b) = (node(), node());
-    let with_peer = b.addrs()[0].clone().with_p2p(b.peer_id()).expect("no peer yet");
+    let with_peer = b.addrs()[0]
+        .clone()
+        .with_p2p(b.peer_id())
+        .expect("no peer yet");
     a.client().connect_peer(b.peer_id(), &[with_peer]);
     assert_eq!(a.client().list_peers(), [(b.peer_id(), b.addrs().to_vec())]);
 }
@@ -109,7 +114,12 @@ fn at_most_sixteen_failures_are_listed() {
         .collect();
     let addrs: Vec<&str> = addrs.iter().map(String::as_str).collect();
     let text = refused(&mut client, stranger, &addrs);
-    assert_eq!(text.lines().filter(|line| line.starts_with("  * [")).count(), 16);
+    assert_eq!(
+        text.lines()
+            .filter(|line| line.starts_with("  * ["))
+            .count(),
+        16
+    );
     assert_eq!(text.lines().last(), Some("    ... skipping 4 errors ..."));
 }
 
@@ -139,8 +149,13 @@ fn a_failure_does_not_delay_the_next_attempt() {
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is still free");
     std::thread::spawn(move || forward(&listener, to));
     let started = Instant::now();
-    a.client().connect_peer(b.peer_id(), &[addr.parse().expect("addr")]);
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    a.client()
+        .connect_peer(b.peer_id(), &[addr.parse().expect("addr")]);
+    assert!(
+        started.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 /// Carries one connection to `port`; ends with it.
@@ -172,14 +187,21 @@ fn the_clients_time_limit_is_kept() {
     let daemon = node();
     // Takes connections and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").expect("bind");
-    let addr = format!("/ip4/{}/tcp/{}", "127.0.0.1", silent.local_addr().expect("addr").port());
+    let addr = format!(
+        "/ip4/{}/tcp/{}",
+        "127.0.0.1",
+        silent.local_addr().expect("addr").port()
+    );
     let mut client = daemon.client();
     let started = Instant::now();
     let request = connect(&PeerId::random().to_bytes(), &[&maddr(&addr)], Some(1));
     let text = refusal(&mut client, &request);
     assert_eq!(text, "failed to dial: context deadline exceeded");
     let took = started.elapsed();
-    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(5), "{took:?}");
+    assert!(
+        took >= Duration::from_secs(1) && took < Duration::from_secs(5),
+        "{took:?}"
+    );
     silent.set_nonblocking(true).expect("nonblocking");
     assert!(silent.accept().is_ok(), "nobody has dialed");
 }
@@ -191,7 +213,11 @@ fn odd_time_limits_mean_the_default_or_the_longest() {
     let mut client = a.client();
     for seconds in [0, -1, i64::MIN, i64::MAX, 9_223_372_037] {
         let request = connect(&b.peer_id().to_bytes(), &[&addr], Some(seconds));
-        assert_eq!(ask(&mut client, &request), Response::default(), "{seconds} s");
+        assert_eq!(
+            ask(&mut client, &request),
+            Response::default(),
+            "{seconds} s"
+        );
         client.disconnect(b.peer_id());
     }
 }
@@ -200,18 +226,29 @@ fn odd_time_limits_mean_the_default_or_the_longest() {
 fn a_slow_dial_delays_only_its_own_connection() {
     let daemon = node();
     let silent = TcpListener::bind("127.0.0.1:0").expect("bind");
-    let addr = format!("/ip4/127.0.0.1/tcp/{}", silent.local_addr().expect("addr").port());
+    let addr = format!(
+        "/ip4/127.0.0.1/tcp/{}",
+        silent.local_addr().expect("addr").port()
+    );
     let mut slow = daemon.client();
     let request = connect(&PeerId::random().to_bytes(), &[&maddr(&addr)], Some(2));
     // The IDENTIFY that follows on the same connection waits for its turn.
-    slow.send_raw(&[raw::frame(&request), vec![2, 8, 0]].concat()).expect("send");
+    slow.send_raw(&[raw::frame(&request), vec![2, 8, 0]].concat())
+        .expect("send");
     let started = Instant::now();
     for _ in 0..100 {
         assert_open(&mut daemon.client());
     }
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
     let first: Response = slow.receive().expect("CONNECT's answer");
-    assert_eq!(error_text(&first), "failed to dial: context deadline exceeded");
+    assert_eq!(
+        error_text(&first),
+        "failed to dial: context deadline exceeded"
+    );
     let second: Response = slow.receive().expect("IDENTIFY's answer");
     assert!(second.identify.is_some());
 }

@@ -41,7 +41,9 @@ fn the_largest_frame_passes_and_one_byte_more_does_not() {
     assert_open(&mut client);
 
     // The header alone decides.
-    client.send_raw(&raw::varint(LIMIT as u64 + 1)).expect("send");
+    client
+        .send_raw(&raw::varint(LIMIT as u64 + 1))
+        .expect("send");
     let answer: Response = client.receive().expect("an answer");
     assert_eq!(
         error_text(&answer),
@@ -192,7 +194,11 @@ fn a_length_that_overflows_ends_the_connection_with_a_reason() {
 fn the_tcp_control_socket_speaks_the_same() {
     let daemon = Launch::new().tcp().spawn();
     let mut client = daemon.client();
-    assert!(ask(&mut client, &padded_identify(100_000)).identify.is_some());
+    assert!(
+        ask(&mut client, &padded_identify(100_000))
+            .identify
+            .is_some()
+    );
     let (bytes, check) = conversation();
     let mut random = Random::new("the_tcp_control_socket_speaks_the_same");
     for _ in 0..100 {

@@ -20,10 +20,10 @@ fn identify_lists_bound_addresses_without_the_peer() {
     assert_eq!(addrs.len(), 3, "{addrs:?}");
     for addr in &addrs {
         assert!(!addr.iter().any(|part| matches!(part, Protocol::P2p(_))));
-        assert!(addr.iter().all(|part| !matches!(
-            part,
-            Protocol::Tcp(0) | Protocol::Udp(0)
-        )));
+        assert!(
+            addr.iter()
+                .all(|part| !matches!(part, Protocol::Tcp(0) | Protocol::Udp(0)))
+        );
         // The banner tells the same.
         assert!(daemon.stdout().lines().any(|line| line == addr.to_string()));
     }
@@ -37,7 +37,10 @@ fn announced_addresses_replace_the_bound_ones_verbatim() {
     ]);
     let (_, addrs) = daemon.client().identify();
     let text: Vec<String> = addrs.iter().map(ToString::to_string).collect();
-    assert_eq!(text, ["/dns4/example.org/tcp/4001", "/ip4/192.0.2.1/udp/1/quic-v1"]);
+    assert_eq!(
+        text,
+        ["/dns4/example.org/tcp/4001", "/ip4/192.0.2.1/udp/1/quic-v1"]
+    );
 }
 
 #[test]
@@ -55,11 +58,11 @@ fn list_peers_shows_both_sides_to_each_other_once() {
 }
 
 #[test]
-fn simultaneous_dials_leave_one_entry_per_peer() {
+fn crossed_dials_leave_one_entry_and_one_disconnect_ends_them() {
     let (a, b) = (node(), node());
     let mut crossed = 0;
-    // Bounded: two dials that start together nearly always cross.
-    for _ in 0..200 {
+    // Bounded: two dials that start together cross now and then.
+    for _ in 0..300 {
         let start = Barrier::new(2);
         std::thread::scope(|scope| {
             for (from, to) in [(&a, &b), (&b, &a)] {
@@ -71,24 +74,32 @@ fn simultaneous_dials_leave_one_entry_per_peer() {
                 });
             }
         });
+        let mut connections = 0;
         for (here, there) in [(&a, &b), (&b, &a)] {
             let list = here.client().list_peers();
             assert_eq!(list.len(), 1, "{list:?}");
             assert_eq!(list[0].0, there.peer_id());
-            // Its own listening address and the port it dialed from: two connections.
-            crossed += usize::from(list[0].1.len() == 2);
+            connections += list[0].1.len();
         }
         a.client().disconnect(b.peer_id());
-        b.client().disconnect(a.peer_id());
-        for daemon in [&a, &b] {
-            assert!(eventually(PATIENCE, || daemon.client().list_peers().is_empty()));
+        if connections == 4 {
+            // On both sides the other's listening address and the port it dialed from.
+            crossed += 1;
+            assert_eq!(a.client().list_peers(), []);
+            assert!(eventually(PATIENCE, || b.client().list_peers().is_empty()));
+            if crossed == 3 {
+                break;
+            }
         }
-        if crossed >= 6 {
-            break;
-        }
+        // A dial may still have been under way when the other side's had succeeded.
+        let apart = eventually(PATIENCE, || {
+            a.client().disconnect(b.peer_id());
+            b.client().disconnect(a.peer_id());
+            a.client().list_peers().is_empty() && b.client().list_peers().is_empty()
+        });
+        assert!(apart);
     }
     assert!(crossed > 0, "no two dials have crossed: nothing was tested");
-    println!("crossed dials seen: {crossed}");
 }
 
 #[test]
@@ -105,26 +116,14 @@ fn disconnect_has_happened_on_both_sides_when_it_answers() {
 }
 
 #[test]
-fn disconnect_ends_every_connection_of_crossed_dials() {
-    let (a, b) = (node(), node());
-    for _ in 0..20 {
-        std::thread::scope(|scope| {
-            for (from, to) in [(&a, &b), (&b, &a)] {
-                scope.spawn(move || from.connect_to(to));
-            }
-        });
-        a.client().disconnect(b.peer_id());
-        assert_eq!(a.client().list_peers(), []);
-        assert!(eventually(PATIENCE, || b.client().list_peers().is_empty()));
-    }
-}
-
-#[test]
 fn disconnect_of_anybody_else_is_fine() {
     let (a, b) = (node(), node());
     let mut client = a.client();
     for peer in [a.peer_id(), b.peer_id(), PeerId::random()] {
-        assert_eq!(ask(&mut client, &disconnect(&peer.to_bytes())), Response::default());
+        assert_eq!(
+            ask(&mut client, &disconnect(&peer.to_bytes())),
+            Response::default()
+        );
     }
     // Twice in a row as well.
     a.connect_to(&b);
@@ -138,8 +137,13 @@ fn disconnect_of_anybody_else_is_fine() {
 fn disconnect_ends_pipes_on_both_sides() {
     let (a, b) = pair();
     let handler = Handler::unix();
-    handler.register(&mut b.client(), &["/hold"], None).expect("register");
-    let (_, mut near) = a.client().open_stream(b.peer_id(), &["/hold"]).expect("open");
+    handler
+        .register(&mut b.client(), &["/hold"], None)
+        .expect("register");
+    let (_, mut near) = a
+        .client()
+        .open_stream(b.peer_id(), &["/hold"])
+        .expect("open");
     let (_, mut far) = handler.accept(PATIENCE).expect("the stream");
     a.client().disconnect(b.peer_id());
     for pipe in [&mut near, &mut far] {

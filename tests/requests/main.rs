@@ -97,7 +97,9 @@ fn peerstore(kind: i64, id: Option<&[u8]>) -> Vec<u8> {
 
 /// The binary form of the text address `addr`.
 fn maddr(addr: &str) -> Vec<u8> {
-    addr.parse::<libp2p::Multiaddr>().expect("an address").to_vec()
+    addr.parse::<libp2p::Multiaddr>()
+        .expect("an address")
+        .to_vec()
 }
 
 /// How a stream failed before it existed.

@@ -16,7 +16,11 @@ fn bytes_that_are_no_request_get_a_reason_and_the_end() {
         raw::int(1, 2),
         raw::bytes(
             3,
-            &[raw::bytes(1, &PeerId::random().to_bytes()), raw::bytes(2, b"\xff")].concat(),
+            &[
+                raw::bytes(1, &PeerId::random().to_bytes()),
+                raw::bytes(2, b"\xff"),
+            ]
+            .concat(),
         ),
     ]
     .concat();
@@ -80,7 +84,10 @@ fn features_that_are_off_say_so_before_they_look_at_parameters() {
         for body in [Vec::new(), raw::bytes(field, &raw::int(1, 0))] {
             let payload = [raw::int(1, kind), body].concat();
             let text = refusal(&mut client, &payload);
-            assert!(text.contains(word) && text.ends_with("not enabled"), "{text}");
+            assert!(
+                text.contains(word) && text.ends_with("not enabled"),
+                "{text}"
+            );
             assert_open(&mut client);
         }
     }
@@ -121,10 +128,16 @@ fn bad_addresses_get_gos_words_and_the_connection_stays() {
         (&[0xff, 0xff], "varints malformed, could not reach the end"),
     ];
     for (addr, expected) in cases {
-        assert_eq!(refusal(&mut client, &connect(&peer, &[addr], None)), expected);
+        assert_eq!(
+            refusal(&mut client, &connect(&peer, &[addr], None)),
+            expected
+        );
         let handler = [raw::int(1, 3), raw::bytes(4, &raw::bytes(1, addr))].concat();
         assert_eq!(refusal(&mut client, &handler), expected);
-        assert_eq!(refusal(&mut client, &remove_handler(addr, &["/x"])), expected);
+        assert_eq!(
+            refusal(&mut client, &remove_handler(addr, &["/x"])),
+            expected
+        );
     }
     assert_open(&mut client);
 }
@@ -174,7 +187,9 @@ fn fields_may_be_unknown_repeated_split_and_in_any_order() {
 
     // The same for the field that two dialects share.
     let handler = Handler::unix();
-    handler.register(&mut client, &["/split"], None).expect("register");
+    handler
+        .register(&mut client, &["/split"], None)
+        .expect("register");
     let payload = [
         raw::bytes(9, &raw::bytes(2, b"/split")),
         raw::int(1, 10),

@@ -87,7 +87,10 @@ fn names_that_cannot_be_negotiated_are_refused_not_sent() {
     }
     // The connection took no harm.
     assert_eq!(a.client().list_peers().len(), 1);
-    let (_, pipe) = a.client().open_stream(b.peer_id(), &["/echo/1.0.0"]).expect("open");
+    let (_, pipe) = a
+        .client()
+        .open_stream(b.peer_id(), &["/echo/1.0.0"])
+        .expect("open");
     assert_eq!(pipe.exchange(b"fine"), b"fine");
 }
 
@@ -96,7 +99,9 @@ fn of_a_list_the_first_that_the_remote_speaks_is_taken() {
     let (a, b) = pair();
     let handler = Handler::unix();
     let spoken = ["/two", "/three", "four"];
-    handler.register(&mut b.client(), &spoken, None).expect("register");
+    handler
+        .register(&mut b.client(), &spoken, None)
+        .expect("register");
     let cases: [(&[&str], &str); 4] = [
         (&["/one", "/two", "/three"], "/two"),
         (&["/three", "/two"], "/three"),
@@ -121,7 +126,10 @@ fn a_known_protocol_is_opened_without_waiting_for_the_remote() {
     // identify tells names with a slash only.
     a.connect_to(&b);
     b.signal(Signal::STOP);
-    let (info, mut near) = a.client().open_stream(b.peer_id(), &["/known"]).expect("lazily");
+    let (info, mut near) = a
+        .client()
+        .open_stream(b.peer_id(), &["/known"])
+        .expect("lazily");
     assert_eq!(info.proto, "/known");
     near.write_all(b"early").expect("write");
 
@@ -135,13 +143,23 @@ fn a_known_protocol_is_opened_without_waiting_for_the_remote() {
         .socket
         .set_timeout(Duration::from_millis(300))
         .expect("set a timeout");
-    let waited = eager.pipe.read_frame().expect_err("an answer from a stopped process");
+    let waited = eager
+        .pipe
+        .read_frame()
+        .expect_err("an answer from a stopped process");
     assert_eq!(waited.kind(), std::io::ErrorKind::WouldBlock);
 
     b.signal(Signal::CONT);
-    eager.pipe.socket.set_timeout(PATIENCE).expect("set a timeout");
+    eager
+        .pipe
+        .socket
+        .set_timeout(PATIENCE)
+        .expect("set a timeout");
     let answer: Response = eager.receive().expect("the answer");
-    assert_eq!(answer.stream_info.expect("a streamInfo part").proto, "unknown");
+    assert_eq!(
+        answer.stream_info.expect("a streamInfo part").proto,
+        "unknown"
+    );
     let mut names = Vec::new();
     for _ in 0..2 {
         let (told, mut far) = handler.accept(PATIENCE).expect("the stream");
@@ -162,7 +180,9 @@ fn a_handler_registered_after_identify_can_be_reached_at_once() {
     let handler = Handler::unix();
     for round in 0..20 {
         let name = format!("/new/{round}");
-        handler.register(&mut b.client(), &[&name], None).expect("register");
+        handler
+            .register(&mut b.client(), &[&name], None)
+            .expect("register");
         let opened = a.client().open_stream(b.peer_id(), &[&name]);
         assert_eq!(opened.expect("open").0.proto, name);
         assert_eq!(handler.accept(PATIENCE).expect("the stream").0.proto, name);
@@ -172,7 +192,10 @@ fn a_handler_registered_after_identify_can_be_reached_at_once() {
 #[test]
 fn the_librarys_own_protocols_can_be_opened() {
     let (a, b) = pair();
-    let (_, mut ping) = a.client().open_stream(b.peer_id(), &["/ipfs/ping/1.0.0"]).expect("open");
+    let (_, mut ping) = a
+        .client()
+        .open_stream(b.peer_id(), &["/ipfs/ping/1.0.0"])
+        .expect("open");
     for round in 0..3_u8 {
         let sent = [round; 32];
         ping.write_all(&sent).expect("write");
@@ -180,7 +203,10 @@ fn the_librarys_own_protocols_can_be_opened() {
         ping.read_exact(&mut echoed).expect("the echo");
         assert_eq!(echoed, sent);
     }
-    let (_, identify) = a.client().open_stream(b.peer_id(), &["/ipfs/id/1.0.0"]).expect("open");
+    let (_, identify) = a
+        .client()
+        .open_stream(b.peer_id(), &["/ipfs/id/1.0.0"])
+        .expect("open");
     let message = identify.exchange(b"");
     // One frame: its length, and inside it the agent's name.
     let (len, body) = unsigned_varint::decode::usize(&message).expect("a length");
@@ -199,9 +225,15 @@ fn the_clients_time_limit_is_kept() {
     ]
     .concat();
     let started = std::time::Instant::now();
-    let text = refusal(&mut a.client(), &[raw::int(1, 2), raw::bytes(3, &body)].concat());
+    let text = refusal(
+        &mut a.client(),
+        &[raw::int(1, 2), raw::bytes(3, &body)].concat(),
+    );
     let took = started.elapsed();
     b.signal(Signal::CONT);
     assert!(text.ends_with("context deadline exceeded"), "{text}");
-    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(5), "{took:?}");
+    assert!(
+        took >= Duration::from_secs(1) && took < Duration::from_secs(5),
+        "{took:?}"
+    );
 }

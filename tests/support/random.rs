@@ -50,6 +50,8 @@ impl Random {
         cuts.extend([0, bytes.len()]);
         cuts.sort_unstable();
         cuts.dedup();
-        cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect()
+        cuts.windows(2)
+            .map(|pair| &bytes[pair[0]..pair[1]])
+            .collect()
     }
 }

@@ -1,0 +1,124 @@
+//! The JSON config through `-f` and `-i`.
+
+use crate::Run;
+use crate::run::run;
+use crate::support::Launch;
+
+/// Checks `json` given by file and by stdin; both must agree.
+fn validate(json: &[u8], flags: &[&str]) -> Run {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), json).unwrap();
+    let path = file.path().to_str().unwrap();
+    let by_file = run(["-validate", "-f", path].iter().chain(flags), b"", &[]);
+    let by_stdin = run(["-validate", "-i"].iter().chain(flags), json, &[]);
+    assert_eq!(by_file.code, by_stdin.code);
+    let from_stdin = by_stdin.timed_lines().into_iter();
+    let from_stdin: Vec<_> = from_stdin
+        .map(|line| line.replace("/dev/stdin", path))
+        .collect();
+    assert_eq!(by_file.timed_lines(), from_stdin);
+    by_file
+}
+
+fn refused(json: &str) -> String {
+    let run = validate(json.as_bytes(), &[]);
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{json}");
+    assert_eq!(run.timed_lines().len(), 1, "{json}: {run:?}");
+    run.first_line().to_owned()
+}
+
+/// The example of the Go project's own specification cannot be loaded there.
+#[test]
+fn a_config_with_addresses_is_loaded() {
+    let json = br#"{
+        "ListenAddr": "/unix/tmp/p2pd.sock", "Quiet": false, "ID": "",
+        "Bootstrap": {"Enabled": false, "Peers": ["/ip4/104.131.131.82/tcp/4001/p2p/QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ"]},
+        "DHT": {"Mode": ""}, "ConnectionManager": {"Enabled": false, "GradePeriod": 120},
+        "HostAddresses": ["/ip4/127.0.0.1/tcp/0"], "AnnounceAddresses": [], "NoListen": false,
+        "PProfPort": 0, "Security": {"Noise": true, "TLS": true}
+    }"#;
+    let run = validate(json, &[]);
+    assert_eq!(run.code, 0);
+    assert_eq!(
+        run.timed_lines(),
+        [
+            r#"config key Config.ConnectionManager.GradePeriod is 120 nanoseconds; write "120s" for seconds"#,
+        ]
+    );
+}
+
+#[test]
+fn bad_configs_exit_with_1_and_name_the_key() {
+    assert_eq!(refused(""), "unexpected end of JSON input");
+    assert_eq!(
+        refused("{} t"),
+        "invalid character 't' after top-level value"
+    );
+    assert_eq!(
+        refused("[]"),
+        "json: cannot unmarshal array into Go value of type config.Config"
+    );
+    assert_eq!(
+        refused(r#"{"connectionmanager": {"LowWaterMark": "x"}}"#),
+        "json: cannot unmarshal string into Go struct field Config.connectionmanager.LowWaterMark of type int"
+    );
+    assert_eq!(
+        refused(r#"{"AnnounceAddresses": ["/ip4/1.2.3"]}"#),
+        r#"config key Config.AnnounceAddresses[0]: failed to parse multiaddr "/ip4/1.2.3": invalid value "1.2.3" for protocol ip4: failed to parse ip4 addr: 1.2.3"#
+    );
+    assert_eq!(
+        refused(r#"{"DHT": {"Mode": "auto"}}"#),
+        "unknown DHT mode {auto}"
+    );
+}
+
+#[test]
+fn bytes_that_are_no_text_and_endless_input_are_refused() {
+    assert_eq!(validate(b"{\"ID\": \"\xff\"}", &[]).code, 1);
+    assert_eq!(validate(&vec![b' '; (1 << 20) + 1], &[]).code, 1);
+    assert_eq!(validate(&vec![b'['; 1 << 19], &[]).code, 1);
+    let zero = run(["-validate", "-f", "/dev/zero"], b"", &[]);
+    assert_eq!(
+        (zero.code, zero.first_line()),
+        (1, "read /dev/zero: config is larger than 1048576 bytes")
+    );
+    let dir = run(["-validate", "-f", "/"], b"", &[]);
+    assert_eq!((dir.code, dir.first_line()), (1, "read /: is a directory"));
+}
+
+#[test]
+fn stdin_wins_over_the_file_and_flags_over_both() {
+    let wins = run(
+        ["-validate", "-i", "-f", "/nonexistent"],
+        b"{\"NoListen\":true}",
+        &[],
+    );
+    assert_eq!((wins.code, wins.stderr.as_str()), (0, ""));
+    let json = br#"{"NoListen": true, "ID": "/nonexistent/file"}"#;
+    let run = validate(json, &[]);
+    assert_eq!(
+        run.first_line(),
+        "open /nonexistent/file: no such file or directory"
+    );
+    let run = validate(json, &["-id=/nonexistent/flag"]);
+    assert_eq!(
+        run.first_line(),
+        "open /nonexistent/flag: no such file or directory"
+    );
+    let run = validate(
+        br#"{"NoListen": true, "Security": {"Noise": false, "TLS": false}}"#,
+        &["-tls"],
+    );
+    assert_eq!(run.code, 0);
+}
+
+#[test]
+fn the_daemon_listens_where_the_config_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.json");
+    let json = r#"{"HostAddresses": ["/ip4/127.0.0.1/tcp/0"], "AnnounceAddresses": ["/dns4/example.org/tcp/4001"]}"#;
+    std::fs::write(&path, json).unwrap();
+    let daemon = Launch::new().args(["-f".into(), path]).spawn();
+    let addrs: Vec<String> = daemon.addrs().iter().map(ToString::to_string).collect();
+    assert_eq!(addrs, ["/dns4/example.org/tcp/4001"]);
+}

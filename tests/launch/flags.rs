@@ -1,0 +1,264 @@
+//! Flag syntax, usage, exit codes and start errors.
+
+use crate::run::run;
+use crate::support::{Daemon, Launch};
+use crate::{Run, rp2pd};
+
+/// A run that Go would end with 2: an error line, then the usage text.
+fn refused(words: &[&str]) -> String {
+    let run = rp2pd(words);
+    assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{words:?}");
+    let (error, usage) = run.stderr.split_once('\n').unwrap();
+    assert!(usage.starts_with("Usage of "), "{words:?}: {usage}");
+    error.to_owned()
+}
+
+/// A run whose configuration is fine.
+fn accepted(words: &[&str]) -> Run {
+    let run = rp2pd(["-validate", "-noListenAddrs"].iter().chain(words));
+    assert_eq!(
+        (run.code, run.stdout.as_str()),
+        (0, ""),
+        "{words:?}: {run:?}"
+    );
+    run
+}
+
+/// A run whose configuration is refused with one line, the last.
+fn failed(words: &[&str]) -> String {
+    let run = rp2pd(["-validate", "-noListenAddrs"].iter().chain(words));
+    assert_eq!(
+        (run.code, run.stdout.as_str()),
+        (1, ""),
+        "{words:?}: {run:?}"
+    );
+    assert_eq!(run.timed_lines().len(), 1, "{words:?}: {run:?}");
+    run.first_line().to_owned()
+}
+
+#[test]
+fn help_goes_to_stderr_and_exits_with_0() {
+    for word in ["-h", "--h", "-help", "--help", "-h=x"] {
+        let run = rp2pd([word]);
+        assert_eq!((run.code, run.stdout.as_str()), (0, ""), "{word}");
+        let mut lines = run.stderr.lines();
+        assert!(lines.next().unwrap().starts_with("Usage of "));
+        let names: Vec<&str> = lines.filter(|line| line.starts_with("  -")).collect();
+        assert!(names.len() > 50 && names.is_sorted());
+    }
+}
+
+#[test]
+fn syntax_errors_exit_with_2_and_the_usage() {
+    assert_eq!(refused(&["---x"]), "bad flag syntax: ---x");
+    assert_eq!(refused(&["-=v"]), "bad flag syntax: -=v");
+    assert_eq!(refused(&["--=v"]), "bad flag syntax: --=v");
+    assert_eq!(
+        refused(&["-nonsense"]),
+        "flag provided but not defined: -nonsense"
+    );
+    assert_eq!(refused(&["-Q"]), "flag provided but not defined: -Q");
+    assert_eq!(
+        refused(&["-sock", "/x"]),
+        "flag provided but not defined: -sock"
+    );
+    assert_eq!(refused(&["-listen"]), "flag needs an argument: -listen");
+    assert_eq!(
+        refused(&["-b=yes"]),
+        r#"invalid boolean value "yes" for -b: parse error"#
+    );
+    assert_eq!(
+        refused(&["-q=", "-h"]),
+        r#"invalid boolean value "" for -q: parse error"#
+    );
+    assert_eq!(
+        refused(&["-connLo=x"]),
+        r#"invalid value "x" for flag -connLo: parse error"#
+    );
+    assert_eq!(
+        refused(&["-connHi", "99999999999999999999"]),
+        r#"invalid value "99999999999999999999" for flag -connHi: value out of range"#
+    );
+    assert_eq!(
+        refused(&["-idleTimeout=30"]),
+        r#"invalid value "30" for flag -idleTimeout: parse error"#
+    );
+    assert_eq!(
+        refused(&["-nonsense", "-h"]),
+        "flag provided but not defined: -nonsense"
+    );
+}
+
+#[test]
+fn one_dash_or_two_and_bools_never_take_the_next_word() {
+    accepted(&[
+        "--listen",
+        "/unix/tmp/x",
+        "-q",
+        "--dhtServer=0",
+        "-idleTimeout",
+        "0",
+    ]);
+    // `false` ends the flags, so the bad address behind it is never read.
+    let run = accepted(&["-quic", "false", "-listen", "nonsense"]);
+    assert_eq!(
+        run.timed_lines(),
+        [r#"flags end at "false": it and what follows is ignored"#]
+    );
+    for end in ["-", "--"] {
+        let run = accepted(&[end, "-nonsense"]);
+        assert_eq!(run.timed_lines().len(), 1, "{end}: {run:?}");
+    }
+    // The last of a repeated flag counts.
+    accepted(&["-listen=nonsense", "-listen=/unix/tmp/x"]);
+}
+
+#[test]
+fn flags_that_clients_really_pass_are_accepted() {
+    // Hivemind 1.1.12.
+    let run = accepted(&[
+        "-listen=/unix/tmp/hivemind-p2pd-x.sock",
+        "-relayHopLimit=0",
+        "-tls=1",
+        "-autonat=0",
+        "-natPortMap=0",
+        "-connManager=0",
+        "-forceReachabilityPrivate=0",
+        "-relay=1",
+        "-autoRelay=0",
+        "-forceReachabilityPublic=0",
+        "-persistentConnMaxMsgSize=4194304",
+        "-hostAddrs=/ip4/127.0.0.1/tcp/0",
+        "-noListenAddrs=0",
+        "-quic=1",
+        "-b=0",
+        "-dhtClient=0",
+    ]);
+    assert_eq!(run.stderr, "");
+    // The interop runner of js-libp2p, p2pclient's tests.
+    let run = accepted(&[
+        "-hostAddrs=/ip4/0.0.0.0/tcp/0,/ip4/0.0.0.0/udp/0/quic-v1",
+        "-noise=true",
+        "-tls=true",
+        "-muxer=yamux",
+        "-q=false",
+        "-connGrace=0",
+        "-connLo=1",
+        "-connHi=2",
+    ]);
+    assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn start_errors_are_one_timed_line_and_exit_with_1() {
+    assert_eq!(
+        failed(&["-noise=0", "-tls=0"]),
+        "at least one channel security protocol must be enabled"
+    );
+    assert_eq!(
+        failed(&["-hostAddrs=/ip4/127.0.0.1/tcp/0,"]),
+        r#"failed to parse multiaddr "": empty multiaddr"#
+    );
+    assert_eq!(
+        failed(&["-listen=tmp"]),
+        r#"failed to parse multiaddr "tmp": must begin with /"#
+    );
+    assert_eq!(
+        failed(&["-forceReachabilityPublic", "-forceReachabilityPrivate"]),
+        "forceReachability must be public or private, not both"
+    );
+    assert_eq!(
+        failed(&["-pubsub", "-pubsubRouter=x"]),
+        "unknown pubsub router: x"
+    );
+    assert_eq!(
+        failed(&["-id=/nonexistent"]),
+        "open /nonexistent: no such file or directory"
+    );
+    assert_eq!(
+        failed(&["-f=/nonexistent"]),
+        "open /nonexistent: no such file or directory"
+    );
+    let run = run(["-validate"], b"", &[("LIBP2P_FORCE_PNET", "1")]);
+    assert_eq!(run.code, 1);
+    assert_eq!(
+        run.first_line(),
+        "privnet: private network was not configured but is enforced by the environment"
+    );
+}
+
+/// The reason must be the last line: clients show it as why the start failed.
+#[test]
+fn notices_come_before_the_error() {
+    let run = rp2pd([
+        "-noListenAddrs",
+        "-pprof",
+        "-listen=/unix/nonexistent/x.sock",
+    ]);
+    assert_eq!(run.code, 1);
+    assert_eq!(
+        run.timed_lines(),
+        [
+            "without effect: -pprof",
+            "listen unix /nonexistent/x.sock: bind: no such file or directory",
+        ]
+    );
+}
+
+#[test]
+fn what_is_not_there_yet_is_told_once() {
+    let run = accepted(&["-dht", "-idleTimeout=30.0s", "-relayHopLimit=3"]);
+    assert_eq!(
+        run.timed_lines(),
+        [
+            "not available yet, ignored: -dht, -idleTimeout",
+            "without effect: -relayHopLimit",
+        ]
+    );
+}
+
+#[test]
+fn version_is_one_line_on_stdout() {
+    let run = rp2pd(["-version", "-listen=nonsense"]);
+    let expected = format!("rp2pd {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        (run.code, run.stdout, run.stderr),
+        (0, expected, String::new())
+    );
+}
+
+#[test]
+fn healthcheck_asks_the_daemon_at_the_control_socket() {
+    for launch in [Launch::new(), Launch::new().tcp()] {
+        let mut daemon = launch.args(["-noListenAddrs"]).spawn();
+        let listen = daemon.control().multiaddr();
+        let check = || rp2pd(["-healthcheck", "-listen", listen.as_str()]);
+        let healthy = check();
+        assert_eq!((healthy.code, healthy.stderr.as_str()), (0, ""));
+        daemon.terminate(crate::support::PATIENCE);
+        let ill = check();
+        assert_eq!(ill.code, 1);
+        let expected = format!("no answer from {listen}: ");
+        assert!(ill.first_line().starts_with(&expected), "{ill:?}");
+    }
+}
+
+#[test]
+fn quiet_leaves_stdout_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let listen = format!("/unix{}/s", dir.path().display());
+    let loud = Daemon::spawn(&["-noListenAddrs"]);
+    assert!(loud.stdout().starts_with("Control socket: /unix"));
+    let mut child = std::process::Command::new(crate::support::daemon::binary_under_test())
+        .args(["-q", "-noListenAddrs", "-listen", &listen])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let up = crate::support::eventually(crate::support::PATIENCE, || {
+        rp2pd(["-healthcheck", "-listen", listen.as_str()]).code == 0
+    });
+    child.kill().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(up);
+    assert_eq!(output.stdout, b"");
+}

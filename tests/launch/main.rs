@@ -1,0 +1,14 @@
+//! How the program starts, or refuses to: flags, config, key files, logs, exit codes
+//! (contract 1 and 2), all through the real binary.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod config;
+mod flags;
+mod hostile;
+mod keys;
+mod logs;
+mod run;
+
+use run::{Run, rp2pd};
