@@ -73,11 +73,7 @@ enum End {
 }
 
 impl Session {
-    pub(super) fn new(
-        socket: Socket,
-        context: Arc<Context>,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(super) fn new(socket: Socket, context: Arc<Context>, permit: OwnedSemaphorePermit) -> Self {
         Self {
             _permit: permit,
             socket,
@@ -121,12 +117,7 @@ impl Session {
                     self.answer(&answer);
                     let preface = self.output.freeze();
                     let early = self.input.freeze();
-                    return Ok(Some(Pipe::new(
-                        self.socket,
-                        opened.stream,
-                        early,
-                        preface,
-                    )));
+                    return Ok(Some(Pipe::new(self.socket, opened.stream, early, preface)));
                 }
                 Outcome::Close(answer) => {
                     self.refuse(&answer).await?;
