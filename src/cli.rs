@@ -6,6 +6,7 @@
 
 pub mod duration;
 mod flags;
+mod manual;
 mod syntax;
 mod usage;
 mod value;
@@ -27,6 +28,8 @@ pub enum Command {
     Daemon(Box<Args>),
     /// `keygen`: write a new key file.
     Keygen(KeygenArgs),
+    /// `completions SHELL` or `man`: print this text.
+    Print(String),
 }
 
 /// A command line that ends the program: print `text` on stderr, exit with `code`.
@@ -52,6 +55,16 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> 
         let parsed = syntax::parse(flags::KEYGEN, &[], words)
             .map_err(|error| stop(&error, &usage::usage(&name, flags::KEYGEN, &[])))?;
         return Ok(Command::Keygen(parsed.values));
+    }
+    if words.next_if(|word| word == manual::MANUAL).is_some() {
+        return Ok(Command::Print(manual::manual()));
+    }
+    if words.next_if(|word| word == manual::COMPLETIONS).is_some() {
+        let script = manual::completions(words.next());
+        return script.map(Command::Print).map_err(|usage| Stop {
+            code: 2,
+            text: format!("{usage}\n"),
+        });
     }
     let Parsed { mut values, rest } =
         syntax::parse(flags::DAEMON, flags::ALIASES, words).map_err(|error| {

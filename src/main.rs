@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Ok(Command::Daemon(args)) if args.healthcheck == Some(true) => check_health(&args),
         Ok(Command::Daemon(args)) => run(&args),
         Ok(Command::Keygen(args)) => keygen(&args),
+        Ok(Command::Print(text)) => print(&text),
         Err(stop) => {
             // Nobody may be left to read it.
             let _ = std::io::stderr().write_all(stop.text.as_bytes());
@@ -33,6 +34,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn version() -> anyhow::Result<ExitCode> {

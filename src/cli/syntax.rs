@@ -21,7 +21,7 @@ pub(super) struct Flag<T: 'static> {
 }
 
 impl<T> Flag<T> {
-    fn is_bool(&self) -> bool {
+    pub(super) fn is_bool(&self) -> bool {
         self.kind.is_empty()
     }
 }
