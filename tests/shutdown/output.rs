@@ -12,12 +12,16 @@ use crate::support::daemon::binary_under_test;
 use crate::support::{Control, ControlClient, PATIENCE, eventually};
 
 /// A daemon with streams of its own; killed at the end of the test.
-struct Bare(Child, Control, tempfile::TempDir);
+struct Bare {
+    child: Child,
+    control: Control,
+    _dir: tempfile::TempDir,
+}
 
 impl Drop for Bare {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -34,20 +38,24 @@ impl Bare {
             .stderr(stderr)
             .spawn()
             .expect("start the daemon");
-        let daemon = Self(child, Control::Unix(path.clone()), dir);
+        let daemon = Self {
+            child,
+            control: Control::Unix(path.clone()),
+            _dir: dir,
+        };
         assert!(eventually(PATIENCE, || UnixStream::connect(&path).is_ok()));
         daemon
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         kill_process(pid.expect("a pid"), signal).expect("signal");
     }
 
     /// Many requests that are logged, then a report and an orderly end.
     fn assert_works(mut self) {
         for _ in 0..300 {
-            let mut client = ControlClient::connect(&self.1).expect("connect");
+            let mut client = ControlClient::connect(&self.control).expect("connect");
             let _ = client.identify();
             // Bytes that are no request are worth a log line.
             client.send_raw(&[1, 0xff]).expect("send");
@@ -55,13 +63,15 @@ impl Bare {
         }
         for _ in 0..100 {
             self.signal(Signal::USR1);
-            let _ = ControlClient::connect(&self.1).expect("connect").identify();
+            let _ = ControlClient::connect(&self.control)
+                .expect("connect")
+                .identify();
         }
         self.signal(Signal::TERM);
         let mut status = None;
         assert!(
             eventually(Duration::from_secs(10), || {
-                status = self.0.try_wait().ok().flatten();
+                status = self.child.try_wait().ok().flatten();
                 status.is_some()
             }),
             "no end"
@@ -98,10 +108,10 @@ fn pipes_whose_reader_has_gone_do_not_kill_it() {
 #[test]
 fn a_reader_that_leaves_after_the_banner_does_not_kill_it() {
     let mut daemon = Bare::start(Stdio::piped(), Stdio::piped());
-    let mut banner = BufReader::new(daemon.0.stdout.take().expect("stdout"));
+    let mut banner = BufReader::new(daemon.child.stdout.take().expect("stdout"));
     let mut line = String::new();
     banner.read_line(&mut line).expect("a line");
     assert!(line.starts_with("Control socket: "), "{line}");
-    drop((banner, daemon.0.stderr.take()));
+    drop((banner, daemon.child.stderr.take()));
     daemon.assert_works();
 }
