@@ -14,6 +14,8 @@ use super::suite::Toolchain;
 /// Longest time for one download or build on a slow network and a busy machine.
 const INSTALL: Duration = Duration::from_secs(900);
 
+const GO_DAEMON: &str = "github.com/libp2p/go-libp2p-daemon";
+
 /// Something installed, or why not; the reason is the same for every trial that needs it.
 pub type Installed = LazyLock<Result<PathBuf, String>>;
 
@@ -75,7 +77,8 @@ pub static HIVEMIND_P2PD: Installed = LazyLock::new(|| {
     })
 });
 
-/// Directory of Go's daemon (`p2pd`) and of the program around its client (`client`).
+/// Directory of Go's daemon (`p2pd`), its `p2p-keygen` and the program around its client
+/// (`client`).
 pub static GO: Installed = LazyLock::new(|| {
     let sources = source("go");
     let key = [
@@ -87,7 +90,8 @@ pub static GO: Installed = LazyLock::new(|| {
             .current_dir(&sources)
             .args(["build", "-o"])
             .arg(dir)
-            .args(["./client", "github.com/libp2p/go-libp2p-daemon/p2pd"])
+            .arg("./client")
+            .args(["p2pd", "p2p-keygen"].map(|tool| format!("{GO_DAEMON}/{tool}")))
             .step("building go-libp2p-daemon and its client")
     })
 });
