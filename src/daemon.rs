@@ -19,6 +19,9 @@ use crate::{
 /// The protocol of the built-in echo service.
 const ECHO_PROTOCOL: &str = "/echo/1.0.0";
 
+/// The liveness check of libp2p: 32 bytes are sent back.
+const PING_PROTOCOL: &str = "/ipfs/ping/1.0.0";
+
 /// Files kept out of the connection limits when the system does not tell its own.
 const ASSUMED_DESCRIPTORS: u64 = 1024;
 
@@ -132,10 +135,14 @@ async fn serve(
 
 fn registry(config: &Config) -> Registry {
     let registry = Registry::new(LIBRARY_PROTOCOLS.into(), REPLACEABLE_PROTOCOLS.into());
+    // The library answers one ping stream per connection, its own peer's.
+    let mut builtin = vec![(PING_PROTOCOL, Target::Ping)];
     if config.echo {
-        let echo = [ECHO_PROTOCOL.to_owned()];
-        if let Err(error) = registry.register(&Target::Echo, &echo, Policy::Replace) {
-            operator_line(&format!("no echo service: {error:?}"));
+        builtin.push((ECHO_PROTOCOL, Target::Echo));
+    }
+    for (name, target) in builtin {
+        if let Err(error) = registry.register(&target, &[name.to_owned()], Policy::Replace) {
+            operator_line(&format!("no service for {name}: {error:?}"));
         }
     }
     registry

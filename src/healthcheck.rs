@@ -10,6 +10,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::wire::frame::{self, DEFAULT_MAX_FRAME};
 use crate::wire::maddr::{ControlAddr, Host};
 use crate::wire::pb;
+use crate::wording::system_error;
 
 /// A daemon that needs longer is not well.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -18,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
     /// No connection, or one that broke.
-    #[error("no answer from {addr}: {error}")]
+    #[error("no answer from {addr}: {}", system_error(.error))]
     Io {
         /// Where the daemon should listen.
         addr: ControlAddr,

@@ -9,6 +9,7 @@ mod plaintext;
 mod readahead;
 mod report;
 mod security;
+mod tls;
 mod transport;
 
 use std::{sync::Arc, time::Duration};

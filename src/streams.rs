@@ -155,6 +155,7 @@ impl Streams {
             })) => {
                 self.counters.served.fetch_add(1, Ordering::Relaxed);
                 let link = slot.link();
+                let ping = choice == [Target::Ping];
                 let inbound = InboundStream {
                     peer: link.peer,
                     remote: link.remote.clone(),
@@ -162,7 +163,13 @@ impl Streams {
                     stream,
                     targets: choice,
                 };
-                (self.serve)(inbound).await;
+                let served = (self.serve)(inbound);
+                if ping {
+                    // Peers keep theirs open for ever; the end of the daemon does not wait.
+                    self.closing.run_until_cancelled(served).await;
+                } else {
+                    served.await;
+                }
             }
             Ok(Ok(Negotiated::Library(stream))) => {
                 // The swarm bounds how many it negotiates; beyond, or when the connection is

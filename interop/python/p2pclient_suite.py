@@ -4,6 +4,7 @@ Its source distribution leaves out the fixture that names the daemon. Outcomes g
 file that RESULTS names, one JSON object per test.
 """
 
+import contextlib
 import json
 import os
 
@@ -13,6 +14,27 @@ import pytest
 # The suite's files take the ip4 pair by name at import; plugins are imported before them.
 if os.environ["CONTROL"] == "unix":
     p2pclient.daemon.make_p2pd_pair_ip4 = p2pclient.daemon.make_p2pd_pair_unix
+
+LITTER = []
+
+
+class TidyDaemon(p2pclient.daemon.GoDaemon):
+    """Remembers the files that the suite's daemons and handlers leave in /tmp."""
+
+    def _start_logging(self):
+        super()._start_logging()
+        control = str(self.control_maddr).removeprefix("/unix")
+        LITTER.append(self.log_filename)
+        LITTER.append(control.replace("_control_", "_listen_"))
+
+
+p2pclient.daemon.GoDaemon = TidyDaemon
+
+
+def pytest_sessionfinish():
+    for path in LITTER:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def pytest_configure(config):
@@ -24,11 +46,6 @@ def pytest_configure(config):
 def daemon_executable():
     # The name decides which flags the suite passes, PATH which binary runs.
     return "p2pd"
-
-
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
 
 
 def pytest_runtest_logreport(report):

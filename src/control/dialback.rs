@@ -52,7 +52,7 @@ async fn dialback(inbound: InboundStream, dials: Arc<Semaphore>) -> Option<Pipe>
     };
     for target in targets {
         let addr = match target {
-            Target::Echo => {
+            Target::Echo | Target::Ping => {
                 drop(permit);
                 if let Err(error) = echo(stream).await {
                     tracing::debug!(%peer, %error, "echo ended");

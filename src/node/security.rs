@@ -14,10 +14,10 @@ use libp2p::{
         upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade},
     },
     identity::Keypair,
-    noise, tls,
+    noise,
 };
 
-use super::plaintext;
+use super::{plaintext, tls::Tls};
 use crate::muxer::{Host, Muxer, Protocol, SecureIo};
 
 /// One of the security protocols.
@@ -44,20 +44,24 @@ pub(super) struct Security {
     order: Vec<Channel>,
     identity: Keypair,
     noise: Option<noise::Config>,
-    tls: Option<tls::Config>,
+    tls: Option<Tls>,
 }
 
 impl Security {
     /// # Errors
     /// If the key cannot sign a certificate or a noise payload.
-    pub(super) fn new(identity: &Keypair, order: Vec<Channel>) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        identity: &Keypair,
+        order: Vec<Channel>,
+        hardware_aes: bool,
+    ) -> anyhow::Result<Self> {
         let enabled = |channel| order.contains(&channel);
         Ok(Self {
             noise: enabled(Channel::Noise)
                 .then(|| noise::Config::new(identity))
                 .transpose()?,
             tls: enabled(Channel::Tls)
-                .then(|| tls::Config::new(identity))
+                .then(|| Tls::new(identity, hardware_aes))
                 .transpose()?,
             identity: identity.clone(),
             order,
@@ -82,7 +86,7 @@ fn disabled() -> Secured {
 }
 
 macro_rules! secure {
-    ($self:ident, $upgrade:ident, $io:ident, $channel:ident) => {
+    ($self:ident, $upgrade:ident, $tls:ident, $io:ident, $channel:ident) => {
         match $channel {
             Channel::Noise => match $self.noise {
                 Some(noise) => noise
@@ -94,9 +98,8 @@ macro_rules! secure {
             },
             Channel::Tls => match $self.tls {
                 Some(tls) => tls
-                    .$upgrade($io, "/tls/1.0.0")
+                    .$tls($io)
                     .map_ok(|(peer, io)| (peer, Box::pin(io) as SecureIo))
-                    .map_err(io::Error::other)
                     .boxed(),
                 None => disabled(),
             },
@@ -116,7 +119,7 @@ where
     type Future = Secured;
 
     fn upgrade_inbound(self, io: C, channel: Channel) -> Secured {
-        secure!(self, upgrade_inbound, io, channel)
+        secure!(self, upgrade_inbound, accept, io, channel)
     }
 }
 
@@ -129,7 +132,7 @@ where
     type Future = Secured;
 
     fn upgrade_outbound(self, io: C, channel: Channel) -> Secured {
-        secure!(self, upgrade_outbound, io, channel)
+        secure!(self, upgrade_outbound, connect, io, channel)
     }
 }
 

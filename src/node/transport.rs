@@ -107,7 +107,7 @@ pub(super) fn build(
     options: &Options,
     host: &Arc<dyn Host>,
 ) -> anyhow::Result<Boxed<(PeerId, StreamMuxerBox)>> {
-    let security = Security::new(identity, security_order(options))?;
+    let security = Security::new(identity, security_order(options), hardware_aes())?;
     let mplex = options.mplex.then(|| {
         let mut config = libp2p_mplex::Config::new();
         // mplex has no flow control. One unread stream stops the others, as its design has

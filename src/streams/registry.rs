@@ -28,6 +28,15 @@ pub enum Target {
     Socket(ControlAddr),
     /// The daemon sends back what it receives.
     Echo,
+    /// As [`Target::Echo`], for liveness checks: nobody waits for such a stream to end.
+    Ping,
+}
+
+impl Target {
+    /// Served by the daemon until a client takes the protocol over, as in Go.
+    fn is_builtin(&self) -> bool {
+        matches!(self, Self::Echo | Self::Ping)
+    }
 }
 
 /// How a registration meets handlers that are there already (contract 4.2).
@@ -62,6 +71,12 @@ pub enum RegistryError {
 struct Slots {
     targets: Vec<Target>,
     next: usize,
+}
+
+impl Slots {
+    fn are_builtin(&self) -> bool {
+        self.targets.iter().all(Target::is_builtin)
+    }
 }
 
 #[derive(Default)]
@@ -128,7 +143,11 @@ impl Registry {
             if self.library.contains(&name.as_str()) && !self.replaceable.contains(&name.as_str()) {
                 return Err(RegistryError::Reserved(name.clone()));
             }
-            if policy == Policy::Exclusive && table.slots.contains_key(name) {
+            let taken = table
+                .slots
+                .get(name)
+                .is_some_and(|slots| !slots.are_builtin());
+            if policy == Policy::Exclusive && taken {
                 return Err(RegistryError::AlreadySet(name.clone()));
             }
         }
@@ -139,7 +158,7 @@ impl Registry {
         for name in names {
             let slots = table.slots.entry(name.clone()).or_default();
             added |= slots.targets.is_empty();
-            if policy == Policy::Replace {
+            if policy == Policy::Replace || slots.are_builtin() {
                 let removed = std::mem::take(&mut slots.targets).len();
                 slots.next = 0;
                 slots.targets.push(target.clone());
@@ -150,7 +169,7 @@ impl Registry {
             }
         }
         if added {
-            table.announce();
+            table.announce(&self.library);
         }
         Ok(())
     }
@@ -194,7 +213,7 @@ impl Registry {
             }
         }
         if gone {
-            table.announce();
+            table.announce(&self.library);
         }
         Ok(())
     }
@@ -227,8 +246,14 @@ impl Registry {
 }
 
 impl Table {
-    fn announce(&mut self) {
-        let mut names: Vec<&String> = self.slots.keys().collect();
+    /// Leaves out what the swarm announces itself: it counts names to see a change, and one
+    /// that comes twice would hide the removal of another.
+    fn announce(&mut self, library: &[&str]) {
+        let mut names: Vec<&String> = self
+            .slots
+            .keys()
+            .filter(|name| !library.contains(&name.as_str()))
+            .collect();
         names.sort_unstable();
         let mut bytes = 0;
         self.announced = names

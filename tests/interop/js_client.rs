@@ -1,5 +1,6 @@
 //! `@libp2p/daemon-client`: every method in scope, over both kinds of control socket.
 
+use std::io::{Read, Write};
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,7 +11,6 @@ use super::install;
 use super::program::run;
 use super::suite::trial;
 use crate::support::{Daemon, Handler, Launch, PATIENCE};
-use std::io::{Read, Write};
 
 const SUITE: &str = "js_client";
 /// Enough for 64 MiB through JavaScript on a machine that is busy with other tests.
@@ -63,6 +63,8 @@ fn case_trial(name: &str, case: &'static str, tcp: bool, size: usize) -> Trial {
 /// The opener is the JavaScript client; the handler answers only after the end of what it
 /// receives, which a handler in that client cannot do.
 fn half_close(tcp: bool) -> Result<(), String> {
+    // First: an installation may outlast the patience of the handler.
+    install::JS.as_ref()?;
     let (a, b) = (daemon(tcp), daemon(tcp));
     let handler = if tcp { Handler::tcp() } else { Handler::unix() };
     handler.register(&mut b.client(), &["/interop/late/1.0.0"], None)?;
@@ -71,8 +73,8 @@ fn half_close(tcp: bool) -> Result<(), String> {
         let mut all = Vec::new();
         pipe.read_to_end(&mut all)?;
         let digest = Sha256::digest(&all);
-        let reply: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        pipe.write_all(reply.as_bytes())
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        pipe.write_all(format!("{} {hex}", all.len()).as_bytes())
     });
     let seen = client("half_close", &a, &b, &MIB.to_string());
     let replied = late.join().map_err(|_| "the handler panicked")?;

@@ -1,7 +1,149 @@
-//! The main job as a user meets it first: a Python program and two daemons.
+//! Streams between rp2pd and py-libp2p nodes, both ways.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
 use libtest_mimic::Trial;
 
+use super::install;
+use super::peers::{Link, NAMES, NOISE_TCP, NOISE_WS, QUIC_V1, TLS_TCP, UNKNOWN, echoes};
+use super::program::run;
+use super::suite::trial;
+use crate::support::{Daemon, Launch, PATIENCE, payload};
+
+const SUITE: &str = "peer_py_libp2p";
+const DIAL: Duration = Duration::from_secs(120);
+/// Less than for the compiled peers: this one is slow.
+const SIZE: usize = 256 << 10;
+
 pub fn trials() -> Vec<Trial> {
-    Vec::new()
+    let mut trials = Vec::new();
+    for link in [NOISE_TCP, TLS_TCP, NOISE_WS, QUIC_V1] {
+        trials.push(trial(
+            SUITE,
+            &format!("{}_rp2pd_opens", link.name),
+            move || rp2pd_opens(link),
+        ));
+        trials.push(trial(
+            SUITE,
+            &format!("{}_peer_opens", link.name),
+            move || peer_opens(link),
+        ));
+    }
+    trials
+}
+
+fn rp2pd_opens(link: Link) -> Result<(), String> {
+    let daemon = daemon(link)?;
+    let node = Node::serve(link)?;
+    let (peer, addr) = (node.peer, node.addr.clone());
+    daemon
+        .client()
+        .connect_to(peer, std::slice::from_ref(&addr))?;
+    let refused = daemon.client().open_stream(peer, &[UNKNOWN]);
+    assert!(refused.is_err(), "an unknown name was opened");
+    for name in NAMES {
+        let (info, pipe) = daemon.client().open_stream(peer, &[name])?;
+        assert_eq!(info.proto, name);
+        assert_eq!(info.peer, peer.to_bytes());
+        assert_eq!(info.addr, addr.to_vec());
+        let sent = payload(SIZE, 1);
+        let got = pipe.echo(&sent);
+        assert!(got == sent, "{} bytes came back, not the same", got.len());
+    }
+    Ok(())
+}
+
+fn peer_opens(link: Link) -> Result<(), String> {
+    // First: an installation may outlast the patience of the handlers.
+    let mut program = node()?;
+    let daemon = daemon(link)?;
+    let echoes = echoes(&daemon, None)?;
+    let threads: Vec<_> = echoes
+        .into_iter()
+        .map(|(name, echo)| (name, echo.echo(1)))
+        .collect();
+    let addr = daemon.addrs().first().ok_or("rp2pd listens nowhere")?;
+    let target = addr.clone().with(Protocol::P2p(daemon.peer_id()));
+    run(
+        program.arg("dial").arg(target.to_string()).args(NAMES),
+        DIAL,
+    )?;
+    for (name, thread) in threads {
+        let told = thread.join().map_err(|_| "the echo handler panicked")?;
+        assert_eq!(told[0].proto, name, "the name told to the handler");
+    }
+    Ok(())
+}
+
+fn daemon(link: Link) -> Result<Daemon, String> {
+    Launch::new()
+        .args([format!("-hostAddrs={}", link.listen)])
+        .args(link.flags)
+        .try_spawn()
+}
+
+fn node() -> Result<Command, String> {
+    let python = install::PY_LIBP2P.as_ref()?.join("venv/bin/python");
+    let mut command = Command::new(python);
+    command.arg(install::source("python/py_node.py"));
+    Ok(command)
+}
+
+/// A node that echoes every stream until it is dropped.
+struct Node {
+    child: Child,
+    peer: PeerId,
+    addr: Multiaddr,
+}
+
+impl Node {
+    fn serve(link: Link) -> Result<Self, String> {
+        let mut child = node()?
+            .arg("serve")
+            .arg(link.listen)
+            .args(NAMES)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        let (sender, receiver) = sync_channel(1);
+        if let Some(stdout) = child.stdout.take() {
+            std::thread::spawn(move || {
+                let mut line = String::new();
+                let read = BufReader::new(stdout).read_line(&mut line);
+                // Nobody waits any more once the deadline has passed.
+                let _ = sender.send(read.map(|_| line));
+            });
+        }
+        let mut node = Self {
+            child,
+            peer: PeerId::random(),
+            addr: Multiaddr::empty(),
+        };
+        let line = receiver
+            .recv_timeout(PATIENCE)
+            .map_err(|_| format!("no address in {PATIENCE:?}"))?
+            .map_err(|error| error.to_string())?;
+        node.addr = line
+            .trim()
+            .parse()
+            .map_err(|error| format!("{line:?}: {error}"))?;
+        match node.addr.pop() {
+            Some(Protocol::P2p(peer)) => node.peer = peer,
+            _ => return Err(format!("{line:?} names no peer")),
+        }
+        Ok(node)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

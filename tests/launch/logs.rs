@@ -1,5 +1,8 @@
 //! Logs of a running daemon: where they go, how they look, and that nobody waits for them.
 
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
 use crate::rp2pd;
@@ -106,10 +109,12 @@ fn a_full_disk_sends_the_lines_to_stderr() {
     assert!(daemon.stderr().lines().count() > 1);
 }
 
-/// A daemon at debug level whose output ends are handed to `spoil` once it is up.
-fn spoiled(spoil: impl FnOnce(&mut Child)) {
+/// A daemon at debug level whose output ends are handed to `spoil` once it is up, and to
+/// `spoiled` once it has logged far more than a pipe holds.
+fn spoiled(spoil: impl FnOnce(&mut Child), spoiled: impl Fn(&Child) -> bool) {
     let dir = tempfile::tempdir().unwrap();
-    let listen = format!("/unix{}/s", dir.path().display());
+    let path = dir.path().join("s");
+    let listen = format!("/unix{}", path.display());
     let mut child = Command::new(binary_under_test())
         .args(["-hostAddrs=/ip4/127.0.0.1/tcp/0", "-listen", &listen])
         .env("GOLOG_LOG_LEVEL", "debug")
@@ -121,31 +126,45 @@ fn spoiled(spoil: impl FnOnce(&mut Child)) {
     let healthy = || rp2pd(["-healthcheck", "-listen", listen.as_str()]).code == 0;
     let up = eventually(PATIENCE, healthy);
     spoil(&mut child);
-    // Each failed or foreign frame is worth a line: far more than a pipe holds.
-    let path = dir.path().join("s");
+    // Each frame that cannot be read is worth a line.
     let noise = (0..2_000).all(|_| {
-        let stream = std::os::unix::net::UnixStream::connect(&path);
-        stream.is_ok_and(|mut stream| std::io::Write::write_all(&mut stream, b"\x01\xff").is_ok())
+        let stream = UnixStream::connect(&path);
+        stream.is_ok_and(|mut stream| stream.write_all(b"\x01\xff").is_ok())
     });
+    let happened = eventually(PATIENCE, || spoiled(&child));
     let still = healthy();
     let alive = child.try_wait().unwrap().is_none();
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(
-        up && noise && still && alive,
-        "up {up}, noise {noise}, still {still}, alive {alive}"
+        up && noise && happened && still && alive,
+        "up {up}, noise {noise}, happened {happened}, still {still}, alive {alive}"
     );
 }
 
 #[test]
 fn a_reader_that_goes_away_does_not_end_the_daemon() {
-    spoiled(|child| {
-        drop(child.stdout.take());
-        drop(child.stderr.take());
-    });
+    spoiled(
+        |child| {
+            drop(child.stdout.take());
+            drop(child.stderr.take());
+        },
+        |_| true,
+    );
 }
 
 #[test]
 fn a_reader_that_sleeps_does_not_stop_the_daemon() {
-    spoiled(|_| {});
+    // Either pipe being full stops the thread that writes to both.
+    let full = |pipe: Option<&dyn AsFd>| {
+        pipe.and_then(|pipe| rustix::io::ioctl_fionread(pipe).ok())
+            .is_some_and(|waiting| waiting > 60_000)
+    };
+    spoiled(
+        |_| {},
+        |child| {
+            full(child.stdout.as_ref().map(|pipe| pipe as &dyn AsFd))
+                || full(child.stderr.as_ref().map(|pipe| pipe as &dyn AsFd))
+        },
+    );
 }

@@ -102,7 +102,7 @@ fn a_list_is_registered_whole_or_not_at_all() {
 
 #[test]
 fn what_the_daemon_needs_cannot_be_taken_and_the_rest_can() {
-    let (a, b) = pair();
+    let b = node();
     let handler = Handler::unix();
     for name in ["/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0"] {
         let refused = handler.register(&mut b.client(), &[name], None);
@@ -113,9 +113,15 @@ fn what_the_daemon_needs_cannot_be_taken_and_the_rest_can() {
             ))
         );
     }
-    for name in ["/ipfs/ping/1.0.0", "/echo/1.0.0"] {
-        register(&b, &handler, &[name], None);
-        assert_eq!(taker(&a, &b, name, &[&handler]), 0);
+    for policy in [None, Some(false), Some(true)] {
+        // A daemon of its own: what a client has taken is not given back.
+        let (a, b) = pair();
+        for name in ["/ipfs/ping/1.0.0", "/echo/1.0.0"] {
+            register(&b, &handler, &[name], policy);
+            for _ in 0..3 {
+                assert_eq!(taker(&a, &b, name, &[&handler]), 0);
+            }
+        }
     }
 }
 

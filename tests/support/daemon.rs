@@ -316,7 +316,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() || std::env::var_os("RP2PD_TEST_OUTPUT").is_some() {
             eprintln!("daemon {} said: {}", self.pid(), self.output());
         }
         let _ = self.child.kill();

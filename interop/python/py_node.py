@@ -1,0 +1,93 @@
+"""A py-libp2p node for the interop tests.
+
+    py_node.py serve LISTEN NAME...   prints its address, echoes streams until stdin ends
+    py_node.py dial TARGET NAME...    echoes 1 MiB through one stream of each name
+
+Addresses are multiaddrs; the printed one and TARGET end in /p2p/<peer id>.
+"""
+
+import hashlib
+import logging
+import os
+import sys
+
+import trio
+from libp2p import new_host
+from libp2p.custom_types import TProtocol
+from libp2p.peer.peerinfo import info_from_p2p_addr
+from multiaddr import Multiaddr
+
+SIZE = 1 << 20
+CHUNK = 16 << 10
+PATIENCE = 60
+
+
+async def echo(stream):
+    while chunk := await read(stream):
+        await stream.write(chunk)
+    await stream.close()
+
+
+async def read(stream):
+    """The next bytes; none at the end of the stream."""
+    # Leaf modules of the library raise different errors for one and the same end.
+    try:
+        return await stream.read(CHUNK)
+    except Exception as error:
+        if "EOF" in type(error).__name__:
+            return b""
+        raise
+
+
+async def serve(listen, names):
+    host = new_host(listen_addrs=[listen])
+    for name in names:
+        host.set_stream_handler(TProtocol(name), echo)
+    async with host.run(listen_addrs=[listen]):
+        print(host.get_addrs()[0], flush=True)
+        while await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
+            pass
+
+
+async def dial(target, names):
+    # The library takes its transports from the addresses it is to listen on.
+    transport = "/ws" if "ws" in [p.name for p in target.protocols()] else ""
+    listen = Multiaddr(f"/ip4/127.0.0.1/tcp/0{transport}")
+    if "quic-v1" in [p.name for p in target.protocols()]:
+        listen = Multiaddr("/ip4/127.0.0.1/udp/0/quic-v1")
+    host = new_host(listen_addrs=[listen])
+    async with host.run(listen_addrs=[listen]):
+        info = info_from_p2p_addr(target)
+        with trio.fail_after(PATIENCE):
+            await host.connect(info)
+            for name in names:
+                await echoed(await host.new_stream(info.peer_id, [TProtocol(name)]))
+
+
+async def echoed(stream):
+    sent = os.urandom(SIZE)
+    got = hashlib.sha256()
+
+    async def send():
+        for at in range(0, SIZE, CHUNK):
+            await stream.write(sent[at : at + CHUNK])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        size = 0
+        while size < SIZE:
+            chunk = await read(stream)
+            if not chunk:
+                raise EOFError(f"the echo ended after {size} bytes")
+            got.update(chunk)
+            size += len(chunk)
+    if got.digest() != hashlib.sha256(sent).digest():
+        raise ValueError("the echo differs")
+    await stream.close()
+
+
+if __name__ == "__main__":
+    # The library reports every closed connection as an error with its traceback.
+    logging.disable(logging.CRITICAL)
+    job, address, *names = sys.argv[1:]
+    trio.run({"serve": serve, "dial": dial}[job], Multiaddr(address), names)
