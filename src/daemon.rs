@@ -95,7 +95,9 @@ async fn serve(
     });
     let control = pipes.spawn(listener.run(context, pipes.clone(), stop_serving.clone()));
     if !config.quiet {
-        banner::print(&control_addr, node.peer_id(), &node.addresses(), &[]);
+        let (peer, addrs) = (node.peer_id(), node.addresses());
+        // A full pipe must not keep the daemon from its signals.
+        tokio::task::spawn_blocking(move || banner::print(&control_addr, peer, &addrs, &[]));
     }
 
     let end = loop {

@@ -52,7 +52,11 @@ impl Socket {
         }
     }
 
-    fn try_clone(&self) -> io::Result<Self> {
+    /// Another handle of the same socket.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub fn try_clone(&self) -> io::Result<Self> {
         Ok(match self {
             Self::Unix(socket) => Self::Unix(socket.try_clone()?),
             Self::Tcp(socket) => Self::Tcp(socket.try_clone()?),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use libp2p::multiaddr::Protocol;
@@ -79,6 +80,7 @@ impl Control {
 #[derive(Debug)]
 pub struct Launch {
     binary: PathBuf,
+    before: Vec<OsString>,
     script: Option<PathBuf>,
     args: Vec<OsString>,
     envs: Vec<(OsString, OsString)>,
@@ -91,6 +93,7 @@ impl Launch {
     pub fn new() -> Self {
         Self {
             binary: binary_under_test(),
+            before: Vec::new(),
             script: None,
             args: Vec::new(),
             envs: Vec::new(),
@@ -108,6 +111,15 @@ impl Launch {
     #[must_use]
     pub fn script(mut self, path: PathBuf) -> Self {
         self.script = Some(path);
+        self
+    }
+
+    /// Starts the program under test by way of `sh`, which runs `script` with the program as
+    /// `$0` and its arguments.
+    #[must_use]
+    pub fn shell(mut self, script: &str) -> Self {
+        let program = std::mem::replace(&mut self.binary, "/bin/sh".into());
+        self.before = vec!["-c".into(), script.into(), program.into()];
         self
     }
 
@@ -145,6 +157,7 @@ impl Launch {
             .listen
             .unwrap_or_else(|| format!("/unix{}/p2pd.sock", dir.path().display()));
         let mut child = Command::new(&self.binary)
+            .args(&self.before)
             .args(self.script)
             .arg(format!("-listen={listen}"))
             .args(&self.args)
@@ -157,9 +170,10 @@ impl Launch {
         let stdout = Arc::default();
         let stderr = Arc::default();
         let banner = child.stdout.take().map(|out| lines(out, &stdout));
+        let mut logs = None;
         if let Some(pipe) = child.stderr.take() {
             let kept = Arc::clone(&stderr);
-            std::thread::spawn(move || keep_all(pipe, &kept));
+            logs = Some(std::thread::spawn(move || keep_all(pipe, &kept)));
         }
         let mut daemon = Daemon {
             child,
@@ -169,6 +183,7 @@ impl Launch {
             addrs: Vec::new(),
             stdout,
             stderr,
+            logs,
         };
         daemon.await_banner(banner.ok_or("no stdout")?)?;
         let (id, addrs) = daemon.client().identify();
@@ -198,6 +213,7 @@ pub struct Daemon {
     addrs: Vec<Multiaddr>,
     stdout: Arc<Mutex<Vec<u8>>>,
     stderr: Arc<Mutex<Vec<u8>>>,
+    logs: Option<JoinHandle<()>>,
 }
 
 impl Daemon {
@@ -300,6 +316,10 @@ impl Daemon {
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = self.wait(PATIENCE);
+                    // The reason is the last line; the reader must have got it.
+                    let _ = eventually(PATIENCE, || {
+                        self.logs.as_ref().is_none_or(JoinHandle::is_finished)
+                    });
                     return Err(format!("{status:?}: {}", self.output()));
                 }
             }

@@ -1,0 +1,205 @@
+//! How the daemon ends, whatever its clients and peers do.
+
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support::{Control, Daemon, Handler, PATIENCE, eventually};
+
+const LISTEN: &str = "-hostAddrs=/ip4/127.0.0.1/tcp/0";
+
+fn path(daemon: &Daemon) -> std::path::PathBuf {
+    match daemon.control() {
+        Control::Unix(path) => path.clone(),
+        Control::Tcp(addr) => panic!("{addr} is no path"),
+    }
+}
+
+#[test]
+fn each_stop_signal_ends_the_daemon_in_order() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let mut daemon = Daemon::spawn(&[LISTEN]);
+        let socket = path(&daemon);
+        // An idle client does not hold it up.
+        let mut idle = daemon.client();
+        let _ = idle.identify();
+        let started = Instant::now();
+        daemon.signal(signal);
+        let status = daemon.wait(PATIENCE).expect("the end");
+        assert_eq!(status.code(), Some(0), "{signal:?}");
+        assert!(
+            started.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            started.elapsed()
+        );
+        assert!(!socket.exists(), "{signal:?}: the socket file is left");
+        assert_eq!(idle.pipe.read(&mut [0]).expect("an orderly end"), 0);
+    }
+}
+
+/// `count` streams from `a` to a handler at `b` that both sides leave alone.
+fn busy(a: &Daemon, b: &Daemon, count: usize) -> Vec<crate::support::Pipe> {
+    let handler = Handler::unix();
+    handler
+        .register(&mut b.client(), &["/busy"], None)
+        .expect("register");
+    let mut ends = Vec::new();
+    for _ in 0..count {
+        let (_, near) = a
+            .client()
+            .open_stream(b.peer_id(), &["/busy"])
+            .expect("open");
+        let (_, far) = handler.accept(PATIENCE).expect("the stream");
+        ends.extend([near, far]);
+    }
+    ends
+}
+
+#[test]
+fn busy_pipes_have_their_grace_and_no_more() {
+    for round in 0..4 {
+        let (mut a, mut b) = (
+            Daemon::spawn(&[LISTEN, "-shutdownGrace=1s"]),
+            Daemon::spawn(&[LISTEN, "-shutdownGrace=1s"]),
+        );
+        a.connect_to(&b);
+        let mut ends = busy(&a, &b, 50);
+        // Nobody reads: every buffer on the way is full.
+        let chunk = vec![7; 64 << 10];
+        for end in &mut ends {
+            end.socket
+                .set_timeout(Duration::from_millis(20))
+                .expect("set a timeout");
+            while end.write(&chunk).is_ok() {}
+        }
+        let daemon = if round % 2 == 0 { &mut a } else { &mut b };
+        let socket = path(daemon);
+        let started = Instant::now();
+        let status = daemon.terminate(PATIENCE);
+        let took = started.elapsed();
+        assert_eq!(status.code(), Some(0));
+        assert!(
+            took >= Duration::from_millis(900),
+            "cut short after {took:?}"
+        );
+        assert!(
+            took < Duration::from_secs(1 + 1 + 2),
+            "grace exceeded: {took:?}"
+        );
+        assert!(!socket.exists());
+    }
+}
+
+#[test]
+fn pipes_that_finish_end_the_grace_early_and_whole() {
+    let (mut a, b) = (
+        Daemon::spawn(&[LISTEN, "-shutdownGrace=20s"]),
+        Daemon::spawn(&[LISTEN]),
+    );
+    a.connect_to(&b);
+    let ends = busy(&a, &b, 20);
+    let started = Instant::now();
+    a.signal(Signal::TERM);
+    let socket = path(&a);
+    // New clients are not taken, running streams go on.
+    assert!(eventually(PATIENCE, || !socket.exists()));
+    let sent = crate::support::payload(100_000, 1);
+    let mut ends = ends.into_iter();
+    while let (Some(mut near), Some(mut far)) = (ends.next(), ends.next()) {
+        let mut got = Vec::new();
+        near.write_all(&sent[..50_000]).expect("write");
+        near.socket.shutdown_write().expect("half-close");
+        far.read_to_end(&mut got).expect("an orderly end");
+        far.write_all(&sent[50_000..]).expect("write");
+        far.socket.shutdown_write().expect("half-close");
+        near.read_to_end(&mut got).expect("an orderly end");
+        assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
+    }
+    let status = a.wait(PATIENCE).expect("the end");
+    assert_eq!(status.code(), Some(0));
+    assert!(
+        started.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[test]
+fn a_peer_that_no_longer_runs_does_not_hold_up_the_end() {
+    let (mut a, b) = (
+        Daemon::spawn(&[LISTEN, "-shutdownGrace=1s"]),
+        Daemon::spawn(&[LISTEN]),
+    );
+    a.connect_to(&b);
+    let mut ends = busy(&a, &b, 10);
+    b.signal(Signal::STOP);
+    let chunk = vec![7; 64 << 10];
+    for end in ends.iter_mut().step_by(2) {
+        end.socket
+            .set_timeout(Duration::from_millis(20))
+            .expect("set a timeout");
+        while end.write(&chunk).is_ok() {}
+    }
+    let started = Instant::now();
+    let status = a.terminate(PATIENCE);
+    let took = started.elapsed();
+    b.signal(Signal::CONT);
+    assert_eq!(status.code(), Some(0));
+    assert!(took < Duration::from_secs(1 + 3), "{took:?}");
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let (mut a, b) = (
+        Daemon::spawn(&[LISTEN, "-shutdownGrace=60s"]),
+        Daemon::spawn(&[LISTEN]),
+    );
+    a.connect_to(&b);
+    let _ends = busy(&a, &b, 3);
+    let socket = path(&a);
+    a.signal(Signal::TERM);
+    // The first one has arrived, and the streams hold up the end.
+    assert!(eventually(PATIENCE, || !socket.exists()));
+    assert!(a.wait(Duration::from_millis(300)).is_none(), "no grace");
+    let started = Instant::now();
+    a.signal(Signal::INT);
+    let status = a.wait(PATIENCE).expect("the end");
+    assert!(
+        started.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        started.elapsed()
+    );
+    assert!(
+        status.code().is_some() && status.signal().is_none(),
+        "{status:?}"
+    );
+    assert!(!socket.exists());
+}
+
+#[test]
+fn a_report_tells_peers_and_never_looks_like_the_banner() {
+    let (a, b) = (Daemon::spawn(&[LISTEN]), Daemon::spawn(&[LISTEN]));
+    a.connect_to(&b);
+    let _ends = busy(&b, &a, 2);
+    let banner = a.stdout();
+    for round in 1..=3 {
+        a.signal(Signal::USR1);
+        assert!(
+            eventually(PATIENCE, || a
+                .stderr()
+                .matches("Connections and streams (1):")
+                .count()
+                == round),
+            "{}",
+            a.stderr()
+        );
+    }
+    assert!(eventually(PATIENCE, || a
+        .stderr()
+        .contains(&b.peer_id().to_base58())));
+    assert!(!a.stderr().lines().any(|line| line.starts_with("Peer ID:")));
+    assert_eq!(a.stdout(), banner, "stdout is the banner's alone");
+    assert_eq!(a.client().list_peers().len(), 1);
+}
