@@ -27,7 +27,7 @@ use crate::{
     wire::{frame, pb},
 };
 
-/// How long a frame may take to arrive once it has begun (reliability 3). Between frames a
+/// Silence in the middle of a frame that ends the connection (SECURITY.md 3). Between frames a
 /// client may be silent for ever.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 
