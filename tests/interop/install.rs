@@ -20,7 +20,7 @@ const GO_DAEMON: &str = "github.com/libp2p/go-libp2p-daemon";
 /// Something installed, or why not; the reason is the same for every trial that needs it.
 pub type Installed = LazyLock<Result<PathBuf, String>>;
 
-/// The version of [p2pclient](https://pypi.org/project/p2pclient).
+/// The release whose own suite is run.
 const P2PCLIENT: &str = "p2pclient==0.3.0";
 /// The release whose wheel carries the fork's Go daemon.
 const HIVEMIND: &str = "hivemind==1.1.12";

@@ -111,7 +111,7 @@ fn a_thousand_streams_carry_256_kib_each_way() {
     }
 }
 
-fn near_clone(pipe: &Pipe) -> crate::support::control::Socket {
+fn near_clone(pipe: &Pipe) -> crate::support::Socket {
     pipe.socket.try_clone().expect("clone the socket")
 }
 

@@ -1,79 +1,25 @@
 //! One daemon process: started, awaited by its banner, ended by its own handle.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::{ControlClient, PATIENCE, eventually};
-
-/// Output kept per stream; a daemon that logs more than this has its later lines dropped.
-const OUTPUT_KEPT: usize = 4 << 20;
+use super::output::{keep_all, lines, text};
+use super::{Control, ControlClient, PATIENCE, eventually};
 
 /// The binary under test: `RP2PD_TEST_DAEMON` if set, else the one cargo has just built.
 #[must_use]
 pub fn binary_under_test() -> PathBuf {
     std::env::var_os("RP2PD_TEST_DAEMON")
         .map_or_else(|| env!("CARGO_BIN_EXE_rp2pd").into(), PathBuf::from)
-}
-
-/// Where a daemon listens for its clients.
-#[derive(Debug, Clone)]
-pub enum Control {
-    Unix(PathBuf),
-    Tcp(SocketAddr),
-}
-
-impl Control {
-    /// The address as `-listen` takes it.
-    #[must_use]
-    pub fn multiaddr(&self) -> String {
-        match self {
-            Self::Unix(path) => format!("/unix{}", path.display()),
-            Self::Tcp(SocketAddr::V4(addr)) => format!("/ip4/{}/tcp/{}", addr.ip(), addr.port()),
-            Self::Tcp(SocketAddr::V6(addr)) => format!("/ip6/{}/tcp/{}", addr.ip(), addr.port()),
-        }
-    }
-
-    /// The address as STREAM_HANDLER takes it: a binary multiaddr.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        match self {
-            Self::Unix(path) => {
-                let path = path.as_os_str().as_bytes();
-                let mut len = unsigned_varint::encode::usize_buffer();
-                // Multicodec 400 (unix) as a varint.
-                let mut bytes = vec![0x90, 0x03];
-                bytes.extend_from_slice(unsigned_varint::encode::usize(path.len(), &mut len));
-                bytes.extend_from_slice(path);
-                bytes
-            }
-            Self::Tcp(addr) => Multiaddr::from(addr.ip())
-                .with(Protocol::Tcp(addr.port()))
-                .to_vec(),
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        if let Some(path) = text.strip_prefix("/unix") {
-            return Some(Self::Unix(path.into()));
-        }
-        let mut parts = text.split('/').skip(2);
-        let host = parts.next()?;
-        let port = parts.nth(1)?.parse::<u16>().ok()?;
-        (host, port).to_socket_addrs().ok()?.next().map(Self::Tcp)
-    }
 }
 
 /// How a daemon is to be started.
@@ -342,35 +288,4 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Reads stdout to its end on a thread; lines are offered to the receiver as they come.
-fn lines(out: ChildStdout, kept: &Arc<Mutex<Vec<u8>>>) -> Receiver<String> {
-    let (sender, receiver) = sync_channel(256);
-    let kept = Arc::clone(kept);
-    std::thread::spawn(move || {
-        for line in BufReader::new(out).lines().map_while(Result::ok) {
-            keep(&kept, format!("{line}\n").as_bytes());
-            // After the banner nobody listens any more; the output is kept all the same.
-            let _ = sender.try_send(line);
-        }
-    });
-    receiver
-}
-
-fn keep_all(mut pipe: impl Read, kept: &Mutex<Vec<u8>>) {
-    let mut chunk = [0; 4096];
-    while let Ok(n @ 1..) = pipe.read(&mut chunk) {
-        keep(kept, &chunk[..n]);
-    }
-}
-
-fn keep(kept: &Mutex<Vec<u8>>, bytes: &[u8]) {
-    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-    let room = OUTPUT_KEPT - kept.len();
-    kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
-}
-
-fn text(kept: &Mutex<Vec<u8>>) -> String {
-    String::from_utf8_lossy(&kept.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
 }

@@ -12,7 +12,8 @@ use rp2pd::wire::pb::{Request, StreamHandlerRequest, StreamInfo, request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tempfile::TempDir;
 
-use super::control::{Socket, typed};
+use super::Socket;
+use super::control::typed;
 use super::{Control, ControlClient, PATIENCE, Pipe};
 
 #[derive(Debug)]

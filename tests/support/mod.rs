@@ -3,19 +3,24 @@
 //! Each test binary uses a part of it.
 #![allow(dead_code, unused_imports, unreachable_pub)]
 
+pub mod address;
 pub mod control;
 pub mod daemon;
 pub mod handler;
+mod output;
 pub mod process;
 pub mod random;
 pub mod raw;
+pub mod socket;
 
 use std::time::{Duration, Instant};
 
+pub use address::Control;
 pub use control::{ControlClient, Pipe};
-pub use daemon::{Control, Daemon, Launch};
+pub use daemon::{Daemon, Launch};
 pub use handler::Handler;
 pub use random::Random;
+pub use socket::Socket;
 
 /// How long a step may take on a busy two-core machine before it counts as hung.
 pub const PATIENCE: Duration = Duration::from_secs(30);

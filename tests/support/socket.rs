@@ -1,0 +1,76 @@
+//! A stream socket of either family.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// A connected socket of either family.
+#[derive(Debug)]
+pub enum Socket {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Socket {
+    /// Ends this side; the other direction stays open.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        match self {
+            Self::Unix(socket) => socket.shutdown(Shutdown::Write),
+            Self::Tcp(socket) => socket.shutdown(Shutdown::Write),
+        }
+    }
+
+    /// Bounds every single read and write.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+        match self {
+            Self::Unix(socket) => {
+                socket.set_read_timeout(Some(timeout))?;
+                socket.set_write_timeout(Some(timeout))
+            }
+            Self::Tcp(socket) => {
+                socket.set_read_timeout(Some(timeout))?;
+                socket.set_write_timeout(Some(timeout))
+            }
+        }
+    }
+
+    /// Another handle of the same socket.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Unix(socket) => Self::Unix(socket.try_clone()?),
+            Self::Tcp(socket) => Self::Tcp(socket.try_clone()?),
+        })
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(socket) => socket.read(buf),
+            Self::Tcp(socket) => socket.read(buf),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(socket) => socket.write(buf),
+            Self::Tcp(socket) => socket.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
