@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::wire::maddr::ControlAddr;
 
-/// The lines of contract 1.5.
+/// The lines of COMPATIBILITY.md 1.5.
 ///
 /// `control` and `addrs` are those really bound; `bootstrap` is empty unless peers were both
 /// given and dialled.

@@ -2,7 +2,8 @@
 //!
 //! Clients written for the Go daemons pass Go's flag syntax, which no Rust parser speaks: one
 //! dash or two, bools that never take the next word, parsing that stops at the first word
-//! without a dash (contract 1.2). So [`syntax`] is a reader of its own over a table of flags.
+//! without a dash (COMPATIBILITY.md 1.2). So [`syntax`] is a reader of its own over a table of
+//! flags.
 
 pub mod duration;
 mod flags;

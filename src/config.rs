@@ -1,6 +1,6 @@
 //! What the daemon uses: every setting validated, nothing undecided.
 //!
-//! [`Config::load`] lays the flags over the JSON file over the defaults (contract 1.1, 2).
+//! [`Config::load`] lays the flags over the JSON file over the defaults (COMPATIBILITY.md 1.1, 2).
 
 mod file;
 mod group;
@@ -185,7 +185,7 @@ pub enum Reachability {
     Private,
 }
 
-/// Why a configuration is refused; the texts are Go's where Go has one (contract 1.6).
+/// Why a configuration is refused; the texts are Go's where Go has one (COMPATIBILITY.md 1.6).
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The config file or stdin cannot be read.

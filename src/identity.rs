@@ -1,4 +1,5 @@
-//! Key files (contract 1.10): a protobuf `PrivateKey { type, data }`, as every libp2p writes it.
+//! Key files (COMPATIBILITY.md 1.10): a protobuf `PrivateKey { type, data }`, as every libp2p
+//! writes it.
 
 mod keygen;
 

@@ -34,10 +34,10 @@ pub use link::{InboundSlot, Link};
 pub use substream::Substream;
 
 /// Inbound streams admitted on one connection; a further one is reset, and the connection
-/// stays. Above the "5,000 open streams and more" that one peer may need.
+/// stays. Several times the thousands that a busy peer needs.
 pub const MAX_STREAMS: usize = 16 * 1024;
 
-/// Opens that may wait for one connection (reliability 3); further callers wait to ask.
+/// Opens that may wait for one connection (SECURITY.md 3); further callers wait to ask.
 const MAX_WAITING_OPENS: usize = 256;
 
 /// Streams handed to the swarm and not yet taken by it.

@@ -41,7 +41,7 @@ use crate::{
 pub const LIBRARY_PROTOCOLS: [&str; 3] =
     ["/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0", "/ipfs/ping/1.0.0"];
 
-/// Those of them that a client may take over, as in Go (contract 4.9).
+/// Those of them that a client may take over, as in Go (COMPATIBILITY.md 4.9).
 pub const REPLACEABLE_PROTOCOLS: [&str; 1] = ["/ipfs/ping/1.0.0"];
 
 /// Commands that wait for the swarm's owner; further callers wait to ask.
@@ -362,7 +362,7 @@ impl Node {
     }
 }
 
-/// `address` without `/p2p/<peer>`, or nothing if it names another peer (contract 4.5).
+/// `address` without `/p2p/<peer>`, or nothing if it names another peer (COMPATIBILITY.md 4.5).
 fn own_address(address: Multiaddr, peer: PeerId) -> Option<Multiaddr> {
     let address = transport::strip_peer(address, peer);
     match address.iter().last() {

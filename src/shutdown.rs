@@ -24,8 +24,10 @@ pub enum Asked {
 }
 
 impl Signals {
+    /// Installs the handlers.
+    ///
     /// # Errors
-    /// If the system refuses a handler.
+    /// If the system refuses one.
     pub fn install() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,

@@ -51,7 +51,7 @@ pub struct InboundStream {
 /// Serves an inbound stream to its end.
 pub type Serve = Box<dyn Fn(InboundStream) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// Counters of what was refused, for the report and for logs.
+/// How many streams were served and refused, for the report.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Streams reset because a limit was reached.
@@ -66,7 +66,7 @@ pub struct Streams {
     pub peers: Peers,
     /// Registered protocols.
     pub registry: Arc<Registry>,
-    /// What was refused.
+    /// What was served and refused.
     pub counters: Counters,
     serve: Serve,
     permits: Arc<Semaphore>,

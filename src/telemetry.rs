@@ -1,6 +1,7 @@
 //! Logs: Go's environment variables, Go's line formats, and never in the daemon's way.
 //!
-//! [`init`] reads the environment (contract 1.4) and installs the one subscriber. A log line is
+//! [`init`] reads the environment (COMPATIBILITY.md 1.4) and installs the one subscriber. A log
+//! line is
 //! formatted where it is caused, put on a bounded queue and written by a thread of its own, which
 //! starts with the first line: a reader that stops reading, or goes away, costs log lines and
 //! nothing else. Spans are ignored; what matters of them is said in events.

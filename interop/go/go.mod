@@ -137,3 +137,8 @@ require (
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 	lukechampine.com/blake3 v1.3.0 // indirect
 )
+
+tool (
+	github.com/libp2p/go-libp2p-daemon/p2p-keygen
+	github.com/libp2p/go-libp2p-daemon/p2pd
+)

@@ -3,7 +3,7 @@
 /// Reads a duration in nanoseconds; `None` if it is malformed or out of range.
 ///
 /// A sum of numbers with units `ns us µs μs ms s m h`, decimals allowed, one sign in front;
-/// `0` needs no unit (contract 1.2 rule 7).
+/// `0` needs no unit (COMPATIBILITY.md 1.2).
 #[must_use]
 pub fn parse(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix('-') {

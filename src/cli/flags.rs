@@ -1,4 +1,4 @@
-//! The flags of the daemon and of `keygen` (contract 1.1).
+//! The flags of the daemon and of `keygen` (COMPATIBILITY.md 1.1).
 
 use std::ffi::OsString;
 use std::path::PathBuf;

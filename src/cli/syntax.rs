@@ -1,4 +1,4 @@
-//! Go's flag syntax (contract 1.2), as the `flag` package of Go reads it.
+//! Go's flag syntax (COMPATIBILITY.md 1.2), as the `flag` package of Go reads it.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

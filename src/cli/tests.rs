@@ -6,7 +6,7 @@ fn read(words: &[&str]) -> Result<Args, Stop> {
     let argv = ["rp2pd"].iter().chain(words).map(OsString::from);
     match parse(argv)? {
         Command::Daemon(args) => Ok(*args),
-        Command::Keygen(_) => panic!("not a daemon"),
+        Command::Keygen(_) | Command::Print(_) => panic!("not a daemon"),
     }
 }
 
@@ -270,6 +270,29 @@ fn keygen_is_a_first_word() {
     ));
 }
 
+#[test]
+fn completions_and_manual_know_every_flag() {
+    let print = |words: &[&str]| match parse(["p"].iter().chain(words).map(OsString::from)).unwrap()
+    {
+        Command::Print(text) => text,
+        other => panic!("{other:?}"),
+    };
+    let man = print(&["man"]);
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = print(&["completions", shell]);
+        for flag in flags::DAEMON {
+            assert!(script.contains(flag.name), "{shell}: {}", flag.name);
+            let roff = flag.name.replace('-', "\\-");
+            assert!(man.contains(&roff), "man: {}", flag.name);
+        }
+    }
+    for words in [&["completions"][..], &["completions", "tcsh"]] {
+        let stop = parse(["p"].iter().chain(words).map(OsString::from)).unwrap_err();
+        assert_eq!(stop.code, 2);
+        assert!(stop.text.starts_with("usage: rp2pd completions bash|"));
+    }
+}
+
 proptest! {
     #[test]
     fn any_words_are_read_or_refused(words in prop::collection::vec(".{0,12}|-{1,3}(listen|q|b|connLo|h|connGrace|i|f)(=.{0,8})?", 0..8)) {
@@ -277,6 +300,7 @@ proptest! {
         match parse(argv) {
             Ok(Command::Daemon(args)) => prop_assert!(args.positional.len() <= words.len()),
             Ok(Command::Keygen(_)) => prop_assert_eq!(&words[0], "keygen"),
+            Ok(Command::Print(_)) => prop_assert!(words[0] == "man" || words[0] == "completions"),
             Err(stop) => {
                 prop_assert!(stop.code == 0 || stop.code == 2);
                 prop_assert!(stop.text.contains("Usage of p:\n"));

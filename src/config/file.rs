@@ -1,4 +1,4 @@
-//! The JSON config (contract 2), in the shape of Go's `config.Config`.
+//! The JSON config (COMPATIBILITY.md 2), in the shape of Go's `config.Config`.
 
 use std::fs::File;
 use std::io::Read;

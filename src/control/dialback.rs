@@ -1,4 +1,4 @@
-//! Inbound streams to the sockets of the clients that handle them (contract 5.2).
+//! Inbound streams to the sockets of the clients that handle them (COMPATIBILITY.md 5.2).
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
 /// How long a handler may take to accept (the JavaScript daemon's limit; Go has none).
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Handler dials under way (reliability 3); a stream beyond is reset.
+/// Handler dials under way (SECURITY.md 3); a stream beyond is reset.
 const MAX_DIALS: usize = 1024;
 
 /// Bytes echoed at once.

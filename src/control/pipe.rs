@@ -1,4 +1,4 @@
-//! Payload between a client's socket and a libp2p stream (contract 5).
+//! Payload between a client's socket and a libp2p stream (COMPATIBILITY.md 5).
 //!
 //! Each direction that ends shuts down only its own way out. What the client sent before it
 //! closed is delivered and finished before anything is reset; a reset of the stream closes

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Time for CONNECT and STREAM_OPEN unless the client says otherwise (contract 4.14).
+/// Time for CONNECT and STREAM_OPEN unless the client says otherwise (COMPATIBILITY.md 4.14).
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Longest timeout a client gets. Go overflows above 292 years; nobody waits for one.
@@ -86,7 +86,7 @@ fn missing(field: &str) -> Rejected {
     undecodable(format_args!("required field {field} not set"))
 }
 
-/// Reads one frame (contract 4.1 to 4.3).
+/// Reads one frame (COMPATIBILITY.md 4.1 to 4.3).
 pub(super) fn parse(frame: &[u8]) -> Result<Request, Rejected> {
     let request = pb::Request::decode(frame).map_err(undecodable)?;
     let kind = request.r#type.ok_or_else(|| missing("type"))?;
@@ -163,7 +163,7 @@ pub(super) fn parse(frame: &[u8]) -> Result<Request, Rejected> {
     }
 }
 
-/// Type 9 means one thing to Hivemind and another to JavaScript (contract 4.2).
+/// Type 9 means one thing to Hivemind and another to JavaScript (COMPATIBILITY.md 4.2).
 fn persistent_or_peerstore(extension: &[bytes::Bytes]) -> Result<Request, Rejected> {
     const PERSISTENT: &str = "Persistent connections not enabled";
     const PEERSTORE_FIRST_FIELD: u8 = 0x08;

@@ -91,7 +91,7 @@ fn bytes(addresses: &[Multiaddr]) -> Vec<bytes::Bytes> {
         .collect()
 }
 
-/// The text of a failed CONNECT (contract 4.5).
+/// The text of a failed CONNECT (COMPATIBILITY.md 4.5).
 pub(super) fn dial_error(error: &DialError) -> String {
     match error {
         DialError::ToSelf => "failed to dial: dial to self attempted".to_owned(),
@@ -139,7 +139,7 @@ fn cause_text(cause: &Cause) -> String {
     }
 }
 
-/// The text of a failed STREAM_OPEN (contract 4.8).
+/// The text of a failed STREAM_OPEN (COMPATIBILITY.md 4.8).
 pub(super) fn stream_error(error: &StreamError, protocols: &[String]) -> String {
     match error {
         StreamError::Dial(error) => dial_error(error),
@@ -171,7 +171,7 @@ pub(super) fn stream_error(error: &StreamError, protocols: &[String]) -> String 
     }
 }
 
-/// The text of a failed handler registration or removal (contract 4.9, 4.10).
+/// The text of a failed handler registration or removal (COMPATIBILITY.md 4.9, 4.10).
 pub(super) fn registry_error(error: &RegistryError) -> String {
     match error {
         RegistryError::AlreadySet(name) => format!("handler for protocol {name} already set"),

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::OwnedSemaphorePermit,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
@@ -27,7 +27,7 @@ use crate::{
     wire::{frame, pb},
 };
 
-/// How long a frame may take to arrive once it has begun (reliability 3). Between frames a
+/// How long a frame may take to arrive once it has begun (SECURITY.md 3). Between frames a
 /// client may be silent for ever.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -132,6 +132,7 @@ impl Session {
         &mut self,
         mut closing: Pin<&mut WaitForCancellationFuture<'_>>,
     ) -> io::Result<Result<Bytes, End>> {
+        let mut deadline = None;
         loop {
             match frame::take(&mut self.input, self.context.max_frame) {
                 Ok(Some(frame)) => return Ok(Ok(frame)),
@@ -153,7 +154,8 @@ impl Session {
                 }
             };
             let read = if begun {
-                match timeout(FRAME_TIMEOUT, read).await {
+                let deadline = *deadline.get_or_insert_with(|| Instant::now() + FRAME_TIMEOUT);
+                match timeout_at(deadline, read).await {
                     Ok(read) => read?,
                     Err(_) => {
                         return Ok(Err(End::Malformed("timeout while reading a frame".into())));

@@ -3,17 +3,23 @@
 use std::{
     io,
     net::SocketAddr,
+    path::Path,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream, lookup_host},
+    time::sleep,
 };
 
 use crate::wire::maddr::{ControlAddr, Host};
+
+/// Longest pause between two attempts at a listener whose queue is full.
+const MAX_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connected stream socket.
 #[derive(Debug)]
@@ -28,7 +34,7 @@ impl Socket {
     /// Connects to where a client listens. The caller sets the deadline.
     pub(super) async fn connect(addr: &ControlAddr) -> io::Result<Self> {
         match addr {
-            ControlAddr::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
+            ControlAddr::Unix(path) => connect_path(path).await.map(Self::Unix),
             ControlAddr::Tcp { host, port } => {
                 let stream = match host {
                     Host::Ip4(ip) => TcpStream::connect((*ip, *port)).await?,
@@ -62,6 +68,19 @@ impl Socket {
             Ok(_) => fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR),
             Err(_) => false,
         }
+    }
+}
+
+/// A listener whose queue is full refuses for the moment: unix sockets have no waiting
+/// connect for callers that must not block.
+async fn connect_path(path: &Path) -> io::Result<UnixStream> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(pause).await,
+            other => return other,
+        }
+        pause = (2 * pause).min(MAX_PAUSE);
     }
 }
 

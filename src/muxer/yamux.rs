@@ -21,6 +21,13 @@ use super::{
 /// connection, so [`super::MAX_STREAMS`] refuses streams well before.
 const HARD_LIMIT: usize = 4 * super::MAX_STREAMS;
 
+/// Receive window that every yamux stream starts with, by its specification.
+const STREAM_WINDOW: usize = 256 * 1024;
+
+/// How far the windows of one connection may grow beyond their start, together. The remote
+/// can provoke growth by answering pings late; what it may send unread stays bounded.
+const WINDOW_GROWTH: usize = 16 * 1024 * 1024;
+
 /// Largest data frame written. Fits a noise frame together with its header.
 const FRAME: usize = 32 * 1024;
 
@@ -33,9 +40,7 @@ pub(super) struct YamuxEngine {
 impl YamuxEngine {
     pub(super) fn new(io: SecureIo, dialer: bool) -> Self {
         let mut config = Config::default();
-        // The window limit is what bounds the stream count in the crate's own check;
-        // memory is bounded by windows that grow only as fast as their reader reads.
-        config.set_max_connection_receive_window(None);
+        config.set_max_connection_receive_window(Some(HARD_LIMIT * STREAM_WINDOW + WINDOW_GROWTH));
         config.set_max_num_streams(HARD_LIMIT);
         config.set_split_send_size(FRAME);
         let mode = if dialer { Mode::Client } else { Mode::Server };

@@ -15,7 +15,8 @@ pub(super) const RECENTLY_CONNECTED: Duration = Duration::from_secs(15 * 60);
 /// Lifetime of what identify told while the peer is connected.
 pub(super) const CONNECTED: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Peers remembered (reliability 2, CVE-2023-40583). The one that would expire first goes.
+/// Peers remembered, so that strangers cannot fill the memory (as in CVE-2023-40583). The one
+/// that would expire first goes.
 const MAX_PEERS: usize = 4096;
 /// Addresses remembered of one peer.
 const MAX_ADDRESSES: usize = 64;

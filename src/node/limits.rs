@@ -18,7 +18,7 @@ use libp2p::{
     },
 };
 
-/// Connections at most (reliability 3).
+/// Connections at most (SECURITY.md 3).
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
     /// Inbound connections still being secured.

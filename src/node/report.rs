@@ -1,4 +1,4 @@
-//! The report of SIGUSR1 (contract 1.9).
+//! The report of SIGUSR1 (COMPATIBILITY.md 1.9).
 
 use std::fmt::Write as _;
 

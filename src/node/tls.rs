@@ -53,7 +53,7 @@ impl Tls {
     pub(super) fn new(identity: &Keypair, aes_first: bool) -> anyhow::Result<Self> {
         let provider = Arc::new(provider(aes_first));
         let (certificate, key) = certificate::generate(identity)?;
-        let key = provider.key_provider.load_private_key(key.into())?;
+        let key = provider.key_provider.load_private_key(key)?;
         let certified = CertifiedKey::new(vec![certificate], key);
         let resolver = Arc::new(SingleCertAndKey::from(certified));
         let verifier = Arc::new(Verifier);

@@ -23,7 +23,7 @@ const NOT_AVAILABLE: &[u8] = b"\x03na\n";
 /// Longest protocol name in bytes that is negotiated or may be registered.
 pub const MAX_NAME: usize = 256;
 
-/// Proposals answered on one stream before it is reset (reliability 5.5 B4).
+/// Proposals answered on one stream before it is reset (SECURITY.md 3).
 const MAX_PROPOSALS: usize = 128;
 
 /// What the listener does with a proposed name.

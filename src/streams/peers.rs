@@ -10,7 +10,7 @@ use tokio::sync::{Notify, futures::Notified, watch};
 
 use crate::muxer::Link;
 
-/// Protocols remembered of one peer (reliability 2: address book rules).
+/// Protocols remembered of one peer (SECURITY.md 3).
 const MAX_PROTOCOLS: usize = 256;
 
 /// A connected peer.

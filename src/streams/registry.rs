@@ -12,8 +12,8 @@ use libp2p::StreamProtocol;
 use super::negotiate::MAX_NAME;
 use crate::wire::maddr::ControlAddr;
 
-/// Handler slots in one daemon (reliability 2: "our registry also caps"). Far above what a
-/// client registers, far below what would hurt.
+/// Handler slots in one daemon (SECURITY.md 3). Far above what a client registers, far below
+/// what would hurt.
 const MAX_SLOTS: usize = 4096;
 
 /// Names and bytes of names told to peers. Peers refuse an identify message above 4 KiB
@@ -39,7 +39,7 @@ impl Target {
     }
 }
 
-/// How a registration meets handlers that are there already (contract 4.2).
+/// How a registration meets handlers that are there already (COMPATIBILITY.md 4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
     /// Go and JavaScript clients: the new handler replaces all.
@@ -229,7 +229,7 @@ impl Registry {
         Some(order)
     }
 
-    /// What identify tells peers, and a waker that fires when it changes.
+    /// A waker that fires when what identify tells peers changes.
     pub(super) fn subscribe(&self) -> Arc<AtomicWaker> {
         let waker = Arc::new(AtomicWaker::new());
         let mut table = self.table();

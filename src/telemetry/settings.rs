@@ -1,4 +1,4 @@
-//! What the environment asks for (contract 1.4).
+//! What the environment asks for (COMPATIBILITY.md 1.4).
 
 use std::path::PathBuf;
 

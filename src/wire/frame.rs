@@ -3,7 +3,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 
-/// Largest control frame unless configured otherwise (contract 3.1): 4 MiB of payload.
+/// Largest control frame unless configured otherwise (COMPATIBILITY.md 3.1): 4 MiB of payload.
 pub const DEFAULT_MAX_FRAME: usize = 4 << 20;
 
 /// Why the bytes at hand are not the start of a frame. The connection is beyond repair:

@@ -1,5 +1,5 @@
 //! Multiaddr text and byte forms: the addresses of control and handler sockets, and libp2p
-//! addresses with Go's error texts (contract 1.6, 3.5, 4.3).
+//! addresses with Go's error texts (COMPATIBILITY.md 1.6, 3.5, 4.3).
 
 mod parse;
 
@@ -50,7 +50,7 @@ impl ControlAddr {
     /// Reads the text form, such as `/unix/tmp/x.sock` or `/ip4/127.0.0.1/tcp/0`.
     ///
     /// Slashes at the end and doubled slashes before a path are dropped, and so is whatever
-    /// follows the TCP port, as in `/ip4/127.0.0.1/tcp/1/ws` (contract 3.5).
+    /// follows the TCP port, as in `/ip4/127.0.0.1/tcp/1/ws` (COMPATIBILITY.md 3.5).
     ///
     /// # Errors
     /// Text that is no multiaddr, or a multiaddr that is neither a unix nor a TCP socket;

@@ -1,5 +1,5 @@
 //! Whatever a client does, the daemon answers the next one quickly and keeps nothing
-//! (reliability 5.5 B6, 3, 6).
+//! (SECURITY.md 3, 3, 6).
 
 #[path = "../support/mod.rs"]
 mod support;

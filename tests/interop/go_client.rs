@@ -30,18 +30,26 @@ pub fn trials() -> Vec<Trial> {
             trials.push(trial(SUITE, &name, move || client(case, tcp, argument)));
         }
     }
+    trials.push(trial(SUITE, "echo_between_rp2pd_and_gos_daemon", || {
+        let go = install::GO.as_ref()?.join("p2pd");
+        let go = launch(false).binary(go).try_spawn()?;
+        run_case("echo", &launch(false).try_spawn()?, &go, "1048576")
+    }));
     trials
 }
 
 fn client(case: &str, tcp: bool, argument: &str) -> Result<(), String> {
-    let dir = install::GO.as_ref()?;
-    let (a, b) = (daemon(tcp), daemon(tcp));
-    let argument = match case {
-        "identify" => a.peer_id().to_string(),
-        _ => argument.into(),
-    };
+    let (a, b) = (launch(tcp).try_spawn()?, launch(tcp).try_spawn()?);
+    match case {
+        "identify" => run_case(case, &a, &b, &a.peer_id().to_string()),
+        _ => run_case(case, &a, &b, argument),
+    }
+}
+
+fn run_case(case: &str, a: &Daemon, b: &Daemon, argument: &str) -> Result<(), String> {
+    let program = install::GO.as_ref()?.join("client");
     run(
-        Command::new(dir.join("client"))
+        Command::new(program)
             .arg(case)
             .args([a.control().multiaddr(), b.control().multiaddr()])
             .arg(argument),
@@ -50,7 +58,7 @@ fn client(case: &str, tcp: bool, argument: &str) -> Result<(), String> {
     .map(drop)
 }
 
-fn daemon(tcp: bool) -> Daemon {
+fn launch(tcp: bool) -> Launch {
     let launch = Launch::new().args(["-hostAddrs=/ip4/127.0.0.1/tcp/0"]);
-    if tcp { launch.tcp() } else { launch }.spawn()
+    if tcp { launch.tcp() } else { launch }
 }

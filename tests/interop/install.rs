@@ -7,12 +7,15 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest, Sha256};
 
 use super::program::run;
 use super::suite::Toolchain;
 
 /// Longest time for one download or build on a slow network and a busy machine.
 const INSTALL: Duration = Duration::from_secs(900);
+
+const GO_DAEMON: &str = "github.com/libp2p/go-libp2p-daemon";
 
 /// Something installed, or why not; the reason is the same for every trial that needs it.
 pub type Installed = LazyLock<Result<PathBuf, String>>;
@@ -75,7 +78,8 @@ pub static HIVEMIND_P2PD: Installed = LazyLock::new(|| {
     })
 });
 
-/// Directory of Go's daemon (`p2pd`) and of the program around its client (`client`).
+/// Directory of Go's daemon (`p2pd`), its `p2p-keygen` and the program around its client
+/// (`client`).
 pub static GO: Installed = LazyLock::new(|| {
     let sources = source("go");
     let key = [
@@ -87,7 +91,8 @@ pub static GO: Installed = LazyLock::new(|| {
             .current_dir(&sources)
             .args(["build", "-o"])
             .arg(dir)
-            .args(["./client", "github.com/libp2p/go-libp2p-daemon/p2pd"])
+            .arg("./client")
+            .args(["p2pd", "p2p-keygen"].map(|tool| format!("{GO_DAEMON}/{tool}")))
             .step("building go-libp2p-daemon and its client")
     })
 });
@@ -158,8 +163,10 @@ fn works(command: &mut Command) -> Result<(), String> {
     run(command, Duration::from_secs(60)).map(drop)
 }
 
-/// `target/interop/<name>`, filled by `fill` unless it was filled for the same `key` before.
-/// Concurrent runs wait for each other; an interrupted one is begun anew.
+/// `target/interop/<name>-<version>`, filled by `fill` unless an earlier run did. `key` is
+/// all that decides what is in it: another key is another version beside this one, so that
+/// nothing changes under a run of older tests. Concurrent runs wait for each other; an
+/// interrupted one is begun anew.
 fn installed(
     name: &str,
     key: &str,
@@ -167,11 +174,16 @@ fn installed(
 ) -> Result<PathBuf, String> {
     let root = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("interop");
     fs::create_dir_all(&root).text()?;
-    let lock = File::create(root.join(format!("{name}.lock"))).text()?;
+    let digest = Sha256::digest(key);
+    let version: String = digest[..4]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let dir = root.join(format!("{name}-{version}"));
+    let lock = File::create(dir.with_extension("lock")).text()?;
     flock(&lock, FlockOperation::LockExclusive).text()?;
-    let dir = root.join(name);
     let stamp = dir.join("complete");
-    if fs::read_to_string(&stamp).is_ok_and(|filled_for| filled_for == key) {
+    if stamp.exists() {
         return Ok(dir);
     }
     if dir.exists() {
@@ -179,7 +191,7 @@ fn installed(
     }
     fs::create_dir_all(&dir).text()?;
     fill(&dir)?;
-    fs::write(stamp, key).text()?;
+    File::create(stamp).text()?;
     Ok(dir)
 }
 

@@ -1,9 +1,12 @@
 //! Streams between rp2pd and the other daemons, both ways, over every transport they share.
 
+use std::process::Command;
+
 use libp2p::Multiaddr;
 use libtest_mimic::Trial;
 
 use super::install;
+use super::program::run;
 use super::suite::trial;
 use crate::support::{Daemon, Handler, Launch, PATIENCE, eventually, payload};
 
@@ -76,6 +79,12 @@ pub fn go() -> Vec<Trial> {
     // Not the other way round: built with Go 1.26, the quic-go that v0.9.2 links panics on
     // every inbound connection. Hivemind's binary stands in for Go's side there.
     trials.push(opened_by_peer(peer, QUIC_V1));
+    for (kind, link) in [("rsa", NOISE_TCP), ("rsa", TLS_TCP), ("ed25519", NOISE_TCP)] {
+        let name = format!("{kind}_keys_of_go_{}", link.name);
+        trials.push(trial(peer.suite, &name, move || {
+            keys_of_go(peer, link, kind)
+        }));
+    }
     trials
 }
 
@@ -170,16 +179,50 @@ fn peer_opens(peer: Peer, link: Link) -> Result<(), String> {
 /// The side that accepted the connection opens streams on it as well as the one that dialed.
 fn on_the_peers_connection(peer: Peer) -> Result<(), String> {
     let (own, other) = start(peer, NOISE_TCP)?;
-    let at_own = echoes(&own, None)?;
-    let at_other = echoes(&other, peer.balanced)?;
+    both_ways(&own, &other, peer)
+}
+
+/// Go's own key files, read by both sides: the same peer ids, and every handshake accepts
+/// the type of the other's key.
+fn keys_of_go(peer: Peer, link: Link, kind: &str) -> Result<(), String> {
+    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let mut made = Vec::new();
+    for file in ["own", "other"] {
+        let path = dir.path().join(file);
+        let printed = run(
+            Command::new(install::GO.as_ref()?.join("p2p-keygen"))
+                .args(["-t", kind, "-f"])
+                .arg(&path),
+            PATIENCE,
+        )?;
+        made.push((format!("-id={}", path.display()), printed));
+    }
+    let listen = format!("-hostAddrs={}", link.listen);
+    let started = [Launch::new(), (peer.launch)()?].into_iter().zip(&made);
+    let started: Result<Vec<_>, _> = started
+        .map(|(launch, (id, printed))| {
+            let daemon = launch.args([&listen, id]).args(link.flags).try_spawn()?;
+            assert_eq!(printed.trim(), format!("Peer ID: {}", daemon.peer_id()));
+            Ok::<_, String>(daemon)
+        })
+        .collect();
+    match started?.as_slice() {
+        [own, other] => both_ways(own, other, peer),
+        _ => Err("not two daemons".into()),
+    }
+}
+
+fn both_ways(own: &Daemon, other: &Daemon, peer: Peer) -> Result<(), String> {
+    let at_own = echoes(own, None)?;
+    let at_other = echoes(other, peer.balanced)?;
     other.client().connect_to(own.peer_id(), own.addrs())?;
     let seen = eventually(PATIENCE, || own.client().list_peers().len() == 1);
     assert!(seen, "rp2pd does not list the peer");
     for (name, echo) in at_other {
-        through(&own, &other, &[name], peer.half_closes, echo)?;
+        through(own, other, &[name], peer.half_closes, echo)?;
     }
     for (name, echo) in at_own {
-        through(&other, &own, &[name], peer.half_closes, echo)?;
+        through(other, own, &[name], peer.half_closes, echo)?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! How the program starts, or refuses to: flags, config, key files, logs, exit codes
-//! (contract 1 and 2), all through the real binary.
+//! (COMPATIBILITY.md 1 and 2), all through the real binary.
 
 #[path = "../support/mod.rs"]
 mod support;

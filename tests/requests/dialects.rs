@@ -1,4 +1,4 @@
-//! One daemon, three dialects: what type 9 and field 9 mean (contract 4.2, 4.12).
+//! One daemon, three dialects: what type 9 and field 9 mean (COMPATIBILITY.md 4.2, 4.12).
 
 use super::*;
 use crate::support::eventually;

@@ -1,4 +1,4 @@
-//! CONNECT: outcomes, texts, time limits (contract 4.5).
+//! CONNECT: outcomes, texts, time limits (COMPATIBILITY.md 4.5).
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};

@@ -1,11 +1,12 @@
-//! Frames as they arrive on a stream socket: in pieces, in heaps, too long (contract 3.1, 3.2).
+//! Frames as they arrive on a stream socket: in pieces, in heaps, too long (COMPATIBILITY.md 3.1,
+//! 3.2).
 
 use std::io::ErrorKind;
 
 use super::*;
 use crate::support::{Launch, Random};
 
-/// The limit of contract 3.1.
+/// The limit of COMPATIBILITY.md 3.1.
 const LIMIT: usize = 4_194_304;
 
 /// IDENTIFY whose frame has exactly `len` bytes of payload, by an unknown field.

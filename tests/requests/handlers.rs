@@ -1,4 +1,5 @@
-//! STREAM_HANDLER and REMOVE_STREAM_HANDLER: who gets an inbound stream (contract 4.9 to 4.11).
+//! STREAM_HANDLER and REMOVE_STREAM_HANDLER: who gets an inbound stream (COMPATIBILITY.md 4.9 to
+//! 4.11).
 
 use super::*;
 use crate::support::PATIENCE;

@@ -1,4 +1,5 @@
-//! Every request through a real control socket: exact bytes, exact texts (contract 3 and 4).
+//! Every request through a real control socket: exact bytes, exact texts (COMPATIBILITY.md 3 and
+//! 4).
 
 #[path = "../support/mod.rs"]
 mod support;

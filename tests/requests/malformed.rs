@@ -1,4 +1,4 @@
-//! What is no request, and what only looks like none (contract 3.1, 3.3, 4.3).
+//! What is no request, and what only looks like none (COMPATIBILITY.md 3.1, 3.3, 4.3).
 
 use super::*;
 use crate::support::Random;

@@ -1,4 +1,4 @@
-//! STREAM_OPEN: outcomes, texts, what is negotiated when (contract 4.8).
+//! STREAM_OPEN: outcomes, texts, what is negotiated when (COMPATIBILITY.md 4.8).
 
 use std::io::Write;
 use std::time::Duration;

@@ -1,5 +1,5 @@
 //! Signals, the socket file and the standard streams, through the real process
-//! (contract 1.3, 3.6; reliability 5.4 F4, F15).
+//! (COMPATIBILITY.md 1.3, 3.6; SECURITY.md 3, F15).
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,5 +1,5 @@
 //! Bytes between clients of two daemons: complete and in order, or visibly cut; a slow or
-//! dead end costs only itself (contract 5; reliability 5.3, 5.4).
+//! dead end costs only itself (COMPATIBILITY.md 5; SECURITY.md 3, 5.4).
 //!
 //! Counts fit a debug build on two cores; the environment raises them to the full promise:
 //! `RP2PD_TEST_STREAM_CYCLES` (20000), `RP2PD_TEST_KILLS` and `RP2PD_TEST_CLIENT_KILLS` (100

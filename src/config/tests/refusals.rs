@@ -6,7 +6,7 @@ fn error(words: &[&str], json: &str) -> String {
     load(words, json).unwrap_err().to_string()
 }
 
-/// Texts of the Go daemon (contract 1.6, 2).
+/// Texts of the Go daemon (COMPATIBILITY.md 1.6, 2).
 #[test]
 fn refusals_are_worded_as_in_go() {
     let auto = "can't have autorelay enabled without Relay enabled and DHT enabled";

@@ -1,0 +1,219 @@
+//! What the documents say of the program is true of the program: flags, limits, names of
+//! tests, sections and files.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const DOCUMENTS: [&str; 7] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "COMPATIBILITY.md",
+    "SECURITY.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "benches/README.md",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Every Rust file below the given folders, with its path from the root.
+fn sources(folders: &[&str]) -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    let mut waiting: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
+    while let Some(folder) = waiting.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                files.push((path.strip_prefix(root()).unwrap().to_owned(), text));
+            }
+        }
+    }
+    assert!(files.len() > 1, "no sources found");
+    files
+}
+
+/// What stands between backticks, outside of code blocks.
+fn ticked(text: &str) -> Vec<&str> {
+    text.split("```")
+        .step_by(2)
+        .flat_map(|prose| prose.split('`').skip(1).step_by(2))
+        .collect()
+}
+
+/// The cells of every table row.
+fn rows(text: &str) -> Vec<Vec<&str>> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix('|'))
+        .map(|line| line.split(" | ").map(str::trim).collect())
+        .collect()
+}
+
+#[test]
+fn every_test_named_exists() {
+    let sources = sources(&["src", "tests"]);
+    let mut named = 0;
+    for document in ["COMPATIBILITY.md", "SECURITY.md"] {
+        let text = read(document);
+        for name in ticked(&text) {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "_:".contains(c);
+            if !name.contains("::") || !name.chars().all(plain) {
+                continue;
+            }
+            named += 1;
+            let (modules, test) = name.rsplit_once("::").unwrap();
+            let found = sources.iter().any(|(path, text)| {
+                let path = path.with_extension("");
+                let parts: Vec<_> = path.iter().filter_map(|part| part.to_str()).collect();
+                modules
+                    .split("::")
+                    .filter(|module| *module != "tests")
+                    .all(|module| parts.contains(&module))
+                    && (text.contains(&format!("fn {test}("))
+                        || text.contains(&format!("\"{test}\"")))
+            });
+            assert!(found, "{document} names {name}, which does not exist");
+        }
+    }
+    assert!(named > 50, "only {named} names found: the reader is wrong");
+}
+
+#[test]
+fn every_flag_is_in_the_table_and_no_other() {
+    let output = Command::new(env!("CARGO_BIN_EXE_rp2pd"))
+        .arg("-h")
+        .output()
+        .unwrap();
+    let usage = String::from_utf8(output.stderr).unwrap();
+    let mut offered: BTreeSet<&str> = usage
+        .lines()
+        .filter_map(|line| line.strip_prefix("  "))
+        .filter_map(|line| line.split([' ', '\t']).next())
+        .filter(|word| word.starts_with('-'))
+        .collect();
+    // The two that Go's usage does not list either.
+    offered.extend(["-h", "-help"]);
+    let text = read("COMPATIBILITY.md");
+    let (_, section) = text.split_once("\n## 1.1 ").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let told: BTreeSet<&str> = rows(section)
+        .into_iter()
+        .flat_map(|row| ticked(row[0]))
+        .collect();
+    assert!(offered.len() > 50);
+    assert_eq!(told, offered);
+}
+
+/// The integers in a text; underscores belong to them.
+fn integers(text: &str) -> Vec<u64> {
+    text.replace('_', "")
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|digits| digits.parse().ok())
+        .collect()
+}
+
+/// The value of a constant's expression: a product, or one shift; the unit is another matter.
+fn value(expression: &str) -> u64 {
+    let numbers = integers(expression.split(" as ").next().unwrap());
+    match expression.split_once("<<") {
+        Some(_) => numbers[0] << numbers[1],
+        None => numbers.iter().product(),
+    }
+}
+
+#[test]
+fn the_limits_are_those_of_the_source() {
+    let text = read("SECURITY.md");
+    let (_, section) = text.split_once("\n# 3. Limits").unwrap();
+    let (section, _) = section.split_once("\n# 4. ").unwrap();
+    let mut compared = 0;
+    for row in rows(section) {
+        let [limit, told, place, _] = row[..] else {
+            panic!("not four cells: {row:?}")
+        };
+        let [name, file] = ticked(place)[..] else {
+            continue;
+        };
+        let source = read(file);
+        let constant = format!("const {name}: ");
+        let field = format!("{name}: ");
+        let line = source
+            .lines()
+            .find(|line| line.contains(&constant))
+            .or_else(|| {
+                let numbers = |line: &&str| !integers(line).is_empty();
+                let mut lines = source.lines().filter(numbers);
+                lines.find(|line| line.trim_start().starts_with(&field))
+            })
+            .unwrap_or_else(|| panic!("{limit}: no {name} in {file}"));
+        let expression = line.split_once(" = ").or(line.split_once(": ")).unwrap().1;
+        if expression.contains("clamp") {
+            assert_eq!(integers(told), integers(expression), "{limit}: {line}");
+        } else {
+            assert_eq!(integers(told), [value(expression)], "{limit}: {line}");
+        }
+        compared += 1;
+    }
+    assert!(compared > 30, "only {compared} limits found");
+}
+
+#[test]
+fn sections_that_the_source_refers_to_exist() {
+    let mut found = 0;
+    for document in ["COMPATIBILITY.md", "SECURITY.md"] {
+        let text = read(document);
+        let sections: BTreeSet<&str> = text
+            .lines()
+            .filter(|line| line.starts_with('#'))
+            .filter_map(|line| line.trim_start_matches('#').split_whitespace().next())
+            .map(|number| number.trim_end_matches('.'))
+            .collect();
+        for (path, text) in sources(&["src"]) {
+            for rest in text.split(&format!("{document} ")).skip(1) {
+                let number = rest.split(|c: char| !c.is_ascii_digit() && c != '.').next();
+                let number = number.unwrap().trim_end_matches('.');
+                assert!(
+                    sections.contains(number),
+                    "{}: {document} has no section {number:?}",
+                    path.display()
+                );
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 10, "only {found} references found");
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for document in DOCUMENTS {
+        let text = read(document);
+        let folder = root().join(document);
+        let folder = folder.parent().unwrap();
+        for rest in text.split("](").skip(1) {
+            let target = rest.split(')').next().unwrap();
+            let target = target.split('#').next().unwrap();
+            if !target.starts_with("http") && !target.is_empty() {
+                assert!(folder.join(target).exists(), "{document}: {target}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_readme_shows_the_example_that_is_tested() {
+    let readme = read("README.md");
+    let (_, shown) = readme.split_once("```python\n").unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    assert_eq!(shown, read("interop/python/quickstart.py"));
+}
