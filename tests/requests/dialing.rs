@@ -173,7 +173,7 @@ fn forward(listener: &TcpListener, port: u16) {
     });
 }
 
-fn port_of(addr: &Multiaddr) -> u16 {
+pub(super) fn port_of(addr: &Multiaddr) -> u16 {
     addr.iter()
         .find_map(|part| match part {
             libp2p::multiaddr::Protocol::Tcp(port) => Some(port),

@@ -3,8 +3,6 @@
 use std::io::Write;
 use std::time::Duration;
 
-use rustix::process::Signal;
-
 use super::*;
 use crate::support::PATIENCE;
 
@@ -125,7 +123,7 @@ fn a_known_protocol_is_opened_without_waiting_for_the_remote() {
         .expect("register");
     // identify tells names with a slash only.
     a.connect_to(&b);
-    b.signal(Signal::STOP);
+    b.pause();
     let (info, mut near) = a
         .client()
         .open_stream(b.peer_id(), &["/known"])
@@ -149,7 +147,7 @@ fn a_known_protocol_is_opened_without_waiting_for_the_remote() {
         .expect_err("an answer from a stopped process");
     assert_eq!(waited.kind(), std::io::ErrorKind::WouldBlock);
 
-    b.signal(Signal::CONT);
+    b.resume();
     eager
         .pipe
         .socket
@@ -217,7 +215,7 @@ fn the_librarys_own_protocols_can_be_opened() {
 #[test]
 fn the_clients_time_limit_is_kept() {
     let (a, b) = pair();
-    b.signal(Signal::STOP);
+    b.pause();
     let body = [
         raw::bytes(1, &b.peer_id().to_bytes()),
         raw::bytes(2, b"slow"),
@@ -230,7 +228,7 @@ fn the_clients_time_limit_is_kept() {
         &[raw::int(1, 2), raw::bytes(3, &body)].concat(),
     );
     let took = started.elapsed();
-    b.signal(Signal::CONT);
+    b.resume();
     assert!(text.ends_with("context deadline exceeded"), "{text}");
     assert!(
         took >= Duration::from_secs(1) && took < Duration::from_secs(5),

@@ -134,7 +134,7 @@ fn a_peer_that_no_longer_runs_does_not_hold_up_the_end() {
     );
     a.connect_to(&b);
     let mut ends = busy(&a, &b, 10);
-    b.signal(Signal::STOP);
+    b.pause();
     let chunk = vec![7; 64 << 10];
     for end in ends.iter_mut().step_by(2) {
         end.socket
@@ -145,7 +145,7 @@ fn a_peer_that_no_longer_runs_does_not_hold_up_the_end() {
     let started = Instant::now();
     let status = a.terminate(PATIENCE);
     let took = started.elapsed();
-    b.signal(Signal::CONT);
+    b.resume();
     assert_eq!(status.code(), Some(0));
     assert!(took < Duration::from_secs(1 + 3), "{took:?}");
 }

@@ -2,9 +2,30 @@
 
 use std::fs;
 
-use super::Daemon;
+use rustix::process::Signal;
+
+use super::{Daemon, PATIENCE, eventually};
 
 impl Daemon {
+    /// Stops the process; every thread of it stands still when this returns.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+        let stopped = eventually(PATIENCE, || {
+            let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("/proc task");
+            tasks.filter_map(Result::ok).all(|task| {
+                let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+                stat.rsplit_once(") ")
+                    .is_some_and(|(_, rest)| rest.starts_with('T'))
+            })
+        });
+        assert!(stopped, "the daemon does not stop");
+    }
+
+    /// Lets it run again after [`Daemon::pause`].
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Open file descriptors.
     #[must_use]
     pub fn fds(&self) -> usize {
