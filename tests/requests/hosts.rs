@@ -27,7 +27,8 @@ fn identify_lists_bound_addresses_without_the_peer() {
                 .all(|part| !matches!(part, Protocol::Tcp(0) | Protocol::Udp(0)))
         );
         // The banner tells the same.
-        assert!(daemon.stdout().lines().any(|line| line == addr.to_string()));
+        let told = || daemon.stdout().lines().any(|line| line == addr.to_string());
+        assert!(eventually(PATIENCE, told), "{}", daemon.stdout());
     }
 }
 
@@ -79,8 +80,9 @@ fn gate(ways: [(TcpListener, u16); 2]) {
 
 #[test]
 fn crossed_dials_leave_one_entry_and_one_disconnect_ends_them() {
-    let (a, b) = (node(), node());
-    for _ in 0..10 {
+    for _ in 0..5 {
+        // Fresh ones: each round leaves addresses behind that would be dialed as well.
+        let (a, b) = (node(), node());
         let ways = [&b, &a].map(|to| {
             let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
             (listener, dialing::port_of(&to.addrs()[0]))
