@@ -37,8 +37,9 @@ pub(super) fn streams(setup: &Setup, side: &Side) -> Result<Outcome> {
         });
     }
     let mut outcome = Outcome::default();
-    per_unit(&mut outcome, "memory per stream", &points, 1_000.0);
-    per_unit(&mut outcome, "memory per stream", &points, 5_000.0);
+    for count in [1_000.0, 5_000.0] {
+        per_unit(&mut outcome, "memory per stream", &points, count, 5.0);
+    }
     outcome.curve = Some(Curve {
         name: "stream-memory",
         x: "open idle streams",
@@ -69,7 +70,7 @@ pub(super) fn connections(setup: &Setup, side: &Side) -> Result<Outcome> {
     }
     let mut outcome = Outcome::default();
     let most = points.last().map_or(0.0, |point| point.x);
-    per_unit(&mut outcome, "memory per connection", &points, most);
+    per_unit(&mut outcome, "memory per connection", &points, most, 1.0);
     outcome.curve = Some(Curve {
         name: "connection-memory",
         x: "connected peers",
@@ -80,12 +81,12 @@ pub(super) fn connections(setup: &Setup, side: &Side) -> Result<Outcome> {
 }
 
 /// Adds what each of the first `count` things costs, if the curve reaches that far.
-fn per_unit(outcome: &mut Outcome, what: &str, points: &[Point], count: f64) {
+fn per_unit(outcome: &mut Outcome, what: &str, points: &[Point], count: f64, goal: f64) {
     let base = points.first();
     let at = points.iter().find(|point| point.x == count);
     if let (Some(base), Some(at)) = (base, at) {
         let each = (at.y - base.y) * 1024.0 / count;
         outcome.low(format!("{what}, {count} open"), "KiB", each);
-        outcome.goal(5.0);
+        outcome.goal(goal);
     }
 }
