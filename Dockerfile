@@ -10,9 +10,10 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-# Naming the target keeps the flag away from build scripts and procedural macros.
+# Naming the target keeps the flags away from build scripts and procedural macros. Without
+# the second flag a static program finds its random numbers only where there is a /dev.
 RUN host="$(rustc -vV | sed -n 's/^host: //p')" \
-    && RUSTFLAGS="-C target-feature=+crt-static" \
+    && RUSTFLAGS='-C target-feature=+crt-static --cfg getrandom_backend="linux_getrandom"' \
        cargo build --locked --release --bin rp2pd --target "$host" \
     && install -D "target/$host/release/rp2pd" /out/rp2pd \
     && ln -s rp2pd /out/p2pd \
