@@ -172,5 +172,6 @@ fn odd_parameters_are_refused_or_harmless() {
     }
     body.extend(raw::int(3, 2));
     refused(&[raw::int(1, 1), raw::bytes(2, &body)].concat());
+    drop(client);
     quiet.assert_again(&daemon, 16 << 10, "odd parameters");
 }
