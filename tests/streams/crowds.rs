@@ -1,6 +1,7 @@
 //! Many streams on one connection, at once and one after another.
 
 use std::io::{Read, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::*;
 use crate::support::payload;
@@ -8,8 +9,17 @@ use crate::support::payload;
 const QUIC: &str = "-hostAddrs=/ip4/127.0.0.1/udp/0/quic-v1";
 const TCP: &str = "-hostAddrs=/ip4/127.0.0.1/tcp/0";
 
+/// One crowd at a time: two of them need more descriptors than this process may have.
+static CROWD: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    // A crowd that failed is no reason for the next one to fail.
+    CROWD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Opens `open` streams, uses them all, and then the connection still works.
 fn crowd(flag: &str, open: usize) {
+    let _alone = alone();
     let (a, b, handler) = pair_with(|| Daemon::spawn(&[flag]));
     let fds = (a.fds(), b.fds());
     let mut ends = Vec::with_capacity(open);
@@ -55,6 +65,7 @@ fn five_thousand_streams_on_one_quic_connection() {
 
 #[test]
 fn a_thousand_streams_carry_256_kib_each_way() {
+    let _alone = alone();
     let (a, b, handler) = pair();
     let streams = count("RP2PD_TEST_LOADED_STREAMS", 1000);
     let ends: Vec<_> = (0..streams).map(|_| stream(&a, &b, &handler)).collect();
