@@ -163,6 +163,7 @@ fn streams_that_come_and_go_leave_nothing_behind() {
 fn a_stream_beyond_the_limit_is_refused_and_the_connection_stays() {
     // The limit of inbound streams on one connection. Half of its descriptors are ours.
     const LIMIT: usize = 16 * 1024;
+    let _alone = alone();
     let (a, b, _) = pair_with(|| Daemon::spawn(&[TCP]));
     // Echo streams need one descriptor here and one in the opener, none beyond.
     let mut open = Vec::with_capacity(LIMIT);
