@@ -37,6 +37,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod dht;
 pub mod healthcheck;
 pub mod identity;
 pub mod muxer;
