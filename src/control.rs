@@ -4,6 +4,7 @@
 
 pub mod dialback;
 pub mod listener;
+pub mod persistent;
 mod pipe;
 mod request;
 mod response;

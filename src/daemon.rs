@@ -1,15 +1,15 @@
 //! The daemon from bound socket to exit: builds the floors and takes them down again.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, future::pending, pin::pin, sync::Arc, time::Duration};
 
 use libp2p::identity::Keypair;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     banner,
     config::{Config, Muxer},
-    control::{dialback, listener::Listener, session::Context},
+    control::{dialback, listener::Listener, persistent::Connections, session::Context},
     node::{ConnectionLimits, LIBRARY_PROTOCOLS, Node, Options, REPLACEABLE_PROTOCOLS, Started},
     shutdown::{Asked, Signals},
     streams::{Policy, Registry, Streams, Target},
@@ -61,9 +61,10 @@ async fn serve(
     let stop_serving = CancellationToken::new();
     let stop_node = CancellationToken::new();
     let pipes = TaskTracker::new();
+    let persistent = Arc::new(Connections::new(config.stay_alive));
     let streams = Arc::new(Streams::new(
         Arc::new(registry(config)),
-        dialback::serve(),
+        dialback::serve(persistent.clone()),
         pipes.clone(),
         stop_serving.clone(),
     ));
@@ -90,7 +91,9 @@ async fn serve(
     let control_addr = listener.addr().clone();
     let context = Arc::new(Context {
         node: node.clone(),
+        persistent: persistent.clone(),
         max_frame: config.max_frame,
+        tasks: pipes.clone(),
         closing: stop_serving.clone(),
     });
     let control = pipes.spawn(listener.run(context, pipes.clone(), stop_serving.clone()));
@@ -100,6 +103,14 @@ async fn serve(
         tokio::task::spawn_blocking(move || banner::print(&control_addr, peer, &addrs, &[]));
     }
 
+    let mut unused = pin!(async {
+        match config.idle_timeout {
+            Some(time) => sleep(time).await,
+            None => pending().await,
+        }
+        persistent.expire();
+        pending::<Infallible>().await
+    });
     let end = loop {
         tokio::select! {
             biased;
@@ -115,6 +126,8 @@ async fn serve(
                 operator_line(&format!("the swarm task ended: {ended:?}"));
                 break End::SwarmLost;
             }
+            () = persistent.over() => break End::Clean,
+            never = &mut unused => match never {},
         }
     };
     stop_serving.cancel();

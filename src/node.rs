@@ -14,6 +14,7 @@ mod transport;
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::BytesMut;
 use libp2p::{
     Multiaddr, PeerId, Swarm, core::upgrade::Version, identify, identity::Keypair, ping, swarm,
 };
@@ -33,7 +34,7 @@ pub use listen::ListenError;
 pub use transport::PeerIdMismatch;
 
 use crate::{
-    muxer::Host,
+    muxer::{Host, Link},
     streams::{Announce, OpenError, Peer, StreamHost, Streams, UserStream},
 };
 
@@ -343,12 +344,7 @@ impl Node {
         if protocols.is_empty() {
             return Err(StreamError::NoProtocols);
         }
-        let known = timeout_at(deadline, connected.identified())
-            .await
-            .map_err(|_| StreamError::Identify)?;
-        let link = connected
-            .best_link()
-            .ok_or(StreamError::Dial(DialError::ConnectionFailed))?;
+        let (known, link) = ready(&connected, deadline).await?;
         let opening = self.0.streams.open(&link, &known, protocols);
         let (stream, protocol) = timeout_at(deadline, opening)
             .await
@@ -360,6 +356,45 @@ impl Node {
             remote: link.remote.clone(),
         })
     }
+
+    /// As [`Node::open_stream`] for one call; see [`Streams::open_call`].
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub async fn open_call(
+        &self,
+        peer: PeerId,
+        protocol: &str,
+        deadline: Instant,
+    ) -> Result<(UserStream, BytesMut), StreamError> {
+        let connected = self
+            .reach(peer, Vec::new(), deadline)
+            .await
+            .map_err(StreamError::Dial)?;
+        let (_, link) = ready(&connected, deadline).await?;
+        let opening = self.0.streams.open_call(&link, &connected, protocol);
+        timeout_at(deadline, opening)
+            .await
+            .map_err(|_| StreamError::NegotiationTimeout)?
+            .map_err(StreamError::Open)
+    }
+}
+
+/// What identify told of a connected peer, and the connection to open streams on.
+async fn ready(
+    connected: &Peer,
+    deadline: Instant,
+) -> Result<(Arc<[String]>, Arc<Link>), StreamError> {
+    let known = match connected.protocols() {
+        Some(known) => known,
+        None => timeout_at(deadline, connected.identified())
+            .await
+            .map_err(|_| StreamError::Identify)?,
+    };
+    let link = connected
+        .best_link()
+        .ok_or(StreamError::Dial(DialError::ConnectionFailed))?;
+    Ok((known, link))
 }
 
 /// `address` without `/p2p/<peer>`, or nothing if it names another peer (COMPATIBILITY.md 4.5).

@@ -1,4 +1,4 @@
-//! One client connection: requests in order, then at most one stream.
+//! One client connection: requests in order, then at most one stream or the persistent mode.
 
 use std::{
     io,
@@ -13,9 +13,13 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, timeout, timeout_at},
 };
-use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFuture},
+    task::TaskTracker,
+};
 
 use super::{
+    persistent::{Connections, Persistent},
     pipe::Pipe,
     request::{self, Request},
     response,
@@ -29,7 +33,7 @@ use crate::{
 
 /// How long a frame may take to arrive once it has begun (SECURITY.md 3). Between frames a
 /// client may be silent for ever.
-const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Answers collected while further requests are waiting.
 const MAX_BATCH: usize = 64 * 1024;
@@ -39,8 +43,13 @@ const MAX_BATCH: usize = 64 * 1024;
 pub struct Context {
     /// The libp2p host.
     pub node: Node,
-    /// Largest frame accepted from a client, in bytes of payload.
+    /// The persistent connections.
+    pub persistent: Arc<Connections>,
+    /// Largest frame accepted from a client, or from a peer that makes or answers a call, in
+    /// bytes of payload.
     pub max_frame: usize,
+    /// Runs the calls.
+    pub tasks: TaskTracker,
     /// Ends sessions that wait for a request.
     pub closing: CancellationToken,
 }
@@ -53,7 +62,14 @@ pub(super) struct Session {
     output: BytesMut,
     context: Arc<Context>,
     /// The place among the clients that send requests.
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+}
+
+/// What the connection is used for after the requests.
+enum Mode {
+    Closed,
+    Pipe(Pipe),
+    Persistent(Box<Persistent>),
 }
 
 /// What a request leads to.
@@ -61,6 +77,8 @@ enum Outcome {
     Answer(pb::Response),
     /// The connection carries this stream from now on.
     Stream(pb::Response, Box<OpenedStream>),
+    /// The connection is to be a persistent one.
+    Upgrade,
     Close(pb::Response),
 }
 
@@ -75,7 +93,7 @@ enum End {
 impl Session {
     pub(super) fn new(socket: Socket, context: Arc<Context>, permit: OwnedSemaphorePermit) -> Self {
         Self {
-            _permit: permit,
+            permit,
             socket,
             input: BytesMut::new(),
             output: BytesMut::new(),
@@ -89,14 +107,15 @@ impl Session {
     /// If the client can no longer be written to.
     pub(super) async fn run(self) -> io::Result<()> {
         // Boxed, so that a pipe does not carry the far larger state of the requests along.
-        let pipe = Box::pin(self.requests()).await?;
-        if let Some(pipe) = pipe {
-            pipe.await;
+        match Box::pin(self.requests()).await? {
+            Mode::Closed => {}
+            Mode::Pipe(pipe) => pipe.await,
+            Mode::Persistent(persistent) => Box::pin(persistent.run()).await?,
         }
         Ok(())
     }
 
-    async fn requests(mut self) -> io::Result<Option<Pipe>> {
+    async fn requests(mut self) -> io::Result<Mode> {
         let closing = self.context.closing.clone();
         let mut closing = pin!(closing.cancelled());
         loop {
@@ -104,11 +123,11 @@ impl Session {
                 Ok(frame) => frame,
                 Err(End::Closed) => {
                     self.flush().await?;
-                    return Ok(None);
+                    return Ok(Mode::Closed);
                 }
                 Err(End::Malformed(reason)) => {
                     self.refuse(&response::error(reason)).await?;
-                    return Ok(None);
+                    return Ok(Mode::Closed);
                 }
             };
             match self.handle(&frame).await? {
@@ -117,11 +136,13 @@ impl Session {
                     self.answer(&answer);
                     let preface = self.output.freeze();
                     let early = self.input.freeze();
-                    return Ok(Some(Pipe::new(self.socket, opened.stream, early, preface)));
+                    let pipe = Pipe::new(self.socket, opened.stream, early, preface);
+                    return Ok(Mode::Pipe(pipe));
                 }
+                Outcome::Upgrade => return Ok(self.upgrade()),
                 Outcome::Close(answer) => {
                     self.refuse(&answer).await?;
-                    return Ok(None);
+                    return Ok(Mode::Closed);
                 }
             }
         }
@@ -168,6 +189,23 @@ impl Session {
                 return Ok(Err(End::Closed));
             }
         }
+    }
+
+    /// A daemon that is about to end closes without a word: Hivemind's client takes any
+    /// answer for a success.
+    fn upgrade(mut self) -> Mode {
+        self.answer(&response::ok());
+        let Self {
+            socket,
+            input,
+            output,
+            context,
+            permit,
+        } = self;
+        let entered = Persistent::enter(socket, input, output, context, permit);
+        entered.map_or(Mode::Closed, |persistent| {
+            Mode::Persistent(Box::new(persistent))
+        })
     }
 
     fn answer(&mut self, answer: &pb::Response) {
@@ -282,6 +320,7 @@ impl Session {
                 Some(addresses) => response::known_peer(peer, &addresses),
                 None => response::error(format!("peer {peer} not found")),
             },
+            Request::Upgrade => return Outcome::Upgrade,
         })
     }
 }

@@ -1,0 +1,134 @@
+//! Frames of a persistent connection to typed messages: the one place that knows what is
+//! malformed there.
+
+use bytes::Bytes;
+use libp2p::PeerId;
+use prost::Message as _;
+
+use crate::{
+    control::request::peer_id,
+    streams::Policy,
+    wire::pb::{
+        CallUnaryRequest, CallUnaryResponse, PersistentConnectionRequest, call_unary_response,
+        persistent_connection_request::Message as Body,
+    },
+};
+
+/// Names a call or a request; the caller's choice.
+pub(super) type CallId = [u8; 16];
+
+/// How every encoder begins a frame: field 1, 16 bytes.
+const ID_FIRST: [u8; 2] = [0x0a, 0x10];
+
+/// What a client wants.
+#[derive(Debug, PartialEq)]
+pub(super) enum Message {
+    Add {
+        name: String,
+        policy: Policy,
+    },
+    Remove {
+        name: String,
+    },
+    Call {
+        peer: PeerId,
+        name: String,
+        data: Bytes,
+    },
+    Answer(Answer),
+    Cancel,
+}
+
+/// What a handler makes of a call: its answer, or its own error.
+pub(super) type Answer = Result<Bytes, Bytes>;
+
+/// A frame that is answered with an error straight away.
+#[derive(Debug, PartialEq)]
+pub(super) struct Rejected {
+    /// Whom to tell, as far as that is known.
+    pub(super) id: Option<CallId>,
+    pub(super) reason: String,
+    /// The bytes were no message at all; what follows them cannot be trusted.
+    pub(super) close: bool,
+}
+
+/// Reads one frame (COMPATIBILITY.md 9.3).
+pub(super) fn parse(frame: &Bytes) -> Result<(CallId, Message), Rejected> {
+    let request = PersistentConnectionRequest::decode(frame.clone()).map_err(|error| Rejected {
+        id: peek(frame),
+        reason: format!("Malformed request; {error}"),
+        close: true,
+    })?;
+    let id = request.call_id.unwrap_or_default();
+    let id = CallId::try_from(&id[..]).map_err(|_| Rejected {
+        id: None,
+        reason: format!("Malformed request; call id of {} bytes", id.len()),
+        close: id.is_empty(),
+    })?;
+    let refuse = |reason: String| Rejected {
+        id: Some(id),
+        reason,
+        close: false,
+    };
+    let missing =
+        |field: &str| refuse(format!("Malformed request; required field {field} not set"));
+    let message = match request.message {
+        Some(Body::AddUnaryHandler(add)) => Message::Add {
+            name: add.proto.ok_or_else(|| missing("proto"))?,
+            policy: match add.balanced {
+                Some(false) => Policy::Exclusive,
+                Some(true) => Policy::Balanced,
+                None => return Err(missing("balanced")),
+            },
+        },
+        Some(Body::RemoveUnaryHandler(remove)) => Message::Remove {
+            name: remove.proto.ok_or_else(|| missing("proto"))?,
+        },
+        Some(Body::CallUnary(call)) => {
+            let CallUnaryRequest { peer, proto, data } = call;
+            Message::Call {
+                peer: peer_id(peer, "peer").map_err(|rejected| refuse(rejected.reason))?,
+                name: proto.ok_or_else(|| missing("proto"))?,
+                data: data.ok_or_else(|| missing("data"))?,
+            }
+        }
+        Some(Body::UnaryResponse(response)) => {
+            Message::Answer(answer(response).ok_or_else(|| missing("response"))?)
+        }
+        Some(Body::Cancel(_)) => Message::Cancel,
+        None => return Err(refuse("Malformed request; no known message".to_owned())),
+    };
+    Ok((id, message))
+}
+
+/// The call id that `frame` begins with, for a frame that is no message.
+pub(super) fn peek(frame: &[u8]) -> Option<CallId> {
+    let id = frame.strip_prefix(&ID_FIRST)?;
+    id.first_chunk().copied()
+}
+
+/// The call that a peer makes: its id there, and its bytes (COMPATIBILITY.md 9.4).
+pub(super) fn call(frame: Bytes) -> Option<(CallId, Bytes)> {
+    let request = PersistentConnectionRequest::decode(frame).ok()?;
+    let id = CallId::try_from(&request.call_id?[..]).ok()?;
+    match request.message? {
+        Body::CallUnary(call) => Some((id, call.data?)),
+        _ => None,
+    }
+}
+
+/// The answer of a peer; `None` if there is neither a response nor an error in it.
+pub(super) fn answered(frame: Bytes) -> Result<Option<Answer>, prost::DecodeError> {
+    let request = PersistentConnectionRequest::decode(frame)?;
+    Ok(match request.message {
+        Some(Body::UnaryResponse(response)) => answer(response),
+        _ => None,
+    })
+}
+
+fn answer(response: CallUnaryResponse) -> Option<Answer> {
+    Some(match response.result? {
+        call_unary_response::Result::Response(bytes) => Ok(bytes),
+        call_unary_response::Result::Error(bytes) => Err(bytes),
+    })
+}
