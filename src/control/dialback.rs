@@ -71,6 +71,8 @@ async fn dialback(
                     return None;
                 }
                 tracing::debug!(%peer, protocol, "handler of calls gone or busy");
+                // A caller waits for the end, it does not write on.
+                stream = stream.close_only();
                 continue;
             }
             Target::Socket(addr) => addr,

@@ -8,6 +8,7 @@ pub mod control;
 pub mod daemon;
 pub mod handler;
 mod output;
+pub mod persistent;
 pub mod process;
 pub mod random;
 pub mod raw;
@@ -19,6 +20,7 @@ pub use address::Control;
 pub use control::{ControlClient, Pipe};
 pub use daemon::{Daemon, Launch};
 pub use handler::Handler;
+pub use persistent::Persistent;
 pub use random::Random;
 pub use socket::Socket;
 
