@@ -8,6 +8,7 @@
 mod support;
 
 mod interop {
+    pub mod calls;
     pub mod go_client;
     pub mod install;
     pub mod js_client;
@@ -22,7 +23,9 @@ mod interop {
 use std::process::ExitCode;
 
 use interop::suite::suite;
-use interop::{go_client, install, js_client, p2pclient_python, peers, py_libp2p, quickstart};
+use interop::{
+    calls, go_client, install, js_client, p2pclient_python, peers, py_libp2p, quickstart,
+};
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     trials.extend(suite("peer_rp2pd", &Ok(()), peers::own));
     trials.extend(suite("peer_go_v0_9_2", &go, peers::go));
     trials.extend(suite("peer_hivemind", &hivemind, peers::hivemind));
+    trials.extend(suite("calls_hivemind", &hivemind, calls::trials));
     trials.extend(suite("peer_js", &node, peers::js));
     trials.extend(suite("peer_py_libp2p", &python, py_libp2p::trials));
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -106,8 +106,17 @@ pub(super) async fn listen<T>(
         messages.stream.flush().await?;
         header_sent = true;
     }
-    for _ in 0..MAX_PROPOSALS {
-        let proposal = messages.next().await?;
+    for number in 0..MAX_PROPOSALS {
+        let proposal = match messages.next().await {
+            Ok(proposal) => proposal,
+            Err(error) if number > 0 => {
+                // Payload behind a name that was refused: a reset would overtake the
+                // refusal, which the dialer has not read yet.
+                let _ = messages.stream.close_only().close().await;
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
         let mut answer = BytesMut::new();
         if !header_sent {
             answer.extend_from_slice(HEADER);
