@@ -10,6 +10,7 @@ mod support;
 mod interop {
     pub mod calls;
     pub mod go_client;
+    pub mod hivemind_client;
     pub mod install;
     pub mod js_client;
     pub mod p2pclient_python;
@@ -24,7 +25,8 @@ use std::process::ExitCode;
 
 use interop::suite::suite;
 use interop::{
-    calls, go_client, install, js_client, p2pclient_python, peers, py_libp2p, quickstart,
+    calls, go_client, hivemind_client, install, js_client, p2pclient_python, peers, py_libp2p,
+    quickstart,
 };
 use libtest_mimic::Arguments;
 
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
     trials.extend(suite("peer_rp2pd", &Ok(()), peers::own));
     trials.extend(suite("peer_go_v0_9_2", &go, peers::go));
     trials.extend(suite("peer_hivemind", &hivemind, peers::hivemind));
+    trials.extend(suite("hivemind_client", &hivemind, hivemind_client::trials));
     trials.extend(suite("calls_hivemind", &hivemind, calls::trials));
     trials.extend(suite("peer_js", &node, peers::js));
     trials.extend(suite("peer_py_libp2p", &python, py_libp2p::trials));
