@@ -211,7 +211,7 @@ fn what_is_not_there_yet_is_told_once() {
     assert_eq!(
         run.timed_lines(),
         [
-            "not available yet, ignored: -dht, -idleTimeout",
+            "not available yet, ignored: -dht",
             "without effect: -relayHopLimit",
         ]
     );
