@@ -1,6 +1,6 @@
 //! What the operator should know about a configuration that is accepted.
 
-use super::{Config, Muxer};
+use super::{Config, DhtMode, Muxer};
 use crate::cli::{Args, GoDuration};
 use crate::wording::quote;
 
@@ -48,10 +48,11 @@ fn not_available<'a>(args: &Args, config: &Config) -> Vec<(&'a str, bool)> {
     vec![
         ("-autoRelay", config.relay.auto),
         ("-autonat", config.nat.autonat),
-        ("-b", config.bootstrap.enabled),
         ("-connManager", config.conn_manager.is_some()),
-        ("-dht", config.dht.is_some()),
-        ("-forceReachability", config.nat.reachability.is_some()),
+        (
+            "-forceReachability",
+            config.nat.reachability.is_some() && config.dht != Some(DhtMode::Auto),
+        ),
         ("-idleTimeout", config.idle_timeout.is_some()),
         ("-metricsAddr", config.metrics_addr.is_some()),
         ("-natPortMap", config.nat.port_map),

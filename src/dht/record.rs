@@ -91,6 +91,12 @@ impl Validator {
         Ok(())
     }
 
+    /// Whether records of `key`'s namespace can be judged.
+    #[must_use]
+    pub fn knows(&self, key: &[u8]) -> bool {
+        self.namespace(key).is_ok()
+    }
+
     /// The index of the best of `values`, all of them valid for `key`.
     ///
     /// # Errors
