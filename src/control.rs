@@ -7,6 +7,6 @@ pub mod listener;
 pub mod persistent;
 mod pipe;
 mod request;
-mod response;
+pub(crate) mod response;
 pub mod session;
 mod socket;

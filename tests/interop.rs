@@ -10,6 +10,7 @@ mod support;
 mod interop {
     pub mod calls;
     pub mod go_client;
+    pub mod go_records;
     pub mod hivemind_client;
     pub mod install;
     pub mod js_client;
@@ -25,8 +26,8 @@ use std::process::ExitCode;
 
 use interop::suite::suite;
 use interop::{
-    calls, go_client, hivemind_client, install, js_client, p2pclient_python, peers, py_libp2p,
-    quickstart,
+    calls, go_client, go_records, hivemind_client, install, js_client, p2pclient_python, peers,
+    py_libp2p, quickstart,
 };
 use libtest_mimic::Arguments;
 
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     trials.extend(suite("quickstart", &python, quickstart::trials));
     trials.extend(suite("js_client", &node, js_client::trials));
     trials.extend(suite("go_client", &go, go_client::trials));
+    trials.extend(suite("go_records", &go, go_records::trials));
     trials.extend(suite("peer_rp2pd", &Ok(()), peers::own));
     trials.extend(suite("peer_go_v0_9_2", &go, peers::go));
     trials.extend(suite("peer_hivemind", &hivemind, peers::hivemind));

@@ -57,6 +57,7 @@ async fn dialback(
     };
     for target in targets {
         let addr = match target {
+            Target::Service(_) => continue,
             Target::Echo | Target::Ping => {
                 drop(permit);
                 if let Err(error) = echo(stream).await {

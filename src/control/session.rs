@@ -26,6 +26,7 @@ use super::{
     socket::Socket,
 };
 use crate::{
+    dht::Dht,
     node::{Node, OpenedStream},
     streams::Target,
     wire::{frame, pb},
@@ -43,6 +44,8 @@ const MAX_BATCH: usize = 64 * 1024;
 pub struct Context {
     /// The libp2p host.
     pub node: Node,
+    /// The DHT, unless it is off.
+    pub dht: Option<Dht>,
     /// The persistent connections.
     pub persistent: Arc<Connections>,
     /// Largest frame accepted from a client, or from a peer that makes or answers a call, in

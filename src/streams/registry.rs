@@ -6,10 +6,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use futures::task::AtomicWaker;
+use futures::{future::BoxFuture, task::AtomicWaker};
 use libp2p::StreamProtocol;
 
-use super::negotiate::MAX_NAME;
+use super::{InboundStream, Serve, negotiate::MAX_NAME};
 use crate::wire::maddr::ControlAddr;
 
 /// Handler slots in one daemon (SECURITY.md 3). Far above what a client registers, far below
@@ -32,6 +32,8 @@ pub enum Target {
     Echo,
     /// As [`Target::Echo`], for liveness checks: nobody waits for such a stream to end.
     Ping,
+    /// A part of the daemon. Clients cannot take its protocol over.
+    Service(Service),
 }
 
 /// Names a persistent connection; never used twice.
@@ -49,7 +51,7 @@ enum Kind {
 impl Target {
     fn kind(&self) -> Kind {
         match self {
-            Self::Socket(_) | Self::Echo | Self::Ping => Kind::Streams,
+            Self::Socket(_) | Self::Echo | Self::Ping | Self::Service(_) => Kind::Streams,
             Self::Persistent(_) => Kind::Calls,
         }
     }
@@ -59,6 +61,36 @@ impl Target {
         matches!(self, Self::Echo | Self::Ping)
     }
 }
+
+/// A part of the daemon that serves a protocol.
+#[derive(Clone)]
+pub struct Service(Arc<Serve>);
+
+impl Service {
+    /// A service that answers streams with `serve`.
+    #[must_use]
+    pub fn new(serve: Serve) -> Self {
+        Self(Arc::new(serve))
+    }
+
+    pub(super) fn serve(&self, stream: InboundStream) -> BoxFuture<'static, ()> {
+        (self.0)(stream)
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Service")
+    }
+}
+
+impl PartialEq for Service {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Service {}
 
 /// How a registration meets handlers that are there already (COMPATIBILITY.md 4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +173,10 @@ impl Slots {
         }
     }
 
+    fn are_service(&self) -> bool {
+        matches!(self.streams.targets[..], [Target::Service(_)])
+    }
+
     fn is_empty(&self) -> bool {
         self.streams.targets.is_empty() && self.calls.targets.is_empty()
     }
@@ -201,6 +237,23 @@ impl Registry {
         self.library.contains(&name)
     }
 
+    /// Serves `name` inside the daemon, or no longer if `service` is `None`. A client's handler
+    /// of that name is replaced.
+    pub fn set_service(&self, name: &str, service: Option<Service>) {
+        let mut table = self.table();
+        let removed = table.slots.remove(name).map_or(0, |slots| {
+            slots.streams.targets.len() + slots.calls.targets.len()
+        });
+        table.count -= removed;
+        if let Some(service) = service {
+            let mut slots = Slots::default();
+            slots.streams.targets.push(Target::Service(service));
+            table.slots.insert(name.to_owned(), slots);
+            table.count += 1;
+        }
+        table.announce(&self.library);
+    }
+
     /// Registers `target` for each of `names`: all of them, or none.
     ///
     /// # Errors
@@ -216,7 +269,9 @@ impl Registry {
             if name.is_empty() || name.len() > MAX_NAME {
                 return Err(RegistryError::BadName(name.len()));
             }
-            if self.library.contains(&name.as_str()) && !self.replaceable.contains(&name.as_str()) {
+            let library = self.library.contains(&name.as_str());
+            let service = table.slots.get(name).is_some_and(Slots::are_service);
+            if service || library && !self.replaceable.contains(&name.as_str()) {
                 return Err(RegistryError::Reserved(name.clone()));
             }
             let taken = table
@@ -363,16 +418,17 @@ impl Table {
     /// Leaves out what the swarm announces itself: it counts names to see a change, and one
     /// that comes twice would hide the removal of another.
     fn announce(&mut self, library: &[&str]) {
-        let mut names: Vec<&String> = self
+        let mut names: Vec<(&String, &Slots)> = self
             .slots
-            .keys()
-            .filter(|name| !library.contains(&name.as_str()))
+            .iter()
+            .filter(|(name, _)| !library.contains(&name.as_str()))
             .collect();
-        names.sort_unstable();
+        // Peers look for services only where they are listed; clients' names come after.
+        names.sort_unstable_by_key(|(name, slots)| (!slots.are_service(), *name));
         let mut bytes = 0;
         self.announced = names
             .into_iter()
-            .filter_map(|name| StreamProtocol::try_from_owned(name.clone()).ok())
+            .filter_map(|(name, _)| StreamProtocol::try_from_owned(name.clone()).ok())
             .take(MAX_ANNOUNCED)
             .take_while(|name| {
                 bytes += name.as_ref().len() + 2;
