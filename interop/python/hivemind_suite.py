@@ -387,6 +387,40 @@ async def an_identity_is_kept():
         await other.shutdown()
 
 
+async def a_swarm_is_joined_through_its_peers():
+    async with daemons(1) as (first,):
+        await Service().add_p2p_handlers(first)
+        peers = await first.get_visible_maddrs()
+        joined = [await P2P.create(initial_peers=peers) for _ in range(3)]
+        for p2p in joined:
+            stub = Service.get_stub(p2p, first.peer_id)
+            assert (await stub.rpc_unary(number(3))).number == 9
+        # They know each other's addresses from the first one alone.
+        await Service(offset=1).add_p2p_handlers(joined[0])
+        stub = Service.get_stub(joined[1], joined[0].peer_id)
+        assert (await stub.rpc_unary(number(3))).number == 10
+        for p2p in joined:
+            await p2p.shutdown()
+    gone = [str(addr) for addr in peers]
+    await fails(P2PDaemonError, "failed to connect to bootstrap peers", P2P.create(initial_peers=gone))
+
+
+async def an_identity_in_use_is_refused():
+    async with daemons(1) as (first,):
+        peers = await first.get_visible_maddrs()
+        with tempfile.TemporaryDirectory() as directory:
+            path = os.path.join(directory, "identity")
+            for mode in ("server", "client"):
+                holder = await P2P.create(identity_path=path, initial_peers=peers, dht_mode=mode)
+                again = P2P.create(identity_path=path, initial_peers=peers)
+                await fails(P2PDaemonError, "already taken by another peer", again)
+                await holder.shutdown()
+            # It is free once its holder has gone.
+            again = await P2P.create(identity_path=path, initial_peers=peers)
+            assert again.peer_id == holder.peer_id
+            await again.shutdown()
+
+
 async def a_failed_start_tells_why():
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "identity")

@@ -18,7 +18,7 @@ use crate::support::daemon::binary_under_test;
 
 const SUITE: &str = "hivemind_client";
 const RUN: Duration = Duration::from_secs(600);
-const CASES: [&str; 24] = [
+const CASES: [&str; 26] = [
     "start_and_stop",
     "unary_both_ways",
     "every_kind_of_streaming",
@@ -39,6 +39,8 @@ const CASES: [&str; 24] = [
     "a_server_that_dies_fails_its_calls",
     "peers_are_listed_and_left",
     "an_identity_is_kept",
+    "a_swarm_is_joined_through_its_peers",
+    "an_identity_in_use_is_refused",
     "a_failed_start_tells_why",
     "the_daemon_goes_with_a_killed_python",
     "log_lines_are_understood",
