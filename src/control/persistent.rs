@@ -1,5 +1,5 @@
-//! Persistent connections (COMPATIBILITY.md 9): calls between clients of two daemons, many at
-//! a time on one connection.
+//! Persistent connections (COMPATIBILITY.md 4.17 to 4.20): calls between clients of two
+//! daemons, many at a time on one connection.
 //!
 //! `request` and `response` know the messages, `outbox` what waits for the client, `call`
 //! and `answer` one call each way, `connection` what they share, `table` which connections

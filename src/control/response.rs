@@ -203,7 +203,7 @@ pub(super) fn registry_error(error: &RegistryError) -> String {
     }
 }
 
-/// The text of a call that failed between the daemons (COMPATIBILITY.md 9.5).
+/// The text of a call that failed between the daemons (COMPATIBILITY.md 4.18).
 pub(super) fn call_error(error: &CallError, protocol: &str) -> String {
     let refused = |error| stream_error(&StreamError::Open(error), &[protocol.to_owned()]);
     match error {

@@ -72,7 +72,7 @@ pub(super) struct Session {
 enum Mode {
     Closed,
     Pipe(Pipe),
-    Persistent(Box<Persistent>),
+    Persistent(Persistent),
 }
 
 /// What a request leads to.
@@ -206,9 +206,7 @@ impl Session {
             permit,
         } = self;
         let entered = Persistent::enter(socket, input, output, context, permit);
-        entered.map_or(Mode::Closed, |persistent| {
-            Mode::Persistent(Box::new(persistent))
-        })
+        entered.map_or(Mode::Closed, Mode::Persistent)
     }
 
     fn answer(&mut self, answer: &pb::Response) {

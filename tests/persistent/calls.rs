@@ -1,4 +1,4 @@
-//! Calls and their outcomes (COMPATIBILITY.md 9.5).
+//! Calls and their outcomes (COMPATIBILITY.md 4.18).
 
 use libp2p::PeerId;
 

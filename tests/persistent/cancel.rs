@@ -1,4 +1,4 @@
-//! Calls that are given up (COMPATIBILITY.md 9.4, 9.5).
+//! Calls that are given up (COMPATIBILITY.md 4.18).
 
 use std::time::Instant;
 

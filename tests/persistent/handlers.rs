@@ -1,4 +1,4 @@
-//! Adding and removing handlers, and who gets a call (COMPATIBILITY.md 9.3, 9.6).
+//! Adding and removing handlers, and who gets a call (COMPATIBILITY.md 4.17).
 
 use super::*;
 use crate::support::Handler;

@@ -1,4 +1,4 @@
-//! Messages that are none (COMPATIBILITY.md 9.3, 9.7).
+//! Messages that are none (COMPATIBILITY.md 4.17).
 
 use std::io::ErrorKind;
 

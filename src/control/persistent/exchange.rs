@@ -1,4 +1,4 @@
-//! Frames on the stream of one call (COMPATIBILITY.md 9.4).
+//! Frames on the stream of one call (COMPATIBILITY.md 4.19).
 
 use std::{
     future::poll_fn,

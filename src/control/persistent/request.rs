@@ -52,7 +52,7 @@ pub(super) struct Rejected {
     pub(super) close: bool,
 }
 
-/// Reads one frame (COMPATIBILITY.md 9.3).
+/// Reads one frame (COMPATIBILITY.md 4.17).
 pub(super) fn parse(frame: &Bytes) -> Result<(CallId, Message), Rejected> {
     let request = PersistentConnectionRequest::decode(frame.clone()).map_err(|error| Rejected {
         id: peek(frame),
@@ -107,7 +107,7 @@ pub(super) fn peek(frame: &[u8]) -> Option<CallId> {
     id.first_chunk().copied()
 }
 
-/// The call that a peer makes: its id there, and its bytes (COMPATIBILITY.md 9.4).
+/// The call that a peer makes: its id there, and its bytes (COMPATIBILITY.md 4.19).
 pub(super) fn call(frame: Bytes) -> Option<(CallId, Bytes)> {
     let request = PersistentConnectionRequest::decode(frame).ok()?;
     let id = CallId::try_from(&request.call_id?[..]).ok()?;
