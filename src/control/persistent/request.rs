@@ -132,3 +132,40 @@ fn answer(response: CallUnaryResponse) -> Option<Answer> {
         call_unary_response::Result::Error(bytes) => Err(bytes),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::control::persistent::response::peer_call;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            noise in prop::collection::vec(any::<u8>(), 0..100),
+            id in any::<CallId>(),
+            data in prop::collection::vec(any::<u8>(), 0..100),
+            at in 0..200_usize,
+            with in any::<u8>(),
+        ) {
+            let _ = parse(&noise.into());
+            let peer = PeerId::random();
+            let frame = peer_call(&id, peer, "name".to_owned(), data.clone().into());
+            // Without its length, of one byte or two.
+            let frame = frame.slice(1 + usize::from(frame[0] >= 0x80)..);
+            let call = Message::Call { peer, name: "name".to_owned(), data: data.into() };
+            prop_assert_eq!(parse(&frame), Ok((id, call)));
+            prop_assert_eq!(peek(&frame), Some(id));
+            let mut spoilt = frame.to_vec();
+            let at = at % spoilt.len();
+            spoilt[at] = with;
+            let spoilt = Bytes::from(spoilt);
+            if let Err(rejected) = parse(&spoilt) {
+                prop_assert!(rejected.close || rejected.id.is_some() || at < 2);
+            }
+            let _ = super::call(spoilt.clone());
+            let _ = answered(spoilt.slice(..at));
+        }
+    }
+}
