@@ -8,6 +8,7 @@
 mod support;
 
 mod interop {
+    pub mod auto_mode;
     pub mod go_client;
     pub mod go_records;
     pub mod install;
@@ -24,7 +25,8 @@ use std::process::ExitCode;
 
 use interop::suite::suite;
 use interop::{
-    go_client, go_records, install, js_client, p2pclient_python, peers, py_libp2p, quickstart,
+    auto_mode, go_client, go_records, install, js_client, p2pclient_python, peers, py_libp2p,
+    quickstart,
 };
 use libtest_mimic::Arguments;
 
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let go = install::go_toolchain();
     let hivemind = install::hivemind_platform(&python);
     let mut trials = Vec::new();
+    trials.extend(suite("auto_mode", &hivemind, auto_mode::trials));
     trials.extend(suite("p2pclient_python", &python, p2pclient_python::trials));
     trials.extend(suite("quickstart", &python, quickstart::trials));
     trials.extend(suite("js_client", &node, js_client::trials));
