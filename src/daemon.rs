@@ -90,6 +90,7 @@ async fn serve(
     let control_addr = listener.addr().clone();
     let context = Arc::new(Context {
         node: node.clone(),
+        dht: None,
         max_frame: config.max_frame,
         closing: stop_serving.clone(),
     });
