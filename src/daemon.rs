@@ -13,8 +13,8 @@ use crate::{
     control::{dialback, listener::Listener, response::dial_error, session::Context},
     dht::{Dht, Validator},
     node::{
-        BootstrapPeers, ConnectionLimits, LIBRARY_PROTOCOLS, Node, Options, REPLACEABLE_PROTOCOLS,
-        Started,
+        BootstrapPeers, ConnectionLimits, LIBRARY_PROTOCOLS, Marks, Node, Options,
+        REPLACEABLE_PROTOCOLS, Started,
     },
     shutdown::{Asked, Signals},
     streams::{Policy, Registry, Streams, Target},
@@ -27,6 +27,13 @@ const ECHO_PROTOCOL: &str = "/echo/1.0.0";
 
 /// The liveness check of libp2p: 32 bytes are sent back.
 const PING_PROTOCOL: &str = "/ipfs/ping/1.0.0";
+
+/// go-libp2p's connection manager, which runs when none is asked for.
+const DEFAULT_MARKS: Marks = Marks {
+    low: 160,
+    high: 192,
+    grace: Duration::from_secs(60),
+};
 
 /// Files kept out of the connection limits when the system does not tell its own.
 const ASSUMED_DESCRIPTORS: u64 = 1024;
@@ -95,6 +102,11 @@ async fn serve(
         ));
     }
     let tasks = TaskTracker::new();
+    tasks.spawn(
+        stop_serving
+            .clone()
+            .run_until_cancelled_owned(node.clone().keep_trimmed()),
+    );
     let dht = config.dht.map(|mode| {
         let dht = Dht::new(
             &node,
@@ -249,6 +261,14 @@ fn options(config: &Config, descriptors: u64) -> Options {
         },
         announce: config.announce_addrs.clone(),
         limits: ConnectionLimits::scaled(descriptors),
+        marks: config
+            .conn_manager
+            .as_ref()
+            .map_or(DEFAULT_MARKS, |manager| Marks {
+                low: manager.low,
+                high: manager.high,
+                grace: manager.grace,
+            }),
         probe_reachability: config.dht == Some(DhtMode::Auto) && config.nat.reachability.is_none(),
     }
 }

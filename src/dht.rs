@@ -31,10 +31,18 @@ use rpc::Rpc;
 use store::Store;
 use table::Table;
 
-use crate::node::{Node, PeerRouting, RoutingError};
+use crate::node::{Node, PeerRouting, RoutingError, Standing};
 
 /// The protocol between nodes.
 pub const PROTOCOL: &str = "/ipfs/kad/1.0.0";
+
+/// Peers of so many of the farthest buckets stay connected: no others lead there
+/// (go-libp2p-kad-dht).
+const PROTECTED_BUCKETS: usize = 2;
+
+/// What a connection to a peer of the table is worth, besides the bits it shares
+/// (COMPATIBILITY.md 4.17).
+const TABLE_WORTH: i64 = 5;
 
 /// Queries under way (SECURITY.md 3); further ones wait for their turn.
 const MAX_QUERIES: usize = 64;
@@ -174,6 +182,17 @@ impl PeerRouting for Dht {
             }
         }
         .boxed()
+    }
+
+    fn standing(&self, peer: &PeerId) -> Standing {
+        match self.0.table().shared_bits(peer) {
+            Some(0..PROTECTED_BUCKETS) => Standing::Protected,
+            Some(bits) => {
+                let bits = i64::try_from(bits).unwrap_or(i64::MAX);
+                Standing::Worth(bits.saturating_add(TABLE_WORTH))
+            }
+            None => Standing::Worth(0),
+        }
     }
 }
 

@@ -48,7 +48,6 @@ fn not_available<'a>(args: &Args, config: &Config) -> Vec<(&'a str, bool)> {
     vec![
         ("-autoRelay", config.relay.auto),
         ("-autonat", config.nat.autonat),
-        ("-connManager", config.conn_manager.is_some()),
         (
             "-forceReachability",
             config.nat.reachability.is_some() && config.dht != Some(DhtMode::Auto),

@@ -64,6 +64,14 @@ impl Table {
         true
     }
 
+    /// How many leading bits a peer of the table shares with this daemon.
+    pub(super) fn shared_bits(&self, peer: &PeerId) -> Option<usize> {
+        let key = Key::of(&peer.to_bytes());
+        let bits = self.own.distance(&key).shared_bits();
+        let known = self.buckets[bits].iter().any(|entry| entry.peer == *peer);
+        known.then_some(bits)
+    }
+
     /// The peer has answered.
     pub(super) fn answered(&mut self, peer: &PeerId) {
         let key = Key::of(&peer.to_bytes());
