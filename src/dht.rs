@@ -1,5 +1,6 @@
 //! The Kademlia DHT: queries for clients, answers for peers (`/ipfs/kad/1.0.0`).
 
+pub mod disk;
 mod key;
 mod lookup;
 mod message;
