@@ -112,6 +112,7 @@ async fn serve(
             &node,
             identity.public(),
             Validator::new(Arc::new(node.clone()), config.dht_namespaces.clone()),
+            None,
             stop_serving.clone(),
         );
         node.set_routing(Arc::new(dht.clone()));

@@ -27,10 +27,11 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use disk::{Contents, Disk};
 pub use record::{KeyBook, RecordError, Validator};
 use rpc::Rpc;
 use store::Store;
-use table::Table;
+use table::{Admission, Table};
 
 use crate::node::{Node, PeerRouting, RoutingError, Standing};
 
@@ -102,19 +103,24 @@ struct Inner {
 
 impl Dht {
     /// A node that asks; it answers once told to by [`Dht::set_serving`]. Its own tasks end
-    /// when `closing` is cancelled.
+    /// when `closing` is cancelled. With a `datastore` it goes on with what that held.
     #[must_use]
     pub fn new(
         node: &Node,
         identity: PublicKey,
         validator: Validator,
+        datastore: Option<(Disk, Contents)>,
         closing: CancellationToken,
     ) -> Self {
+        let (store, known) = match datastore {
+            Some((disk, held)) => Store::restored(node.peer_id(), disk, held),
+            None => (Store::new(), Vec::new()),
+        };
         let inner = Arc::new(Inner {
             node: node.clone(),
             identity,
             table: Mutex::new(Table::new(node.peer_id())),
-            store: Store::new(),
+            store,
             validator,
             rpc: Rpc::new(node.clone()),
             queries: Semaphore::new(MAX_QUERIES),
@@ -130,7 +136,7 @@ impl Dht {
         for (peer, _) in peers.list() {
             inner.admit_if_serving(&peer);
         }
-        inner.spawn(inner.clone().upkeep());
+        inner.spawn(inner.clone().upkeep(known));
         Self(inner)
     }
 
@@ -143,6 +149,11 @@ impl Dht {
     /// Fills the routing table in the background.
     pub fn refresh(&self) {
         self.0.refresh_wanted.notify_one();
+    }
+
+    /// Writes what is held and closes the datastore, if there is one.
+    pub async fn close(&self) {
+        self.0.store.close().await;
     }
 
     /// The routing table and the store, for the report of SIGUSR1.
@@ -214,9 +225,22 @@ impl Inner {
     fn identified(&self, peer: &PeerId, protocols: &[String]) {
         if protocols.iter().any(|name| name == PROTOCOL) {
             let connected = |peer: &PeerId| self.node.is_connected(peer);
-            self.table().admit(*peer, connected);
+            let admission = self.table().admit(*peer, connected);
+            if let Admission::New(replaced) = admission {
+                let addresses = self.known_info(*peer).addresses;
+                self.store.remember_peer(peer, &addresses);
+                replaced.iter().for_each(|old| self.store.forget_peer(old));
+            }
         } else {
-            self.table().remove(peer);
+            self.drop_peer(peer);
+        }
+    }
+
+    /// Takes a peer from the table that has failed, or serves no longer.
+    fn drop_peer(&self, peer: &PeerId) {
+        let known = self.table().remove(peer);
+        if known {
+            self.store.forget_peer(peer);
         }
     }
 
