@@ -10,6 +10,7 @@ use crate::{
     banner,
     config::{Config, Muxer},
     control::{dialback, listener::Listener, session::Context},
+    dht::disk::{Contents, Disk, DiskError},
     node::{ConnectionLimits, LIBRARY_PROTOCOLS, Node, Options, REPLACEABLE_PROTOCOLS, Started},
     shutdown::{Asked, Signals},
     streams::{Policy, Registry, Streams, Target},
@@ -58,6 +59,7 @@ async fn serve(
     descriptors: u64,
 ) -> anyhow::Result<End> {
     let mut signals = Signals::install()?;
+    let _datastore = datastore(config)?;
     let stop_serving = CancellationToken::new();
     let stop_node = CancellationToken::new();
     let pipes = TaskTracker::new();
@@ -134,6 +136,12 @@ async fn serve(
         () = drain => Ok(end),
         () = signals.stop() => Ok(End::Forced),
     }
+}
+
+/// The datastore, and what it held. Opened before anything listens: its errors end the start.
+fn datastore(config: &Config) -> Result<Option<(Disk, Contents)>, DiskError> {
+    let path = config.datastore.as_deref().filter(|_| config.dht.is_some());
+    path.map(Disk::open).transpose()
 }
 
 fn registry(config: &Config) -> Registry {
