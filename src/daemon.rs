@@ -11,7 +11,10 @@ use crate::{
     banner,
     config::{Config, DhtMode, Muxer, Reachability},
     control::{dialback, listener::Listener, response::dial_error, session::Context},
-    dht::{Dht, Validator},
+    dht::{
+        Dht, Validator,
+        disk::{Contents, Disk, DiskError},
+    },
     node::{
         BootstrapPeers, ConnectionLimits, LIBRARY_PROTOCOLS, Marks, Node, Options,
         REPLACEABLE_PROTOCOLS, Started,
@@ -71,6 +74,7 @@ async fn serve(
     descriptors: u64,
 ) -> anyhow::Result<End> {
     let mut signals = Signals::install()?;
+    let datastore = datastore(config)?;
     let stop_serving = CancellationToken::new();
     let stop_node = CancellationToken::new();
     let pipes = TaskTracker::new();
@@ -112,7 +116,7 @@ async fn serve(
             &node,
             identity.public(),
             Validator::new(Arc::new(node.clone()), config.dht_namespaces.clone()),
-            None,
+            datastore,
             stop_serving.clone(),
         );
         node.set_routing(Arc::new(dht.clone()));
@@ -165,6 +169,9 @@ async fn serve(
         // The socket file goes first: nobody new shall come.
         let _ = control.await;
         let _ = timeout(config.shutdown_grace, pipes.wait()).await;
+        if let Some(dht) = &dht {
+            dht.close().await;
+        }
         stop_node.cancel();
         if matches!(end, Ok(End::Clean) | Err(_)) {
             let _ = driver.await;
@@ -232,6 +239,12 @@ async fn serve_dht(
             }
         }
     }
+}
+
+/// The datastore, and what it held. Opened before anything listens: its errors end the start.
+fn datastore(config: &Config) -> Result<Option<(Disk, Contents)>, DiskError> {
+    let path = config.datastore.as_deref().filter(|_| config.dht.is_some());
+    path.map(Disk::open).transpose()
 }
 
 fn registry(config: &Config) -> Registry {

@@ -75,6 +75,10 @@ fn without_effect<'a>(args: &Args, config: &Config) -> Vec<(&'a str, bool)> {
     let on = |flag: Option<bool>| flag == Some(true);
     vec![
         (
+            "-datastore",
+            config.dht.is_none() && config.datastore.is_some(),
+        ),
+        (
             "-dhtNamespace",
             config.dht.is_none() && !config.dht_namespaces.is_empty(),
         ),
