@@ -8,6 +8,8 @@
 mod support;
 
 mod interop {
+    pub mod dht;
+    pub mod dht_crowd;
     pub mod go_client;
     pub mod install;
     pub mod js_client;
@@ -22,7 +24,9 @@ mod interop {
 use std::process::ExitCode;
 
 use interop::suite::suite;
-use interop::{go_client, install, js_client, p2pclient_python, peers, py_libp2p, quickstart};
+use interop::{
+    dht, dht_crowd, go_client, install, js_client, p2pclient_python, peers, py_libp2p, quickstart,
+};
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
@@ -41,5 +45,11 @@ fn main() -> ExitCode {
     trials.extend(suite("peer_hivemind", &hivemind, peers::hivemind));
     trials.extend(suite("peer_js", &node, peers::js));
     trials.extend(suite("peer_py_libp2p", &python, py_libp2p::trials));
+    trials.extend(suite("dht_go_v0_9_2", &go, dht::go));
+    trials.extend(suite("dht_hivemind", &hivemind, dht::hivemind));
+    trials.extend(suite("dht_js", &node, dht::js));
+    trials.extend(suite("dht_py_libp2p", &python, dht::py));
+    let both = go.clone().and(hivemind.clone());
+    trials.extend(suite("dht_crowd", &both, dht_crowd::trials));
     libtest_mimic::run(&arguments, trials).exit_code()
 }

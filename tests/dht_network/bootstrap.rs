@@ -98,7 +98,10 @@ fn without_any_peer_the_start_fails_and_says_why() {
     let peer = address_of(&gone);
     drop(gone);
     let refused = bootstrapped(&[peer]).try_spawn().expect_err("nobody there");
-    assert!(refused.contains("failed to connect to bootstrap peers"), "{refused}");
+    assert!(
+        refused.contains("failed to connect to bootstrap peers"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -106,7 +109,10 @@ fn whoever_answers_under_anothers_name_does_not_count() {
     let live = server();
     let peer = format!("{}/p2p/{}", live.addrs()[0], PeerId::random());
     let refused = bootstrapped(&[peer]).try_spawn().expect_err("a stranger");
-    assert!(refused.contains("failed to connect to bootstrap peers"), "{refused}");
+    assert!(
+        refused.contains("failed to connect to bootstrap peers"),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -9,9 +9,7 @@ use rp2pd::wire::frame;
 
 use super::*;
 use crate::support::dht::{NOT_FOUND, cid, fresh_public_key_record};
-use crate::support::kad::{
-    Kind, Message, Peer, Puppet, Reply, admitted, ask, open, polite,
-};
+use crate::support::kad::{Kind, Message, Peer, Puppet, Reply, admitted, ask, open, polite};
 use crate::support::{PATIENCE, Random, eventually, raw};
 
 /// More than a node may ever need for what one of these tests does to it, in KiB.
@@ -42,18 +40,30 @@ fn withstands(
         ask();
         assert!(begun.elapsed() < SOON, "{what} took {:?}", begun.elapsed());
     };
-    timed("PROVIDE", &|| far.client().provide(&content).expect("PROVIDE"));
-    timed("PUT_VALUE", &|| far.client().put_value(&key, &value).expect("PUT_VALUE"));
+    timed("PROVIDE", &|| {
+        far.client().provide(&content).expect("PROVIDE")
+    });
+    timed("PUT_VALUE", &|| {
+        far.client().put_value(&key, &value).expect("PUT_VALUE")
+    });
     timed("FIND_PEER", &|| {
         let (peer, _) = node.client().find_peer(far.peer_id()).expect("FIND_PEER");
         assert_eq!(peer, far.peer_id());
     });
     timed("FIND_PROVIDERS", &|| {
-        let found = node.client().find_providers(&content, Some(20)).expect("found");
+        let found = node
+            .client()
+            .find_providers(&content, Some(20))
+            .expect("found");
         assert!(found.len() <= 20);
-        assert!(found.contains(&(far.peer_id(), far.addrs().to_vec())), "{found:?}");
+        assert!(
+            found.contains(&(far.peer_id(), far.addrs().to_vec())),
+            "{found:?}"
+        );
     });
-    timed("GET_VALUE", &|| assert_eq!(node.client().get_value(&key).as_ref(), Ok(&value)));
+    timed("GET_VALUE", &|| {
+        assert_eq!(node.client().get_value(&key).as_ref(), Ok(&value))
+    });
     timed("GET_CLOSEST_PEERS", &|| {
         let found = node.client().closest_peers(b"key").expect("closest");
         assert!(found.len() <= 20);
@@ -69,7 +79,10 @@ fn withstands(
         assert_eq!(nobody, Err(NOT_FOUND.into()));
     });
     timed("the neighbour", &|| {
-        neighbour.client().find_peer(node.peer_id()).expect("FIND_PEER");
+        neighbour
+            .client()
+            .find_peer(node.peer_id())
+            .expect("FIND_PEER");
     });
     for puppet in &puppets {
         assert!(!puppet.asked().is_empty(), "a puppet was left alone");
@@ -121,7 +134,10 @@ fn peers_that_name_the_asker() {
     let [node, neighbour] = star();
     let puppet = Puppet::new(admitted(named));
     puppet.join(&node);
-    let found = node.client().closest_peers(&node.peer_id().to_bytes()).expect("closest");
+    let found = node
+        .client()
+        .closest_peers(&node.peer_id().to_bytes())
+        .expect("closest");
     assert!(!found.contains(&node.peer_id()), "oneself");
     assert!(found.contains(&neighbour.peer_id()));
     assert_eq!(node.client().list_peers().len(), 2);
@@ -134,7 +150,9 @@ fn peers_with_ten_thousand_addresses_each() {
         let addrs: Vec<Multiaddr> = (0..10_000_u16)
             .map(|number| {
                 let [high, low] = number.to_be_bytes();
-                format!("/ip4/127.1.{high}.{low}/tcp/9").parse().expect("an address")
+                format!("/ip4/127.1.{high}.{low}/tcp/9")
+                    .parse()
+                    .expect("an address")
             })
             .collect();
         reply.closer.push(own.clone());
@@ -210,7 +228,10 @@ fn a_peer_that_never_answers_holds_up_nothing_for_long() {
     let puppet = Puppet::new(admitted(|_, _| Reply::Silence));
     puppet.join(&node);
     let begun = Instant::now();
-    let found = node.client().find_providers(&content, Some(1)).expect("found");
+    let found = node
+        .client()
+        .find_providers(&content, Some(1))
+        .expect("found");
     assert_eq!(found[0].0, far.peer_id());
     let (peer, _) = node.client().find_peer(far.peer_id()).expect("FIND_PEER");
     assert_eq!(peer, far.peer_id());
@@ -313,7 +334,11 @@ fn records_without_end_are_bounded() {
     assert!(grown < ROOM, "{grown} KiB for 3,000 records");
     let (key, value) = fresh_public_key_record();
     let _ = node.client().put_value(&key, &value);
-    assert_eq!(node.client().get_value(&key), Ok(value), "no room for its own");
+    assert_eq!(
+        node.client().get_value(&key),
+        Ok(value),
+        "no room for its own"
+    );
 }
 
 #[test]

@@ -13,7 +13,10 @@ fn a_peer_is_found_through_a_neighbour() {
     let (id, addrs) = a.client().find_peer(c.peer_id()).expect("FIND_PEER");
     assert_eq!(id, c.peer_id());
     assert!(!addrs.is_empty());
-    assert!(addrs.iter().all(|addr| c.addrs().contains(addr)), "{addrs:?}");
+    assert!(
+        addrs.iter().all(|addr| c.addrs().contains(addr)),
+        "{addrs:?}"
+    );
     // A connected peer needs no lookup.
     let (id, addrs) = a.client().find_peer(b.peer_id()).expect("FIND_PEER");
     assert_eq!((id, addrs.as_slice()), (b.peer_id(), b.addrs()));
@@ -24,7 +27,10 @@ fn nobody_knows_a_peer_that_does_not_exist() {
     let [a, _b, _c] = row();
     let lonely = server();
     for peer in [PeerId::random(), lonely.peer_id()] {
-        assert_eq!(a.client().find_peer(peer).expect_err("no such peer"), NOT_FOUND);
+        assert_eq!(
+            a.client().find_peer(peer).expect_err("no such peer"),
+            NOT_FOUND
+        );
     }
 }
 
@@ -76,7 +82,10 @@ fn a_stream_needs_no_addresses() {
         .register(&mut b.client(), &["sqrt"], Some(false))
         .expect("register");
     let echo = handler.echo(1);
-    let (info, pipe) = a.client().open_stream(b.peer_id(), &["sqrt"]).expect("open");
+    let (info, pipe) = a
+        .client()
+        .open_stream(b.peer_id(), &["sqrt"])
+        .expect("open");
     assert_eq!(info.peer, b.peer_id().to_bytes());
     let sent = payload(100_000, 1);
     assert!(pipe.echo(&sent) == sent);
@@ -101,7 +110,9 @@ fn connect_finds_a_peer_that_has_moved() {
     let [hub, a] = star();
     let dir = tempfile::tempdir().expect("a directory");
     let key = dir.path().join("identity");
-    let bytes = Keypair::generate_ed25519().to_protobuf_encoding().expect("a key");
+    let bytes = Keypair::generate_ed25519()
+        .to_protobuf_encoding()
+        .expect("a key");
     std::fs::write(&key, bytes).expect("write the key");
     let id = format!("-id={}", key.display());
     let mut b = launch("-dhtServer").args([&id]).spawn();
@@ -166,14 +177,20 @@ fn public_keys_come_from_ids_connections_and_the_network() {
     let bytes = keypair.to_protobuf_encoding().expect("a key");
     std::fs::write(&path, bytes).expect("write the key");
     let [a, b] = star();
-    let far = launch("-dhtServer").args([format!("-id={}", path.display())]).spawn();
+    let far = launch("-dhtServer")
+        .args([format!("-id={}", path.display())])
+        .spawn();
     join(&b, &far);
     let mut client = a.client();
 
     let public = keypair.public().encode_protobuf();
     assert_eq!(client.public_key(far.peer_id()), Ok(public.clone()));
     assert_eq!(far.client().public_key(far.peer_id()), Ok(public));
-    for inlined in [a.peer_id(), b.peer_id(), Keypair::generate_ed25519().public().into()] {
+    for inlined in [
+        a.peer_id(),
+        b.peer_id(),
+        Keypair::generate_ed25519().public().into(),
+    ] {
         let key = client.public_key(inlined).expect("a key in the id");
         assert!(inlined.to_bytes().ends_with(&key));
     }

@@ -55,7 +55,10 @@ fn no_more_providers_than_asked_for_and_each_once() {
     }
     for count in [1, 2, 4] {
         let found = seeker.client().find_providers(&cid, Some(count));
-        assert_eq!(found.expect("found").len(), usize::try_from(count).expect("small"));
+        assert_eq!(
+            found.expect("found").len(),
+            usize::try_from(count).expect("small")
+        );
     }
     // Absent, zero and negative mean 20.
     for count in [None, Some(0), Some(-1), Some(100)] {
@@ -84,7 +87,10 @@ fn own_records_come_first() {
         let found = seeker.client().find_providers(&cid, None).expect("found");
         assert_eq!(found.len(), daemons.len());
         // Any record kept here is an own one; there is no other order to tell them by.
-        let one = seeker.client().find_providers(&cid, Some(1)).expect("found");
+        let one = seeker
+            .client()
+            .find_providers(&cid, Some(1))
+            .expect("found");
         assert_eq!(one[0], found[0]);
         let own = found.iter().find(|(peer, _)| *peer == seeker.peer_id());
         assert_eq!(own.expect("oneself").1, seeker.addrs());
@@ -98,7 +104,10 @@ fn an_empty_table_keeps_the_record_here_and_says_that_nobody_else_has_it() {
     assert_eq!(node.client().find_providers(&cid, None), Ok(vec![]));
     assert_eq!(node.client().provide(&cid), Err(EMPTY_TABLE.into()));
     let own = (node.peer_id(), node.addrs().to_vec());
-    assert_eq!(node.client().find_providers(&cid, None), Ok(vec![own.clone()]));
+    assert_eq!(
+        node.client().find_providers(&cid, None),
+        Ok(vec![own.clone()])
+    );
     let other = server();
     join(&node, &other);
     assert_eq!(other.client().find_providers(&cid, None), Ok(vec![own]));

@@ -1,35 +1,19 @@
 //! Values: stored where they belong, read from everywhere, never an old one or a wrong one.
 
-use std::process::Command;
-
 use libp2p::identity::Keypair;
 
 use super::*;
 use crate::support::dht::{
-    EMPTY_TABLE, NOT_FOUND, fresh_public_key_record, ipns_record, public_key_record,
+    EMPTY_TABLE, NOT_FOUND, fresh_public_key_record, ipns_record, public_key_record, rsa_key,
 };
 use crate::support::kad::{Kind, Puppet, Reply, admitted, polite};
 use crate::support::{PATIENCE, eventually};
-
-/// An RSA key as daemons have them.
-fn rsa() -> Keypair {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("identity");
-    let made = Command::new(env!("CARGO_BIN_EXE_rp2pd"))
-        .args(["keygen", "-t", "rsa", "-b", "2048", "-f"])
-        .arg(&path)
-        .output()
-        .expect("keygen");
-    assert!(made.status.success(), "{made:?}");
-    let bytes = std::fs::read(path).expect("the key");
-    Keypair::from_protobuf_encoding(&bytes).expect("a key")
-}
 
 #[test]
 fn a_public_key_put_on_one_is_read_on_each_other() {
     let daemons: [Daemon; 5] = star();
     let [hub, a, ..] = &daemons;
-    let records = [public_key_record(&rsa()), fresh_public_key_record()];
+    let records = [public_key_record(&rsa_key()), fresh_public_key_record()];
     for (at, (key, value)) in [a, hub].into_iter().zip(&records) {
         at.client().put_value(key, value).expect("PUT_VALUE");
         for daemon in &daemons {
@@ -65,7 +49,10 @@ fn what_does_not_belong_under_a_key_is_refused() {
     };
     assert_eq!(refusal(b"/123/456", b"456"), "invalid record keytype");
     assert_eq!(refusal(b"no namespace", b"456"), "invalid record keytype");
-    assert_eq!(refusal(&key, &other), "public key does not match storage key");
+    assert_eq!(
+        refusal(&key, &other),
+        "public key does not match storage key"
+    );
     assert!(refusal(b"/pk/nonsense", &value).starts_with("key did not contain valid multihash"));
 }
 
@@ -148,7 +135,9 @@ fn getting_gives_the_record_to_a_closest_peer_without_it() {
     // The node itself was given the record; it is not what is asked here.
     let seeker = client_mode();
     seeker.connect_to(&node);
-    seeker.client().await_table(&[node.peer_id(), puppet.peer_id()]);
+    seeker
+        .client()
+        .await_table(&[node.peer_id(), puppet.peer_id()]);
     assert_eq!(seeker.client().get_value(&key).as_ref(), Ok(&value));
     assert_given(&puppet, &value);
 }

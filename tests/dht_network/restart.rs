@@ -44,9 +44,20 @@ fn own_records_outlive_sigkill() {
             node.client().provide(&content).expect("PROVIDE");
         }
         // Its neighbour could tell as well: what is asked for is in no other table.
-        let found = node.client().find_providers(&content, Some(1)).expect("found");
-        assert_eq!(found, [(node.peer_id(), node.addrs().to_vec())], "round {round}");
-        assert_eq!(node.client().get_value(&key).as_ref(), Ok(&value), "round {round}");
+        let found = node
+            .client()
+            .find_providers(&content, Some(1))
+            .expect("found");
+        assert_eq!(
+            found,
+            [(node.peer_id(), node.addrs().to_vec())],
+            "round {round}"
+        );
+        assert_eq!(
+            node.client().get_value(&key).as_ref(),
+            Ok(&value),
+            "round {round}"
+        );
         kill(node);
     }
     drop(neighbour);
@@ -69,7 +80,10 @@ fn records_of_others_outlive_a_clean_stop() {
     drop(other);
     let node = keeping(dir.path());
     assert_eq!(node.client().get_value(&key), Ok(value));
-    assert_eq!(node.client().find_providers(&content, None), Ok(vec![provider]));
+    assert_eq!(
+        node.client().find_providers(&content, None),
+        Ok(vec![provider])
+    );
 }
 
 /// No `-b`, nobody connects: the peers it knew are enough.
@@ -91,7 +105,10 @@ fn a_restarted_node_finds_its_network_again() {
 fn without_a_datastore_nothing_is_kept() {
     let dir = tempfile::tempdir().expect("a directory");
     let daemon = launch("-dhtServer")
-        .shell(&format!("cd {} && exec \"$0\" \"$@\"", dir.path().display()))
+        .shell(&format!(
+            "cd {} && exec \"$0\" \"$@\"",
+            dir.path().display()
+        ))
         .spawn();
     let (key, value) = fresh_public_key_record();
     let _ = daemon.client().put_value(&key, &value);

@@ -100,7 +100,10 @@ fn a_record_that_does_not_belong_there_is_refused() {
         (Message::put(b"/v/x", b"value"), "an unknown namespace"),
         (Message::put(b"", b"value"), "an empty key"),
         (Message::new(Kind::PutValue, &key), "no record"),
-        (Message::new(Kind::PutValue, &key).with_record(&other_key, &other), "two keys"),
+        (
+            Message::new(Kind::PutValue, &key).with_record(&other_key, &other),
+            "two keys",
+        ),
         (Message::put(&name, &older), "an old record"),
     ] {
         let mut stream = open(&puppet.daemon, node.peer_id()).expect("a stream");

@@ -1,6 +1,7 @@
 //! The DHT verbs of the control socket, and the keys and records that tests put into it.
 
 use std::io;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use ciborium::Value;
@@ -65,6 +66,21 @@ pub fn fresh_public_key_record() -> (Vec<u8>, Vec<u8>) {
     public_key_record(&Keypair::generate_ecdsa())
 }
 
+/// An RSA key as daemons have them. Its id does not hold it.
+#[must_use]
+pub fn rsa_key() -> Keypair {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("identity");
+    let made = Command::new(env!("CARGO_BIN_EXE_rp2pd"))
+        .args(["keygen", "-t", "rsa", "-b", "2048", "-f"])
+        .arg(&path)
+        .output()
+        .expect("keygen");
+    assert!(made.status.success(), "{made:?}");
+    let bytes = std::fs::read(path).expect("the key");
+    Keypair::from_protobuf_encoding(&bytes).expect("a key")
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 struct IpnsEntry {
     #[prost(bytes = "vec", tag = "1")]
@@ -124,10 +140,7 @@ pub fn ipns_record(keypair: &Keypair, value: &[u8], sequence: u64) -> (Vec<u8>, 
         data,
     };
     let id = keypair.public().to_peer_id().to_bytes();
-    (
-        [b"/ipns/".as_slice(), &id].concat(),
-        entry.encode_to_vec(),
-    )
+    ([b"/ipns/".as_slice(), &id].concat(), entry.encode_to_vec())
 }
 
 impl ControlClient {
@@ -194,11 +207,7 @@ impl ControlClient {
 
     /// # Errors
     /// The ERROR text.
-    pub fn find_providers(
-        &mut self,
-        cid: &[u8],
-        count: Option<i32>,
-    ) -> Result<Vec<Found>, String> {
+    pub fn find_providers(&mut self, cid: &[u8], count: Option<i32>) -> Result<Vec<Found>, String> {
         let mut query = query(dht_request::Type::FindProviders);
         query.cid = Some(cid.to_vec().into());
         query.count = count;

@@ -148,9 +148,7 @@ pub fn polite(own: &Peer, asked: &Message) -> Reply {
 }
 
 /// Polite when it is asked for itself, which admits it to a table; `answer` decides the rest.
-pub fn admitted(
-    answer: impl Fn(&Peer, &Message) -> Reply,
-) -> impl Fn(&Peer, &Message) -> Reply {
+pub fn admitted(answer: impl Fn(&Peer, &Message) -> Reply) -> impl Fn(&Peer, &Message) -> Reply {
     move |own, asked| {
         if asked.kind() == Kind::FindNode && asked.key == own.id {
             polite(own, asked)
