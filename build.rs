@@ -1,8 +1,12 @@
-//! Compiles the control protocol with a pure-Rust protobuf compiler: no `protoc` needed.
+//! Compiles the protocols with a pure-Rust protobuf compiler: no `protoc` needed.
+
+const PROTOCOLS: [&str; 2] = ["proto/p2pd.proto", "proto/kad.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("cargo:rerun-if-changed=proto/p2pd.proto");
-    let descriptors = protox::compile(["proto/p2pd.proto"], ["proto"])?;
+    for protocol in PROTOCOLS {
+        println!("cargo:rerun-if-changed={protocol}");
+    }
+    let descriptors = protox::compile(PROTOCOLS, ["proto"])?;
     prost_build::Config::new()
         .bytes(["."])
         .compile_fds(descriptors)?;

@@ -55,6 +55,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// DHT mode, off if `None`.
     pub dht: Option<DhtMode>,
+    /// Namespaces in which the DHT takes any record.
+    pub dht_namespaces: Vec<String>,
     /// Bootstrap peers.
     pub bootstrap: Bootstrap,
     /// Pubsub, off if `None`.
@@ -220,6 +222,9 @@ pub enum ConfigError {
     /// `DHT.Mode` of the config file.
     #[error("unknown DHT mode {{{0}}}")]
     DhtMode(String),
+    /// A name with a slash, or one that has a validator.
+    #[error("dhtNamespace cannot be {}", quote(.0))]
+    DhtNamespace(String),
     /// Autorelay lacks what it builds on.
     #[error("can't have autorelay enabled without Relay enabled and DHT enabled")]
     AutoRelay,

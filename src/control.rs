@@ -6,6 +6,6 @@ pub mod dialback;
 pub mod listener;
 mod pipe;
 mod request;
-mod response;
+pub(crate) mod response;
 pub mod session;
 mod socket;

@@ -1,19 +1,25 @@
 //! The daemon from bound socket to exit: builds the floors and takes them down again.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
+use futures::{FutureExt as _, future::BoxFuture};
 use libp2p::identity::Keypair;
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     banner,
-    config::{Config, Muxer},
-    control::{dialback, listener::Listener, session::Context},
-    node::{ConnectionLimits, LIBRARY_PROTOCOLS, Node, Options, REPLACEABLE_PROTOCOLS, Started},
+    config::{Config, DhtMode, Muxer, Reachability},
+    control::{dialback, listener::Listener, response::dial_error, session::Context},
+    dht::{Dht, Validator},
+    node::{
+        BootstrapPeers, ConnectionLimits, LIBRARY_PROTOCOLS, Node, Options, REPLACEABLE_PROTOCOLS,
+        Started,
+    },
     shutdown::{Asked, Signals},
     streams::{Policy, Registry, Streams, Target},
     telemetry::{operator_line, raw_text},
+    wire::maddr::ControlAddr,
 };
 
 /// The protocol of the built-in echo service.
@@ -72,6 +78,7 @@ async fn serve(
     let Started {
         node,
         mut driver,
+        public,
         failures,
     } = tokio::select! {
         biased;
@@ -87,33 +94,55 @@ async fn serve(
             listener.addr()
         ));
     }
+    let tasks = TaskTracker::new();
+    let dht = config.dht.map(|mode| {
+        let dht = Dht::new(
+            &node,
+            identity.public(),
+            Validator::new(Arc::new(node.clone()), config.dht_namespaces.clone()),
+            stop_serving.clone(),
+        );
+        node.set_routing(Arc::new(dht.clone()));
+        let serve = serve_dht(mode, config.nat.reachability, public, dht.clone());
+        tasks.spawn(stop_serving.clone().run_until_cancelled_owned(serve));
+        dht
+    });
     let control_addr = listener.addr().clone();
     let context = Arc::new(Context {
         node: node.clone(),
+        dht: dht.clone(),
         max_frame: config.max_frame,
         closing: stop_serving.clone(),
     });
     let control = pipes.spawn(listener.run(context, pipes.clone(), stop_serving.clone()));
-    if !config.quiet {
-        let (peer, addrs) = (node.peer_id(), node.addresses());
-        // A full pipe must not keep the daemon from its signals.
-        tokio::task::spawn_blocking(move || banner::print(&control_addr, peer, &addrs, &[]));
-    }
-
+    let mut join = pin!(join(config, &node));
+    let mut joined = false;
     let end = loop {
         tokio::select! {
             biased;
             asked = signals.next() => match asked {
                 Asked::Report => {
-                    let report = node.report();
+                    let dht = dht.as_ref().map(Dht::report).unwrap_or_default();
+                    let report = dht + &node.report();
                     // Whoever does not read the report must not stop the daemon.
                     tokio::task::spawn_blocking(move || raw_text(&report));
                 }
-                Asked::Stop => break End::Clean,
+                Asked::Stop => break Ok(End::Clean),
+            },
+            result = &mut join, if !joined => match result {
+                Ok(keep) => {
+                    joined = true;
+                    if let Some(keep) = keep {
+                        tasks.spawn(stop_serving.clone().run_until_cancelled_owned(keep));
+                        dht.iter().for_each(Dht::refresh);
+                    }
+                    announce_ready(config, &node, control_addr.clone());
+                }
+                Err(error) => break Err(error),
             },
             ended = &mut driver => {
                 operator_line(&format!("the swarm task ended: {ended:?}"));
-                break End::SwarmLost;
+                break Ok(End::SwarmLost);
             }
         }
     };
@@ -124,14 +153,71 @@ async fn serve(
         let _ = control.await;
         let _ = timeout(config.shutdown_grace, pipes.wait()).await;
         stop_node.cancel();
-        if end == End::Clean {
+        if matches!(end, Ok(End::Clean) | Err(_)) {
             let _ = driver.await;
         }
     };
     tokio::select! {
         biased;
-        () = drain => Ok(end),
+        () = drain => end,
         () = signals.stop() => Ok(End::Forced),
+    }
+}
+
+/// Connects to the first bootstrap peer; returns the task that looks after the others.
+async fn join(config: &Config, node: &Node) -> anyhow::Result<Option<BoxFuture<'static, ()>>> {
+    if !config.bootstrap.enabled {
+        return Ok(None);
+    }
+    let peers = &config.bootstrap.peers;
+    if !config.bootstrap.explicit {
+        let names: Vec<_> = peers.iter().map(ToString::to_string).collect();
+        operator_line(&format!(
+            "joining the public IPFS network through {}",
+            names.join(", ")
+        ));
+    }
+    match BootstrapPeers::new(peers).join(node).await {
+        Ok(keep) => Ok(Some(keep.boxed())),
+        Err(failures) => {
+            for error in failures {
+                operator_line(&dial_error(&error).replace("\n  *", ""));
+            }
+            anyhow::bail!("failed to connect to bootstrap peers")
+        }
+    }
+}
+
+fn announce_ready(config: &Config, node: &Node, control_addr: ControlAddr) {
+    if config.quiet {
+        return;
+    }
+    let (peer, addrs) = (node.peer_id(), node.addresses());
+    let bootstrap = if config.bootstrap.enabled && config.bootstrap.explicit {
+        config.bootstrap.peers.clone()
+    } else {
+        Vec::new()
+    };
+    // A full pipe must not keep the daemon from its signals.
+    tokio::task::spawn_blocking(move || banner::print(&control_addr, peer, &addrs, &bootstrap));
+}
+
+/// Answers other DHT nodes as `mode` wants it; in automatic mode while strangers can dial.
+async fn serve_dht(
+    mode: DhtMode,
+    forced: Option<Reachability>,
+    mut public: watch::Receiver<bool>,
+    dht: Dht,
+) {
+    match (mode, forced) {
+        (DhtMode::Server, _) | (DhtMode::Auto, Some(Reachability::Public)) => dht.set_serving(true),
+        (DhtMode::Client, _) | (DhtMode::Auto, Some(Reachability::Private)) => {}
+        (DhtMode::Auto, None) => {
+            while public.changed().await.is_ok() {
+                let serving = *public.borrow_and_update();
+                dht.set_serving(serving);
+            }
+        }
     }
 }
 
@@ -163,5 +249,6 @@ fn options(config: &Config, descriptors: u64) -> Options {
         },
         announce: config.announce_addrs.clone(),
         limits: ConnectionLimits::scaled(descriptors),
+        probe_reachability: config.dht == Some(DhtMode::Auto) && config.nat.reachability.is_none(),
     }
 }

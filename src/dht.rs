@@ -1,14 +1,43 @@
 //! The Kademlia DHT: queries for clients, answers for peers (`/ipfs/kad/1.0.0`).
 
+mod key;
+mod lookup;
+mod message;
+mod query;
 pub mod record;
+mod rpc;
+mod server;
+mod store;
+mod table;
+mod upkeep;
 
-use std::sync::Arc;
+use std::{
+    fmt::Write as _,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use futures::stream::BoxStream;
+use bytes::Bytes;
+use futures::{FutureExt as _, future::BoxFuture};
 use libp2p::{Multiaddr, PeerId, identity::PublicKey};
-use tokio::time::Instant;
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use record::{RecordError, Validator};
+pub use record::{KeyBook, RecordError, Validator};
+use rpc::Rpc;
+use store::Store;
+use table::Table;
+
+use crate::node::{Node, PeerRouting, RoutingError};
+
+/// The protocol between nodes.
+pub const PROTOCOL: &str = "/ipfs/kad/1.0.0";
+
+/// Queries under way (SECURITY.md 3); further ones wait for their turn.
+const MAX_QUERIES: usize = 64;
 
 /// A peer and where it may be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,9 +66,6 @@ pub enum QueryError {
     /// A better record is held already.
     #[error("can't replace a newer value with an older value")]
     OldRecord,
-    /// As many queries are under way as this daemon allows.
-    #[error("too many DHT queries in flight")]
-    Busy,
     /// The deadline passed.
     #[error("context deadline exceeded")]
     DeadlineExceeded,
@@ -52,93 +78,172 @@ pub enum QueryError {
 pub struct Dht(Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {}
+struct Inner {
+    node: Node,
+    identity: PublicKey,
+    table: Mutex<Table>,
+    store: Store,
+    validator: Validator,
+    rpc: Rpc,
+    queries: Semaphore,
+    refresh_wanted: Notify,
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
 
 impl Dht {
-    /// Where `peer` is.
-    ///
-    /// # Errors
-    /// See [`QueryError`].
-    pub async fn find_peer(&self, peer: PeerId, deadline: Instant) -> Result<PeerInfo, QueryError> {
-        let _ = (peer, deadline, &self.0);
-        todo!()
-    }
-
-    /// At most `count` providers of `key`, a multihash, as they are found; those known here
-    /// come first. The stream ends at the deadline, too.
+    /// A node that asks; it answers once told to by [`Dht::set_serving`]. Its own tasks end
+    /// when `closing` is cancelled.
     #[must_use]
-    pub fn find_providers(
-        &self,
-        key: Vec<u8>,
-        count: usize,
-        deadline: Instant,
-    ) -> BoxStream<'static, PeerInfo> {
-        let _ = (key, count, deadline);
-        todo!()
+    pub fn new(
+        node: &Node,
+        identity: PublicKey,
+        validator: Validator,
+        closing: CancellationToken,
+    ) -> Self {
+        let inner = Arc::new(Inner {
+            node: node.clone(),
+            identity,
+            table: Mutex::new(Table::new(node.peer_id())),
+            store: Store::new(),
+            validator,
+            rpc: Rpc::new(node.clone()),
+            queries: Semaphore::new(MAX_QUERIES),
+            refresh_wanted: Notify::new(),
+            tasks: TaskTracker::new(),
+            closing,
+        });
+        let observer = inner.clone();
+        let peers = &node.streams().peers;
+        peers.observe(Box::new(move |peer, protocols| {
+            observer.identified(&peer, protocols);
+        }));
+        for (peer, _) in peers.list() {
+            inner.admit_if_serving(&peer);
+        }
+        inner.spawn(inner.clone().upkeep());
+        Self(inner)
     }
 
-    /// The peers closest to `key`, at most 20, the closest first.
-    ///
-    /// # Errors
-    /// See [`QueryError`].
-    pub async fn closest_peers(
-        &self,
-        key: &[u8],
-        deadline: Instant,
-    ) -> Result<Vec<PeerId>, QueryError> {
-        let _ = (key, deadline);
-        todo!()
+    /// Answers other nodes, or no longer.
+    pub fn set_serving(&self, serving: bool) {
+        let registry = &self.0.node.streams().registry;
+        registry.set_service(PROTOCOL, serving.then(|| self.0.service()));
     }
 
-    /// The public key of `peer`.
-    ///
-    /// # Errors
-    /// See [`QueryError`].
-    pub async fn public_key(
+    /// Fills the routing table in the background.
+    pub fn refresh(&self) {
+        self.0.refresh_wanted.notify_one();
+    }
+
+    /// The routing table and the store, for the report of SIGUSR1.
+    #[must_use]
+    pub fn report(&self) -> String {
+        let (records, providers) = self.0.store.len();
+        let mut out = String::from("DHT Routing Table:\n");
+        // Writing to a String cannot fail.
+        for (bits, peers) in self.0.table().by_bucket() {
+            let _ = writeln!(out, "bucket {bits} ({})", peers.len());
+            for peer in peers {
+                let _ = writeln!(out, "\t{peer}");
+            }
+        }
+        let _ = writeln!(out, "records: {records}, providers: {providers}\n\n");
+        out
+    }
+}
+
+impl KeyBook for Node {
+    fn public_key(&self, peer: &PeerId) -> Option<PublicKey> {
+        Self::public_key(self, peer)
+    }
+}
+
+impl PeerRouting for Dht {
+    fn find(
         &self,
         peer: PeerId,
         deadline: Instant,
-    ) -> Result<PublicKey, QueryError> {
-        let _ = (peer, deadline);
-        todo!()
+    ) -> BoxFuture<'_, Result<Vec<Multiaddr>, RoutingError>> {
+        async move {
+            match self.find_peer(peer, deadline).await {
+                Ok(info) => Ok(info.addresses),
+                Err(QueryError::EmptyTable) => Err(RoutingError::EmptyTable),
+                Err(QueryError::DeadlineExceeded) => Err(RoutingError::DeadlineExceeded),
+                Err(_) => Err(RoutingError::NotFound),
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Inner {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The best record for `key`.
-    ///
-    /// # Errors
-    /// See [`QueryError`].
-    pub async fn get_value(&self, key: Vec<u8>, deadline: Instant) -> Result<Vec<u8>, QueryError> {
-        let _ = (key, deadline);
-        todo!()
+    /// Runs a task of the DHT's own until it ends or the daemon does.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let closing = self.closing.clone();
+        self.tasks.spawn(async move {
+            closing.run_until_cancelled(task).await;
+        });
     }
 
-    /// Ever better records for `key`. The stream ends at the deadline, too.
-    #[must_use]
-    pub fn search_value(&self, key: Vec<u8>, deadline: Instant) -> BoxStream<'static, Vec<u8>> {
-        let _ = (key, deadline);
-        todo!()
+    /// Takes note of what identify told. Servers go into the table.
+    fn identified(&self, peer: &PeerId, protocols: &[String]) {
+        if protocols.iter().any(|name| name == PROTOCOL) {
+            let connected = |peer: &PeerId| self.node.is_connected(peer);
+            self.table().admit(*peer, connected);
+        } else {
+            self.table().remove(peer);
+        }
     }
 
-    /// Stores a record here and at the closest peers.
-    ///
-    /// # Errors
-    /// See [`QueryError`].
-    pub async fn put_value(
-        &self,
-        key: Vec<u8>,
-        value: Vec<u8>,
-        deadline: Instant,
-    ) -> Result<(), QueryError> {
-        let _ = (key, value, deadline);
-        todo!()
+    fn admit_if_serving(&self, peer: &PeerId) {
+        if let Some(protocols) = self.node.peer_protocols(peer) {
+            self.identified(peer, &protocols);
+        }
     }
 
-    /// Announces at the closest peers that this daemon provides `key`, a multihash.
-    ///
-    /// # Errors
-    /// See [`QueryError`].
-    pub async fn provide(&self, key: Vec<u8>, deadline: Instant) -> Result<(), QueryError> {
-        let _ = (key, deadline);
-        todo!()
+    fn own_info(&self) -> PeerInfo {
+        PeerInfo {
+            id: self.node.peer_id(),
+            addresses: self.node.addresses().to_vec(),
+        }
+    }
+
+    /// What is known here of where a peer is.
+    fn known_info(&self, id: PeerId) -> PeerInfo {
+        PeerInfo {
+            id,
+            addresses: self.node.peer_addresses(&id).unwrap_or_default(),
+        }
+    }
+
+    /// The providers of `key` that this daemon knows, with its present addresses if it is one.
+    fn known_providers(&self, key: &[u8]) -> Vec<PeerInfo> {
+        let mut providers = self.store.providers(key);
+        for provider in &mut providers {
+            if provider.id == self.node.peer_id() {
+                provider.addresses = self.node.addresses().to_vec();
+            }
+        }
+        providers
+    }
+
+    /// The record held here, if it is still valid.
+    fn held(&self, key: &[u8]) -> Option<Bytes> {
+        let value = self.store.record(key)?;
+        self.validator.validate(key, &value).ok()?;
+        Some(value)
+    }
+
+    /// Whether a valid record may take the place of the one held.
+    fn is_better(&self, key: &[u8], value: &[u8]) -> Result<bool, RecordError> {
+        match self.held(key) {
+            Some(held) if held != value => Ok(self.validator.select(key, &[value, &held])? == 0),
+            _ => Ok(true),
+        }
     }
 }

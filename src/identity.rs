@@ -17,6 +17,7 @@ use crate::wording::system_error;
 
 pub use keygen::{KeygenError, generate};
 pub use libp2p::identity::Keypair;
+use libp2p::{PeerId, identity::PublicKey};
 
 /// Largest key file in bytes, far above an 8192 bit RSA key.
 const MAX_SIZE: u64 = 64 << 10;
@@ -164,6 +165,20 @@ pub fn decode(bytes: &[u8]) -> Result<Keypair, IdentityError> {
 }
 
 /// Reads seed and public key; old files hold the public key twice.
+/// The code of the multihash that is its own preimage (multiformats' table).
+const IDENTITY_HASH: u64 = 0;
+
+/// The public key inside a peer id, if the id is of a kind that contains one: up to 42 bytes
+/// of key do, which is Ed25519 and secp256k1.
+#[must_use]
+pub fn contained_key(peer: &PeerId) -> Option<PublicKey> {
+    let hash = peer.as_ref();
+    if hash.code() != IDENTITY_HASH {
+        return None;
+    }
+    PublicKey::try_decode_protobuf(hash.digest()).ok()
+}
+
 fn ed25519_key(data: &mut [u8]) -> Result<Keypair, IdentityError> {
     let size = data.len();
     let (pair, again) = data

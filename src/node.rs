@@ -1,6 +1,7 @@
 //! The libp2p host: the swarm, the peers it knows, and the handle to ask it with.
 
 mod book;
+mod bootstrap;
 mod dial;
 mod driver;
 mod limits;
@@ -12,20 +13,32 @@ mod security;
 mod tls;
 mod transport;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
 
 use libp2p::{
-    Multiaddr, PeerId, Swarm, core::upgrade::Version, identify, identity::Keypair, ping, swarm,
+    Multiaddr, PeerId, Swarm, autonat,
+    core::upgrade::Version,
+    identify,
+    identity::{Keypair, PublicKey},
+    ping, swarm,
+    swarm::behaviour::toggle::Toggle,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
 use book::AddressBook;
-pub use dial::{Cause, DialError};
+pub use bootstrap::BootstrapPeers;
+pub use dial::{Cause, DialError, RoutingError};
 use driver::{Behaviour, Command, Driver};
 pub use limits::ConnectionLimits;
 use listen::HostAddresses;
@@ -33,13 +46,18 @@ pub use listen::ListenError;
 pub use transport::PeerIdMismatch;
 
 use crate::{
+    identity::contained_key,
     muxer::Host,
     streams::{Announce, OpenError, Peer, StreamHost, Streams, UserStream},
 };
 
 /// Protocols that the swarm serves itself.
-pub const LIBRARY_PROTOCOLS: [&str; 3] =
-    ["/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0", "/ipfs/ping/1.0.0"];
+pub const LIBRARY_PROTOCOLS: [&str; 4] = [
+    "/ipfs/id/1.0.0",
+    "/ipfs/id/push/1.0.0",
+    "/ipfs/ping/1.0.0",
+    "/libp2p/autonat/1.0.0",
+];
 
 /// Those of them that a client may take over, as in Go (COMPATIBILITY.md 4.9).
 pub const REPLACEABLE_PROTOCOLS: [&str; 1] = ["/ipfs/ping/1.0.0"];
@@ -70,6 +88,8 @@ pub struct Options {
     pub announce: Vec<Multiaddr>,
     /// Hard limits on connections.
     pub limits: ConnectionLimits,
+    /// Ask peers whether strangers can dial this node.
+    pub probe_reachability: bool,
 }
 
 /// Why the node did not start.
@@ -90,8 +110,20 @@ pub struct Started {
     pub node: Node,
     /// The task that owns the swarm. It ends only after `stop`; any other end is fatal.
     pub driver: JoinHandle<()>,
+    /// Whether strangers can dial the node, as far as peers have told.
+    pub public: watch::Receiver<bool>,
     /// Addresses that could not be listened on, beside others that could.
     pub failures: Vec<ListenError>,
+}
+
+/// Finds peers whose addresses are not known here.
+pub trait PeerRouting: fmt::Debug + Send + Sync {
+    /// The addresses of `peer`.
+    fn find(
+        &self,
+        peer: PeerId,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Vec<Multiaddr>, RoutingError>>;
 }
 
 /// A handle to the node, cheap to clone.
@@ -105,6 +137,7 @@ struct Inner {
     streams: Arc<Streams>,
     book: Arc<AddressBook>,
     addresses: HostAddresses,
+    routing: OnceLock<Arc<dyn PeerRouting>>,
 }
 
 /// Why a stream could not be opened.
@@ -169,17 +202,26 @@ impl Node {
         addresses.update(swarm.listeners());
         let book = Arc::new(AddressBook::default());
         let (commands, received) = mpsc::channel(MAX_COMMANDS);
-        let driver = Driver::new(swarm, streams.clone(), book.clone(), addresses.clone());
+        let (public, is_public) = watch::channel(false);
+        let driver = Driver::new(
+            swarm,
+            streams.clone(),
+            book.clone(),
+            addresses.clone(),
+            public,
+        );
         #[expect(clippy::disallowed_methods, reason = "the caller gets the handle")]
         let driver = tokio::spawn(driver.run(received, stop));
         Ok(Started {
             driver,
+            public: is_public,
             node: Self(Arc::new(Inner {
                 peer_id,
                 commands,
                 streams,
                 book,
                 addresses,
+                routing: OnceLock::new(),
             })),
             failures,
         })
@@ -232,13 +274,36 @@ impl Node {
         known.then_some(addresses)
     }
 
+    /// Sets who is asked where a peer is. There can be one; a second is ignored.
+    pub fn set_routing(&self, routing: Arc<dyn PeerRouting>) {
+        let _ = self.0.routing.set(routing);
+    }
+
+    /// Remembers addresses of a peer for as long as those a client names.
+    pub fn learn(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        self.0.book.add(peer, addresses, book::TEMPORARY);
+    }
+
+    /// The public key of a peer, if its id contains it or it was met.
+    #[must_use]
+    pub fn public_key(&self, peer: &PeerId) -> Option<PublicKey> {
+        contained_key(peer).or_else(|| self.0.book.key(peer))
+    }
+
+    /// Whether there is a connection to `peer`.
+    #[must_use]
+    pub fn is_connected(&self, peer: &PeerId) -> bool {
+        self.0.streams.peers.get(peer).is_some()
+    }
+
     /// The protocols of a connected, identified peer.
     #[must_use]
     pub fn peer_protocols(&self, peer: &PeerId) -> Option<Arc<[String]>> {
         self.0.streams.peers.get(peer)?.protocols()
     }
 
-    /// Connects to `peer`, trying `addresses` and those known of it, and waits for identify.
+    /// Connects to `peer`, trying `addresses` and those known of it, or else those that the
+    /// DHT finds, and waits for identify.
     ///
     /// # Errors
     /// See [`DialError`].
@@ -255,11 +320,53 @@ impl Node {
         self.0
             .book
             .add(peer, addresses.iter().cloned(), book::TEMPORARY);
+        let connected = self.find_and_reach(peer, addresses, deadline).await?;
+        identified(&connected, deadline).await
+    }
+
+    /// As [`Node::connect`], without asking the DHT: it is the DHT that asks.
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub async fn connect_directly(
+        &self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        deadline: Instant,
+    ) -> Result<(), DialError> {
         let connected = self.reach(peer, addresses, deadline).await?;
-        timeout_at(deadline, connected.identified())
-            .await
-            .map_err(|_| DialError::DeadlineExceeded)?;
-        Ok(())
+        identified(&connected, deadline).await
+    }
+
+    /// As [`Node::reach`]; asks the DHT if no address is known, and once more if all that are
+    /// known fail, as Go does.
+    async fn find_and_reach(
+        &self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        deadline: Instant,
+    ) -> Result<Arc<Peer>, DialError> {
+        let failed = match self.reach(peer, addresses, deadline).await {
+            Err(error @ (DialError::NoAddresses(_) | DialError::AllFailed(..))) => error,
+            done => return done,
+        };
+        let Some(routing) = self.0.routing.get() else {
+            return Err(failed);
+        };
+        let found = match (routing.find(peer, deadline).await, &failed) {
+            (Ok(found), _) => found,
+            (Err(error), DialError::NoAddresses(_)) => return Err(DialError::Routing(error)),
+            (Err(_), _) => return Err(failed),
+        };
+        if let DialError::AllFailed(_, causes) = &failed
+            && found
+                .iter()
+                .all(|address| causes.iter().any(|(tried, _)| tried == address))
+            && !self.is_connected(&peer)
+        {
+            return Err(failed);
+        }
+        self.reach(peer, found, deadline).await
     }
 
     /// The connected peer, after dialing it if need be.
@@ -337,7 +444,7 @@ impl Node {
         deadline: Instant,
     ) -> Result<OpenedStream, StreamError> {
         let connected = self
-            .reach(peer, Vec::new(), deadline)
+            .find_and_reach(peer, Vec::new(), deadline)
             .await
             .map_err(StreamError::Dial)?;
         if protocols.is_empty() {
@@ -360,6 +467,41 @@ impl Node {
             remote: link.remote.clone(),
         })
     }
+
+    /// Opens a stream on a protocol of the daemon's own to `peer`, trying `addresses` and those
+    /// known of it. Waits neither for identify nor for the peer's consent: a refusal is an error
+    /// of the first read.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub async fn open_service_stream(
+        &self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        protocol: &str,
+        deadline: Instant,
+    ) -> Result<UserStream, StreamError> {
+        let connected = self
+            .reach(peer, addresses, deadline)
+            .await
+            .map_err(StreamError::Dial)?;
+        let link = connected
+            .best_link()
+            .ok_or(StreamError::Dial(DialError::ConnectionFailed))?;
+        let names = [protocol.to_owned()];
+        let (stream, _) = timeout_at(deadline, self.0.streams.open(&link, &names, &names))
+            .await
+            .map_err(|_| StreamError::NegotiationTimeout)?
+            .map_err(StreamError::Open)?;
+        Ok(stream)
+    }
+}
+
+async fn identified(peer: &Peer, deadline: Instant) -> Result<(), DialError> {
+    timeout_at(deadline, peer.identified())
+        .await
+        .map(drop)
+        .map_err(|_| DialError::DeadlineExceeded)
 }
 
 /// `address` without `/p2p/<peer>`, or nothing if it names another peer (COMPATIBILITY.md 4.5).
@@ -384,6 +526,14 @@ fn behaviour(identity: &Keypair, options: &Options, streams: &Arc<Streams>) -> B
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
         announce: Announce(streams.registry.clone()),
+        autonat: Toggle::from(options.probe_reachability.then(|| {
+            let config = autonat::v1::Config {
+                // Asks only: others are told that nobody dials them from here.
+                throttle_clients_global_max: 0,
+                ..autonat::v1::Config::default()
+            };
+            autonat::v1::Behaviour::new(identity.public().to_peer_id(), config)
+        })),
     }
 }
 

@@ -22,8 +22,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use announce::Announce;
 use negotiate::{Choice, Negotiated};
 pub use negotiate::{MAX_NAME, NegotiationError, UserStream};
-pub use peers::{Peer, Peers};
-pub use registry::{Policy, Registry, RegistryError, Target};
+pub use peers::{Observer, Peer, Peers};
+pub use registry::{Policy, Registry, RegistryError, Service, Target};
 
 use crate::muxer::{Handover, Host, InboundSlot, Link, Substream};
 
@@ -155,7 +155,12 @@ impl Streams {
             })) => {
                 self.counters.served.fetch_add(1, Ordering::Relaxed);
                 let link = slot.link();
-                let ping = choice == [Target::Ping];
+                let service = match &choice[..] {
+                    [Target::Service(service)] => Some(service.clone()),
+                    _ => None,
+                };
+                // Peers keep such streams open for ever; the end of the daemon does not wait.
+                let endless = service.is_some() || choice == [Target::Ping];
                 let inbound = InboundStream {
                     peer: link.peer,
                     remote: link.remote.clone(),
@@ -163,9 +168,11 @@ impl Streams {
                     stream,
                     targets: choice,
                 };
-                let served = (self.serve)(inbound);
-                if ping {
-                    // Peers keep theirs open for ever; the end of the daemon does not wait.
+                let served = match service {
+                    Some(service) => service.serve(inbound),
+                    None => (self.serve)(inbound),
+                };
+                if endless {
                     self.closing.run_until_cancelled(served).await;
                 } else {
                     served.await;

@@ -1,9 +1,11 @@
-//! Bytes on the control socket: frames, protobuf messages and address forms.
+//! Bytes on the control socket: frames, protobuf messages, forms of addresses and hashes.
 //!
 //! Knows nothing of sockets or of the swarm.
 
+pub mod cid;
 pub mod frame;
 pub mod maddr;
+pub mod multihash;
 
 /// The messages of `proto/p2pd.proto`.
 #[allow(

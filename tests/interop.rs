@@ -11,6 +11,7 @@ mod interop {
     pub mod dht;
     pub mod dht_crowd;
     pub mod go_client;
+    pub mod go_records;
     pub mod install;
     pub mod js_client;
     pub mod p2pclient_python;
@@ -25,7 +26,8 @@ use std::process::ExitCode;
 
 use interop::suite::suite;
 use interop::{
-    dht, dht_crowd, go_client, install, js_client, p2pclient_python, peers, py_libp2p, quickstart,
+    dht, dht_crowd, go_client, go_records, install, js_client, p2pclient_python, peers, py_libp2p,
+    quickstart,
 };
 use libtest_mimic::Arguments;
 
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
     trials.extend(suite("quickstart", &python, quickstart::trials));
     trials.extend(suite("js_client", &node, js_client::trials));
     trials.extend(suite("go_client", &go, go_client::trials));
+    trials.extend(suite("go_records", &go, go_records::trials));
     trials.extend(suite("peer_rp2pd", &Ok(()), peers::own));
     trials.extend(suite("peer_go_v0_9_2", &go, peers::go));
     trials.extend(suite("peer_hivemind", &hivemind, peers::hivemind));

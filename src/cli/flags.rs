@@ -48,6 +48,7 @@ flags! {
     conn_manager "connManager" bool, "", "Enables the Connection Manager";
     dht "dht" bool, "", "Enables the DHT in full node mode";
     dht_client "dhtClient" bool, "", "Enables the DHT in client mode";
+    dht_namespace "dhtNamespace" String, "", "comma separated list of namespaces in which the dht takes any record unvalidated; for tests and private networks";
     dht_server "dhtServer" bool, "", "Enables the DHT in server mode (use 'dht' unless you actually need this)";
     echo "echo" bool, "true", "Enables echo protocol";
     file "f" PathBuf, "", "a file from which to read a json representation of the daemon config";

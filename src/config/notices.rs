@@ -1,6 +1,6 @@
 //! What the operator should know about a configuration that is accepted.
 
-use super::{Config, Muxer};
+use super::{Config, DhtMode, Muxer};
 use crate::cli::{Args, GoDuration};
 use crate::wording::quote;
 
@@ -17,7 +17,7 @@ pub(super) fn of(args: &Args, config: &Config) -> Vec<String> {
     if !absent.is_empty() {
         notices.push(format!("not available yet, ignored: {absent}"));
     }
-    let idle = list(&without_effect(args));
+    let idle = list(&without_effect(args, config));
     if !idle.is_empty() {
         notices.push(format!("without effect: {idle}"));
     }
@@ -48,10 +48,11 @@ fn not_available<'a>(args: &Args, config: &Config) -> Vec<(&'a str, bool)> {
     vec![
         ("-autoRelay", config.relay.auto),
         ("-autonat", config.nat.autonat),
-        ("-b", config.bootstrap.enabled),
         ("-connManager", config.conn_manager.is_some()),
-        ("-dht", config.dht.is_some()),
-        ("-forceReachability", config.nat.reachability.is_some()),
+        (
+            "-forceReachability",
+            config.nat.reachability.is_some() && config.dht != Some(DhtMode::Auto),
+        ),
         ("-idleTimeout", config.idle_timeout.is_some()),
         ("-metricsAddr", config.metrics_addr.is_some()),
         ("-natPortMap", config.nat.port_map),
@@ -70,10 +71,14 @@ fn not_available<'a>(args: &Args, config: &Config) -> Vec<(&'a str, bool)> {
     ]
 }
 
-/// What is accepted for old clients only.
-fn without_effect<'a>(args: &Args) -> Vec<(&'a str, bool)> {
+/// What is accepted for old clients only, or needs another flag.
+fn without_effect<'a>(args: &Args, config: &Config) -> Vec<(&'a str, bool)> {
     let on = |flag: Option<bool>| flag == Some(true);
     vec![
+        (
+            "-dhtNamespace",
+            config.dht.is_none() && !config.dht_namespaces.is_empty(),
+        ),
         ("-noInlinePeerId", on(args.no_inline_peer_id)),
         ("-pprof", on(args.pprof)),
         ("-pprofPort", args.pprof_port.is_some_and(|port| port != 0)),

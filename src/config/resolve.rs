@@ -12,6 +12,7 @@ use super::{
     Router, group,
 };
 use crate::cli::{Args, FileMode, GoDuration};
+use crate::dht::Validator;
 use crate::wire::frame::DEFAULT_MAX_FRAME;
 use crate::wire::maddr::{ControlAddr, parse_multiaddr};
 
@@ -83,6 +84,7 @@ pub(super) fn resolve(args: &Args, file: Settings) -> Result<Config, ConfigError
             .shutdown_grace
             .map_or(DEFAULT_GRACE, |grace| grace.positive().unwrap_or_default()),
         dht,
+        dht_namespaces: dht_namespaces(args.dht_namespace.as_deref())?,
         bootstrap: bootstrap(on(args.bootstrap, file.bootstrap), bootstrap_peers)?,
         pubsub: pubsub(args, &file)?,
         relay,
@@ -149,6 +151,18 @@ fn dht(args: &Args, file: Option<&str>) -> Result<Option<DhtMode>, ConfigError> 
         Some("server") => Ok(Some(DhtMode::Server)),
         Some(other) => Err(ConfigError::DhtMode(other.to_owned())),
     }
+}
+
+fn dht_namespaces(flag: Option<&str>) -> Result<Vec<String>, ConfigError> {
+    let Some(list) = not_empty(flag) else {
+        return Ok(Vec::new());
+    };
+    list.split(',')
+        .map(|name| match Validator::may_add(name) {
+            true => Ok(name.to_owned()),
+            false => Err(ConfigError::DhtNamespace(name.to_owned())),
+        })
+        .collect()
 }
 
 fn relay(args: &Args, file: &Settings, dht: Option<DhtMode>) -> Result<Relay, ConfigError> {

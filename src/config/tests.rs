@@ -108,6 +108,16 @@ fn a_full_file_is_read_in_any_case_of_keys() {
 }
 
 #[test]
+fn namespaces_are_a_list_and_need_a_dht() {
+    let with = load(&["-dht", "-dhtNamespace=a,b"], QUIET).unwrap();
+    assert_eq!(with.dht_namespaces, ["a", "b"]);
+    let told = |config: Config| config.notices.concat().contains("-dhtNamespace");
+    assert!(!told(with));
+    assert!(told(load(&["-dhtNamespace=a"], QUIET).unwrap()));
+    assert!(!told(load(&["-dhtNamespace="], QUIET).unwrap()));
+}
+
+#[test]
 fn flags_go_over_the_file_as_in_go() {
     let json = r#"{"ListenAddr": "/unix/file", "ID": "file", "Quiet": true, "NoListen": true,
         "DHT": {"Mode": "server"}, "HostAddresses": ["/ip4/1.1.1.1/tcp/1"],
@@ -220,7 +230,7 @@ fn what_is_not_there_yet_is_told_once_and_defaults_stay_silent() {
         loud.notices,
         [
             r#"flags end at "stray": it and what follows is ignored"#,
-            "not available yet, ignored: -dht, -idleTimeout, -pubsub, -relayMaxCircuits",
+            "not available yet, ignored: -idleTimeout, -pubsub, -relayMaxCircuits",
             "without effect: -pprof, -quic=false, -relayHopLimit, -secio",
             r#"unknown muxer "spdy": yamux is used"#,
             "plaintext connections are allowed: nothing protects them",

@@ -52,6 +52,7 @@ async fn dialback(inbound: InboundStream, dials: Arc<Semaphore>) -> Option<Pipe>
     };
     for target in targets {
         let addr = match target {
+            Target::Service(_) => continue,
             Target::Echo | Target::Ping => {
                 drop(permit);
                 if let Err(error) = echo(stream).await {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use libp2p::{Multiaddr, PeerId};
 
 use crate::{
-    node::{Cause, DialError, OpenedStream, StreamError},
+    node::{Cause, DialError, OpenedStream, RoutingError, StreamError},
     streams::{MAX_NAME, NegotiationError, OpenError, RegistryError},
     wire::pb,
     wording::quote,
@@ -92,7 +92,7 @@ fn bytes(addresses: &[Multiaddr]) -> Vec<bytes::Bytes> {
 }
 
 /// The text of a failed CONNECT (COMPATIBILITY.md 4.5).
-pub(super) fn dial_error(error: &DialError) -> String {
+pub(crate) fn dial_error(error: &DialError) -> String {
     match error {
         DialError::ToSelf => "failed to dial: dial to self attempted".to_owned(),
         DialError::NoAddresses(peer) => {
@@ -109,9 +109,19 @@ pub(super) fn dial_error(error: &DialError) -> String {
             }
             text
         }
+        DialError::Routing(error) => routing_error(*error).to_owned(),
         DialError::Denied(reason) => format!("failed to dial: {reason}"),
         DialError::DeadlineExceeded => "failed to dial: context deadline exceeded".to_owned(),
         DialError::ConnectionFailed => "failed to dial: connection failed".to_owned(),
+    }
+}
+
+/// Go's words for what the DHT does not find.
+fn routing_error(error: RoutingError) -> &'static str {
+    match error {
+        RoutingError::EmptyTable => "failed to find any peer in table",
+        RoutingError::NotFound => "routing: not found",
+        RoutingError::DeadlineExceeded => "context deadline exceeded",
     }
 }
 

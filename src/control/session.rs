@@ -22,6 +22,7 @@ use super::{
     socket::Socket,
 };
 use crate::{
+    dht::Dht,
     node::{Node, OpenedStream},
     streams::Target,
     wire::{frame, pb},
@@ -39,6 +40,8 @@ const MAX_BATCH: usize = 64 * 1024;
 pub struct Context {
     /// The libp2p host.
     pub node: Node,
+    /// The DHT, unless it is off.
+    pub dht: Option<Dht>,
     /// Largest frame accepted from a client, in bytes of payload.
     pub max_frame: usize,
     /// Ends sessions that wait for a request.

@@ -1,4 +1,4 @@
-//! Addresses of peers, with Go's lifetimes and our bounds.
+//! Addresses and keys of peers, with Go's lifetimes and our bounds.
 
 use std::{
     collections::HashMap,
@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, identity::PublicKey};
 
 /// Lifetime of addresses a client named (go-libp2p's temporary addresses).
 pub(super) const TEMPORARY: Duration = Duration::from_secs(2 * 60);
@@ -23,14 +23,23 @@ const MAX_ADDRESSES: usize = 64;
 /// Longest address remembered, in bytes.
 const MAX_ADDRESS: usize = 512;
 
-/// Known addresses of peers.
+/// What is known of one peer.
+#[derive(Debug, Default)]
+struct Known {
+    /// Each with the moment until which it is remembered.
+    addresses: Vec<(Multiaddr, Instant)>,
+    /// Unless the peer id contains it.
+    key: Option<PublicKey>,
+}
+
+/// Known addresses and keys of peers.
 #[derive(Debug, Default)]
 pub(super) struct AddressBook {
-    peers: Mutex<HashMap<PeerId, Vec<(Multiaddr, Instant)>>>,
+    peers: Mutex<HashMap<PeerId, Known>>,
 }
 
 impl AddressBook {
-    fn peers(&self) -> MutexGuard<'_, HashMap<PeerId, Vec<(Multiaddr, Instant)>>> {
+    fn peers(&self) -> MutexGuard<'_, HashMap<PeerId, Known>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -47,7 +56,7 @@ impl AddressBook {
         if !peers.contains_key(&peer) && peers.len() >= MAX_PEERS {
             make_room(&mut peers, now);
         }
-        let known = peers.entry(peer).or_default();
+        let known = &mut peers.entry(peer).or_default().addresses;
         known.retain(|(_, expiry)| *expiry > now);
         for address in addresses {
             if address.len() > MAX_ADDRESS {
@@ -68,7 +77,7 @@ impl AddressBook {
     pub(super) fn set_connected(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
         let temporary = Instant::now() + RECENTLY_CONNECTED;
         if let Some(known) = self.peers().get_mut(&peer) {
-            known.retain(|(_, expiry)| *expiry <= temporary);
+            known.addresses.retain(|(_, expiry)| *expiry <= temporary);
         }
         self.add(peer, addresses, CONNECTED);
     }
@@ -77,7 +86,7 @@ impl AddressBook {
     pub(super) fn disconnected(&self, peer: &PeerId) {
         let limit = Instant::now() + RECENTLY_CONNECTED;
         if let Some(known) = self.peers().get_mut(peer) {
-            for (_, expiry) in known {
+            for (_, expiry) in &mut known.addresses {
                 *expiry = (*expiry).min(limit);
             }
         }
@@ -87,23 +96,34 @@ impl AddressBook {
     pub(super) fn get(&self, peer: &PeerId) -> Vec<Multiaddr> {
         let now = Instant::now();
         self.peers().get(peer).map_or_else(Vec::new, |known| {
-            known
-                .iter()
-                .filter(|(_, expiry)| *expiry > now)
-                .map(|(address, _)| address.clone())
-                .collect()
+            let fresh = known.addresses.iter().filter(|(_, expiry)| *expiry > now);
+            fresh.map(|(address, _)| address.clone()).collect()
         })
+    }
+
+    /// Remembers the public key of a peer whose id does not contain it, for as long as one of
+    /// its addresses.
+    pub(super) fn set_key(&self, peer: &PeerId, key: PublicKey) {
+        if let Some(known) = self.peers().get_mut(peer) {
+            known.key = Some(key);
+        }
+    }
+
+    /// The peer's public key, if it was remembered.
+    pub(super) fn key(&self, peer: &PeerId) -> Option<PublicKey> {
+        self.peers().get(peer)?.key.clone()
     }
 }
 
-fn make_room(peers: &mut HashMap<PeerId, Vec<(Multiaddr, Instant)>>, now: Instant) {
-    peers.retain(|_, known| known.iter().any(|(_, expiry)| *expiry > now));
+fn make_room(peers: &mut HashMap<PeerId, Known>, now: Instant) {
+    let last = |known: &Known| known.addresses.iter().map(|(_, expiry)| *expiry).max();
+    peers.retain(|_, known| last(known) > Some(now));
     if peers.len() < MAX_PEERS {
         return;
     }
     let first = peers
         .iter()
-        .min_by_key(|(_, known)| known.iter().map(|(_, expiry)| *expiry).max())
+        .min_by_key(|(_, known)| last(known))
         .map(|(peer, _)| *peer);
     if let Some(peer) = first {
         peers.remove(&peer);

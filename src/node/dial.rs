@@ -17,12 +17,25 @@ pub enum DialError {
     NoAddresses(PeerId),
     /// Every address failed.
     AllFailed(PeerId, Vec<(Multiaddr, Cause)>),
+    /// No address of the peer is known, and the DHT knows none either.
+    Routing(RoutingError),
     /// A limit of this daemon forbade the connection.
     Denied(String),
     /// The caller's deadline passed.
     DeadlineExceeded,
     /// The daemon is stopping, or the connection was lost as soon as it was made.
     ConnectionFailed,
+}
+
+/// Why the DHT does not know where a peer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoutingError {
+    /// It has nobody to ask.
+    EmptyTable,
+    /// Nobody knew.
+    NotFound,
+    /// The caller's deadline passed.
+    DeadlineExceeded,
 }
 
 /// Why one address failed.

@@ -9,15 +9,16 @@ use std::{
 
 use futures::StreamExt as _;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, identify,
+    Multiaddr, PeerId, Swarm, autonat, identify,
     multiaddr::Protocol,
     ping,
     swarm::{
         ConnectionId, NetworkBehaviour, SwarmEvent,
+        behaviour::toggle::Toggle,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -27,7 +28,10 @@ use super::{
     listen::HostAddresses,
     transport::strip_peer,
 };
-use crate::streams::{Announce, Streams};
+use crate::{
+    identity::contained_key,
+    streams::{Announce, Streams},
+};
 
 /// How long connections may take to close when the daemon ends.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
@@ -40,6 +44,7 @@ pub(super) struct Behaviour {
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
     pub(super) announce: Announce,
+    pub(super) autonat: Toggle<autonat::v1::Behaviour>,
 }
 
 /// A request to the swarm's owner. Each carries the place for its answer.
@@ -78,6 +83,8 @@ pub(super) struct Driver {
     pub(super) streams: Arc<Streams>,
     pub(super) book: Arc<AddressBook>,
     pub(super) addresses: HostAddresses,
+    /// Whether strangers can dial this node.
+    public: watch::Sender<bool>,
     dials: HashMap<PeerId, Dialing>,
     closings: Vec<Closing>,
     /// Established connections and the remote address of each.
@@ -90,12 +97,14 @@ impl Driver {
         streams: Arc<Streams>,
         book: Arc<AddressBook>,
         addresses: HostAddresses,
+        public: watch::Sender<bool>,
     ) -> Self {
         Self {
             swarm,
             streams,
             book,
             addresses,
+            public,
             dials: HashMap::new(),
             closings: Vec::new(),
             connections: HashMap::new(),
@@ -281,6 +290,14 @@ impl Driver {
                 tracing::warn!(%error, "listener failed to accept");
             }
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Autonat(autonat::v1::Event::StatusChanged {
+                new,
+                ..
+            })) => {
+                tracing::info!(?new, "reachability");
+                let public = matches!(new, autonat::v1::NatStatus::Public(_));
+                self.public.send_replace(public);
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => {
                 if let Err(ping::Failure::Timeout) = event.result {
                     tracing::debug!(peer = %event.peer, "no answer to ping: closing");
@@ -348,6 +365,9 @@ impl Driver {
                     .filter(|address| scope.admits(address))
                     .collect();
                 self.book.set_connected(peer_id, addresses);
+                if contained_key(&peer_id).is_none() {
+                    self.book.set_key(&peer_id, info.public_key);
+                }
                 let protocols = info
                     .protocols
                     .iter()

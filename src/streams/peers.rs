@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    fmt,
+    sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use libp2p::PeerId;
@@ -65,11 +66,23 @@ impl Peer {
     }
 }
 
+/// Is told what identify learned of a peer, before anybody who waits for it.
+pub type Observer = Box<dyn Fn(PeerId, &[String]) + Send + Sync>;
+
 /// The table of connected peers.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Peers {
     table: RwLock<HashMap<PeerId, Arc<Peer>>>,
     changed: Notify,
+    observer: OnceLock<Observer>,
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers")
+            .field("table", &self.table)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Peers {
@@ -82,6 +95,11 @@ impl Peers {
     /// Completes at the next [`Peers::add`] or [`Peers::settled`] after it was enabled.
     pub fn changed(&self) -> Notified<'_> {
         self.changed.notified()
+    }
+
+    /// Sets who is told what identify learns. There can be one; a second is ignored.
+    pub fn observe(&self, observer: Observer) {
+        let _ = self.observer.set(observer);
     }
 
     /// The swarm has taken note of a connection's end, so a new one may be made.
@@ -127,7 +145,11 @@ impl Peers {
 
     /// Records what identify learned, `None` if it failed.
     pub fn set_identified(&self, peer: &PeerId, protocols: Option<Vec<String>>) {
-        let Some(peer) = self.get(peer) else { return };
+        let id = peer;
+        let Some(peer) = self.get(id) else { return };
+        if let (Some(observer), Some(protocols)) = (self.observer.get(), &protocols) {
+            observer(*id, protocols);
+        }
         peer.protocols.send_if_modified(|known| match protocols {
             Some(mut protocols) => {
                 protocols.truncate(MAX_PROTOCOLS);

@@ -6,10 +6,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use futures::task::AtomicWaker;
+use futures::{future::BoxFuture, task::AtomicWaker};
 use libp2p::StreamProtocol;
 
-use super::negotiate::MAX_NAME;
+use super::{InboundStream, Serve, negotiate::MAX_NAME};
 use crate::wire::maddr::ControlAddr;
 
 /// Handler slots in one daemon (SECURITY.md 3). Far above what a client registers, far below
@@ -30,6 +30,8 @@ pub enum Target {
     Echo,
     /// As [`Target::Echo`], for liveness checks: nobody waits for such a stream to end.
     Ping,
+    /// A part of the daemon. Clients cannot take its protocol over.
+    Service(Service),
 }
 
 impl Target {
@@ -38,6 +40,36 @@ impl Target {
         matches!(self, Self::Echo | Self::Ping)
     }
 }
+
+/// A part of the daemon that serves a protocol.
+#[derive(Clone)]
+pub struct Service(Arc<Serve>);
+
+impl Service {
+    /// A service that answers streams with `serve`.
+    #[must_use]
+    pub fn new(serve: Serve) -> Self {
+        Self(Arc::new(serve))
+    }
+
+    pub(super) fn serve(&self, stream: InboundStream) -> BoxFuture<'static, ()> {
+        (self.0)(stream)
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Service")
+    }
+}
+
+impl PartialEq for Service {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Service {}
 
 /// How a registration meets handlers that are there already (COMPATIBILITY.md 4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +108,10 @@ struct Slots {
 impl Slots {
     fn are_builtin(&self) -> bool {
         self.targets.iter().all(Target::is_builtin)
+    }
+
+    fn are_service(&self) -> bool {
+        matches!(self.targets[..], [Target::Service(_)])
     }
 }
 
@@ -125,6 +161,26 @@ impl Registry {
         self.library.contains(&name)
     }
 
+    /// Serves `name` inside the daemon, or no longer if `service` is `None`. A client's handler
+    /// of that name is replaced.
+    pub fn set_service(&self, name: &str, service: Option<Service>) {
+        let mut table = self.table();
+        let removed = table
+            .slots
+            .remove(name)
+            .map_or(0, |slots| slots.targets.len());
+        table.count -= removed;
+        if let Some(service) = service {
+            let slots = Slots {
+                targets: vec![Target::Service(service)],
+                next: 0,
+            };
+            table.slots.insert(name.to_owned(), slots);
+            table.count += 1;
+        }
+        table.announce(&self.library);
+    }
+
     /// Registers `target` for each of `names`: all of them, or none.
     ///
     /// # Errors
@@ -140,7 +196,9 @@ impl Registry {
             if name.is_empty() || name.len() > MAX_NAME {
                 return Err(RegistryError::BadName(name.len()));
             }
-            if self.library.contains(&name.as_str()) && !self.replaceable.contains(&name.as_str()) {
+            let library = self.library.contains(&name.as_str());
+            let service = table.slots.get(name).is_some_and(Slots::are_service);
+            if service || library && !self.replaceable.contains(&name.as_str()) {
                 return Err(RegistryError::Reserved(name.clone()));
             }
             let taken = table
@@ -249,16 +307,17 @@ impl Table {
     /// Leaves out what the swarm announces itself: it counts names to see a change, and one
     /// that comes twice would hide the removal of another.
     fn announce(&mut self, library: &[&str]) {
-        let mut names: Vec<&String> = self
+        let mut names: Vec<(&String, &Slots)> = self
             .slots
-            .keys()
-            .filter(|name| !library.contains(&name.as_str()))
+            .iter()
+            .filter(|(name, _)| !library.contains(&name.as_str()))
             .collect();
-        names.sort_unstable();
+        // Peers look for services only where they are listed; clients' names come after.
+        names.sort_unstable_by_key(|(name, slots)| (!slots.are_service(), *name));
         let mut bytes = 0;
         self.announced = names
             .into_iter()
-            .filter_map(|name| StreamProtocol::try_from_owned(name.clone()).ok())
+            .filter_map(|(name, _)| StreamProtocol::try_from_owned(name.clone()).ok())
             .take(MAX_ANNOUNCED)
             .take_while(|name| {
                 bytes += name.as_ref().len() + 2;

@@ -85,13 +85,14 @@ pub static GO: Installed = LazyLock::new(|| {
     let key = [
         include_str!("../../interop/go/go.mod"),
         include_str!("../../interop/go/client/main.go"),
+        include_str!("../../interop/go/records/main.go"),
     ];
     installed("go", &key.concat(), |dir| {
         Command::new("go")
             .current_dir(&sources)
             .args(["build", "-o"])
             .arg(dir)
-            .arg("./client")
+            .args(["./client", "./records"])
             .args(["p2pd", "p2p-keygen"].map(|tool| format!("{GO_DAEMON}/{tool}")))
             .step("building go-libp2p-daemon and its client")
     })

@@ -265,6 +265,7 @@ impl ControlClient {
         let mut seen = Ok(Vec::new());
         let known = eventually(PATIENCE, || {
             seen = self.closest_peers(b"whatever");
+            assert_ne!(seen, Err("DHT not enabled".into()));
             let found = seen.as_ref().map_or(&[][..], Vec::as_slice);
             peers.iter().all(|peer| found.contains(peer))
         });

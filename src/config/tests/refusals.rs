@@ -111,7 +111,18 @@ fn refusals_are_worded_as_in_go() {
 fn other_refusals_name_the_key_or_flag() {
     for (words, json, text) in [
         (
-            &[][..],
+            &["-dhtNamespace=a,pk"][..],
+            "{}",
+            r#"dhtNamespace cannot be "pk""#,
+        ),
+        (
+            &["-dhtNamespace=a/b"],
+            "{}",
+            r#"dhtNamespace cannot be "a/b""#,
+        ),
+        (&["-dhtNamespace=a,"], "{}", r#"dhtNamespace cannot be """#),
+        (
+            &[],
             r#"{"hostaddresses": ["/ip4/1.1.1.1/tcp/1", "x"]}"#,
             r#"config key Config.hostaddresses[1]: failed to parse multiaddr "x": must begin with /"#,
         ),

@@ -8,6 +8,7 @@ use multibase::Base;
 use unsigned_varint::decode;
 
 use super::UNIX;
+use crate::wire::multihash;
 use crate::wording::quote;
 
 /// The multicodec of a public key in a CID, the other text form of a peer id.
@@ -154,20 +155,7 @@ fn peer_id(text: &str) -> Result<PeerId, String> {
 }
 
 fn peer_from_multihash(bytes: &[u8]) -> Result<PeerId, String> {
-    let short = |_| "multihash too short. must be >= 2 bytes";
-    let (_, rest) = decode::u64(bytes).map_err(short)?;
-    let (len, digest) = decode::u64(rest).map_err(short)?;
-    let held = digest.len() as u64;
-    if held < len {
-        return Err("length greater than remaining number of bytes in buffer".into());
-    }
-    if held > len {
-        // Go counts the bytes it used, header included.
-        let used = bytes.len() as u64 - (held - len);
-        return Err(format!(
-            "multihash length inconsistent: expected {len}; got {used}"
-        ));
-    }
+    multihash::decode(bytes).map_err(|error| error.to_string())?;
     PeerId::from_bytes(bytes).map_err(|error| error.to_string())
 }
 

@@ -1,0 +1,214 @@
+//! The walk towards a key: ask those who are closest, learn of closer ones, ask them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use libp2p::{Multiaddr, PeerId};
+use tokio::time::Instant;
+
+use super::{
+    Inner, QueryError,
+    key::{Distance, Key},
+    message::{self, Message},
+    rpc::RpcError,
+    table::K,
+};
+
+/// Requests under way in one lookup (go-libp2p-kad-dht's concurrency).
+const ALPHA: usize = 10;
+
+/// Peers remembered in one lookup; of more, the farthest are forgotten (SECURITY.md 3).
+const MAX_CANDIDATES: usize = 1000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Heard,
+    Asked,
+    Answered,
+    Failed,
+}
+
+#[derive(Debug)]
+struct Candidate {
+    peer: PeerId,
+    addresses: Vec<Multiaddr>,
+    state: State,
+}
+
+type Answer = (Distance, PeerId, Result<Message, RpcError>);
+
+/// A lookup under way. Dropping it ends it.
+pub(super) struct Lookup {
+    dht: Arc<Inner>,
+    target: Key,
+    /// Sought itself: reaching it is all that is asked of it.
+    sought: Option<PeerId>,
+    frame: Bytes,
+    candidates: BTreeMap<Distance, Candidate>,
+    under_way: FuturesUnordered<BoxFuture<'static, Answer>>,
+    deadline: Instant,
+}
+
+impl Lookup {
+    /// Starts from the routing table, towards `key`, asking everybody `request`.
+    pub(super) fn start(
+        dht: &Arc<Inner>,
+        key: &[u8],
+        request: &Message,
+        deadline: Instant,
+    ) -> Result<Self, QueryError> {
+        let target = Key::of(key);
+        let seeds = dht.table().closest(&target, K);
+        if seeds.is_empty() {
+            return Err(QueryError::EmptyTable);
+        }
+        let mut lookup = Self {
+            dht: dht.clone(),
+            target,
+            sought: None,
+            frame: crate::wire::frame::encode(request),
+            candidates: BTreeMap::new(),
+            under_way: FuturesUnordered::new(),
+            deadline,
+        };
+        for peer in seeds {
+            lookup.hear_of(peer, Vec::new());
+        }
+        Ok(lookup)
+    }
+
+    /// The key is that of this peer, which is connected to as soon as it is heard of.
+    pub(super) fn seek(mut self, peer: PeerId) -> Self {
+        self.sought = Some(peer);
+        self
+    }
+
+    /// The next answer, and who gave it; `None` once the closest peers have all answered.
+    ///
+    /// # Cancel safety
+    /// No answer is lost.
+    pub(super) async fn next(&mut self) -> Option<(PeerId, Message)> {
+        loop {
+            if !self.ask_further() {
+                return None;
+            }
+            let (distance, peer, result) = self.under_way.next().await?;
+            let state = match &result {
+                Ok(_) => State::Answered,
+                Err(_) => State::Failed,
+            };
+            if let Some(candidate) = self.candidates.get_mut(&distance) {
+                candidate.state = state;
+            }
+            match result {
+                Ok(answer) => {
+                    self.dht.table().answered(&peer);
+                    for closer in message::closer(&answer) {
+                        self.hear_of(closer.id, closer.addresses);
+                    }
+                    return Some((peer, answer));
+                }
+                Err(RpcError::Peer(error)) => {
+                    tracing::debug!(%peer, %error, "DHT peer failed");
+                    if self.sought != Some(peer) {
+                        self.dht.table().remove(&peer);
+                    }
+                }
+                Err(RpcError::Own(error)) => tracing::debug!(%peer, %error, "DHT request not sent"),
+            }
+        }
+    }
+
+    /// The closest peers that have answered, the closest first.
+    pub(super) fn closest(&self) -> Vec<PeerId> {
+        self.candidates
+            .values()
+            .filter(|candidate| candidate.state == State::Answered)
+            .take(K)
+            .map(|candidate| candidate.peer)
+            .collect()
+    }
+
+    /// What was heard of where `peer` is.
+    pub(super) fn addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        let distance = Key::of(&peer.to_bytes()).distance(&self.target);
+        self.candidates
+            .get(&distance)
+            .map(|candidate| candidate.addresses.clone())
+            .unwrap_or_default()
+    }
+
+    fn hear_of(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        if peer == self.dht.node.peer_id() {
+            return;
+        }
+        let distance = Key::of(&peer.to_bytes()).distance(&self.target);
+        let candidate = self.candidates.entry(distance).or_insert(Candidate {
+            peer,
+            addresses: Vec::new(),
+            state: State::Heard,
+        });
+        if candidate.addresses.is_empty() {
+            candidate.addresses = addresses;
+        }
+        if self.candidates.len() > MAX_CANDIDATES {
+            self.candidates.pop_last();
+        }
+    }
+
+    /// Asks those of the closest peers that have not been asked. False if none of them is left
+    /// to ask or to wait for.
+    fn ask_further(&mut self) -> bool {
+        let mut open = false;
+        let mut next = Vec::new();
+        let closest = self
+            .candidates
+            .iter_mut()
+            .filter(|(_, candidate)| candidate.state != State::Failed)
+            .take(K);
+        for (distance, candidate) in closest {
+            match candidate.state {
+                State::Asked => open = true,
+                State::Heard if self.under_way.len() + next.len() < ALPHA => {
+                    candidate.state = State::Asked;
+                    next.push((*distance, candidate.peer, candidate.addresses.clone()));
+                }
+                State::Heard => open = true,
+                State::Answered | State::Failed => {}
+            }
+        }
+        open |= !next.is_empty();
+        for (distance, peer, addresses) in next {
+            let asked = self.ask(distance, peer, addresses);
+            self.under_way.push(asked);
+        }
+        open
+    }
+
+    fn ask(
+        &self,
+        distance: Distance,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+    ) -> BoxFuture<'static, Answer> {
+        let dht = self.dht.clone();
+        if self.sought == Some(peer) {
+            let deadline = self.deadline;
+            return async move {
+                let connected = dht.node.connect_directly(peer, addresses, deadline).await;
+                let answer = connected
+                    .map(|()| Message::default())
+                    .map_err(|_| RpcError::Peer(std::io::ErrorKind::HostUnreachable.into()));
+                (distance, peer, answer)
+            }
+            .boxed();
+        }
+        let frame = self.frame.clone();
+        async move {
+            let answer = dht.rpc.request(peer, addresses, &frame).await;
+            (distance, peer, answer)
+        }
+        .boxed()
+    }
+}

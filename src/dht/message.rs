@@ -1,0 +1,204 @@
+//! Messages between Kademlia nodes, and the streams that carry them.
+
+use std::{io, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use prost::Message as _;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, timeout_at},
+};
+
+use super::PeerInfo;
+use crate::{streams::UserStream, wire::frame};
+
+/// The messages of `proto/kad.proto`.
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all
+)]
+pub(super) mod pb {
+    include!(concat!(env!("OUT_DIR"), "/kad.pb.rs"));
+}
+
+pub(super) use pb::{Message, Record, message::Type};
+
+/// Largest message, in bytes (go-libp2p's limit).
+const MAX_MESSAGE: usize = 4 << 20;
+
+/// Messages larger than this many bytes wait for one of [`MAX_LARGE`] places.
+const LARGE: u64 = 64 << 10;
+
+/// Large messages read at once, of all peers together (SECURITY.md 3).
+const MAX_LARGE: usize = 16;
+
+/// Time for one of them to arrive, so that nobody holds its place for ever.
+const LARGE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes asked of a stream at once.
+const CHUNK: usize = 4 << 10;
+
+/// Peers taken from one message: the 20 closest and the one that was asked for.
+const MAX_CLOSER: usize = 21;
+
+/// Providers taken from one message.
+const MAX_PROVIDERS: usize = 1000;
+
+/// Addresses taken of one peer in one message.
+const MAX_ADDRESSES: usize = 32;
+
+/// Longest address taken, in bytes.
+const MAX_ADDRESS: usize = 512;
+
+static LARGE_PLACES: Semaphore = Semaphore::const_new(MAX_LARGE);
+
+/// A request with nothing but a key.
+pub(super) fn request(kind: Type, key: &[u8]) -> Message {
+    Message {
+        r#type: kind.into(),
+        key: Bytes::copy_from_slice(key),
+        cluster_level_raw: 1,
+        ..Message::default()
+    }
+}
+
+/// A record as it is sent: when it was received is the receiver's business.
+pub(super) fn record(key: &[u8], value: &[u8]) -> Record {
+    Record {
+        key: Bytes::copy_from_slice(key),
+        value: Bytes::copy_from_slice(value),
+        time_received: String::new(),
+    }
+}
+
+/// `info` as it is sent.
+pub(super) fn peer(info: &PeerInfo, connected: bool) -> pb::Peer {
+    use pb::peer::Connection;
+    let connection = if connected {
+        Connection::Connected
+    } else {
+        Connection::NotConnected
+    };
+    pb::Peer {
+        id: info.id.to_bytes().into(),
+        addrs: info
+            .addresses
+            .iter()
+            .take(MAX_ADDRESSES)
+            .map(|address| address.to_vec().into())
+            .collect(),
+        connection: connection.into(),
+    }
+}
+
+/// The peers closer to the key, as far as they make sense.
+pub(super) fn closer(message: &Message) -> impl Iterator<Item = PeerInfo> {
+    message
+        .closer_peers
+        .iter()
+        .take(MAX_CLOSER)
+        .filter_map(info)
+}
+
+/// The providers of the key, as far as they make sense.
+pub(super) fn providers(message: &Message) -> impl Iterator<Item = PeerInfo> {
+    message
+        .provider_peers
+        .iter()
+        .take(MAX_PROVIDERS)
+        .filter_map(info)
+}
+
+/// A peer without those of its addresses that nobody could dial; `None` if its id is none.
+fn info(peer: &pb::Peer) -> Option<PeerInfo> {
+    let id = PeerId::from_bytes(&peer.id).ok()?;
+    let mut addresses: Vec<Multiaddr> = Vec::new();
+    for bytes in peer.addrs.iter().take(MAX_ADDRESSES) {
+        if bytes.len() > MAX_ADDRESS {
+            continue;
+        }
+        let Ok(mut address) = Multiaddr::try_from(bytes.to_vec()) else {
+            continue;
+        };
+        if address.iter().last() == Some(Protocol::P2p(id)) {
+            address.pop();
+        }
+        if !address.is_empty() && !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    Some(PeerInfo { id, addresses })
+}
+
+/// A stream that carries messages.
+#[derive(Debug)]
+pub(super) struct Channel {
+    stream: UserStream,
+    input: BytesMut,
+}
+
+impl Channel {
+    pub(super) fn new(stream: UserStream) -> Self {
+        Self {
+            stream,
+            input: BytesMut::new(),
+        }
+    }
+
+    /// Sends an encoded message.
+    pub(super) async fn send(&mut self, frame: &[u8]) -> io::Result<()> {
+        self.stream.write_all(frame).await?;
+        self.stream.flush().await
+    }
+
+    /// The next message; `None` once the remote has finished.
+    pub(super) async fn receive(&mut self) -> io::Result<Option<Message>> {
+        // Held until the message is decoded.
+        let mut place: Option<(SemaphorePermit<'_>, Instant)> = None;
+        loop {
+            let taken = frame::take(&mut self.input, MAX_MESSAGE).map_err(io::Error::other)?;
+            if let Some(frame) = taken {
+                if self.input.is_empty() {
+                    // A silent stream costs no buffer.
+                    self.input = BytesMut::new();
+                }
+                return Ok(Some(Message::decode(frame).map_err(io::Error::other)?));
+            }
+            if place.is_none() && announced(&self.input) > LARGE {
+                let permit = LARGE_PLACES.acquire().await.map_err(io::Error::other)?;
+                place = Some((permit, Instant::now() + LARGE_TIMEOUT));
+            }
+            let end = self.input.len();
+            self.input.resize(end + CHUNK, 0);
+            let reading = self.stream.read(&mut self.input[end..]);
+            let read = match &place {
+                Some((_, deadline)) => timeout_at(*deadline, reading)
+                    .await
+                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+                None => reading.await,
+            };
+            self.input
+                .truncate(end + read.as_ref().copied().unwrap_or(0));
+            match read? {
+                0 if end == 0 => return Ok(None),
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                _ => {}
+            }
+        }
+    }
+
+    /// Finishes the sending side.
+    pub(super) async fn close(mut self) {
+        // The remote may have gone before.
+        let _ = self.stream.close().await;
+    }
+}
+
+/// The length that an incomplete frame announces, as far as it is known.
+fn announced(input: &[u8]) -> u64 {
+    unsigned_varint::decode::u64(input).map_or(0, |(length, _)| length)
+}

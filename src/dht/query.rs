@@ -1,0 +1,419 @@
+//! The nine queries of clients.
+
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{
+    FutureExt as _, SinkExt as _, StreamExt as _,
+    channel::mpsc,
+    stream::{self, BoxStream},
+};
+use libp2p::{PeerId, identity::PublicKey};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Dht, Inner, PeerInfo, QueryError,
+    lookup::Lookup,
+    message::{self, Message, Type},
+};
+use crate::wire::frame;
+
+/// Found and not yet taken by the client; the query then waits.
+const MAX_FOUND: usize = 16;
+
+/// Providers told to a client at most, whatever it asks for (SECURITY.md 3).
+const MAX_COUNT: usize = 1000;
+
+/// Of the time for PROVIDE, what is kept for the announcement itself (go-libp2p-kad-dht): a
+/// tenth, at most this long.
+const MAX_RESERVE: Duration = Duration::from_secs(1);
+
+/// Corrections of stale holders under way; further ones are left to the next reader.
+const MAX_CORRECTIONS: usize = 64;
+
+/// The namespace of public keys.
+const PUBLIC_KEY_PREFIX: &[u8] = b"/pk/";
+
+/// Runs a query until its deadline, at its turn.
+async fn within<T>(
+    dht: &Inner,
+    deadline: Instant,
+    query: impl Future<Output = Result<T, QueryError>>,
+) -> Result<T, QueryError> {
+    let at_its_turn = async {
+        let _place = dht.queries.acquire().await;
+        query.await
+    };
+    timeout_at(deadline, at_its_turn)
+        .await
+        .unwrap_or(Err(QueryError::DeadlineExceeded))
+}
+
+/// What a query finds as it finds it, until its deadline.
+fn stream_of<T, F>(
+    dht: &Arc<Inner>,
+    deadline: Instant,
+    query: impl FnOnce(mpsc::Sender<T>) -> F + Send + 'static,
+) -> BoxStream<'static, T>
+where
+    T: Send + 'static,
+    F: Future<Output = Option<()>> + Send + 'static,
+{
+    let (sender, found) = mpsc::channel(MAX_FOUND);
+    let dht = dht.clone();
+    let run = async move {
+        // Whatever ends the query, the stream ends.
+        let _ = within(&dht, deadline, query(sender).map(Ok)).await;
+        None
+    };
+    let run = stream::once(run.boxed()).filter_map(futures::future::ready);
+    stream::select(found, run).boxed()
+}
+
+impl Dht {
+    /// Where `peer` is. If it can be reached it is connected afterwards.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn find_peer(&self, peer: PeerId, deadline: Instant) -> Result<PeerInfo, QueryError> {
+        let dht = &self.0;
+        if dht.node.is_connected(&peer) {
+            return Ok(dht.known_info(peer));
+        }
+        let query = async {
+            let key = peer.to_bytes();
+            let request = message::request(Type::FindNode, &key);
+            let mut lookup = Lookup::start(dht, &key, &request, deadline)?.seek(peer);
+            if peer == dht.node.peer_id() {
+                return Ok(dht.own_info());
+            }
+            while lookup.next().await.is_some() {
+                if dht.node.is_connected(&peer) {
+                    return Ok(dht.known_info(peer));
+                }
+            }
+            let addresses = lookup.addresses(&peer);
+            if addresses.is_empty() {
+                return Err(QueryError::NotFound);
+            }
+            // Known to others, though not reachable from here at this moment.
+            dht.node.learn(peer, addresses.clone());
+            Ok(PeerInfo {
+                id: peer,
+                addresses,
+            })
+        };
+        within(dht, deadline, query).await
+    }
+
+    /// At most `count` providers of `key`, a multihash, as they are found; those known here
+    /// come first. A provider comes again only if it had no addresses before. The stream ends
+    /// at the deadline, too.
+    #[must_use]
+    pub fn find_providers(
+        &self,
+        key: Vec<u8>,
+        count: usize,
+        deadline: Instant,
+    ) -> BoxStream<'static, PeerInfo> {
+        let dht = self.0.clone();
+        let count = count.min(MAX_COUNT);
+        stream_of(&self.0, deadline, move |mut found| async move {
+            let mut told: HashMap<PeerId, bool> = HashMap::new();
+            let mut tell = async |mut info: PeerInfo| {
+                if info.addresses.is_empty() {
+                    info.addresses = dht.known_info(info.id).addresses;
+                }
+                let addressed = !info.addresses.is_empty();
+                let before = told.get(&info.id).copied();
+                if before.is_none_or(|before| addressed && !before) {
+                    told.insert(info.id, addressed);
+                    dht.node.learn(info.id, info.addresses.clone());
+                    found.send(info).await.ok()?;
+                }
+                (told.len() < count).then_some(())
+            };
+            for info in dht.known_providers(&key) {
+                tell(info).await?;
+            }
+            let request = message::request(Type::GetProviders, &key);
+            let mut lookup = Lookup::start(&dht, &key, &request, deadline).ok()?;
+            while let Some((_, answer)) = lookup.next().await {
+                for info in message::providers(&answer) {
+                    tell(info).await?;
+                }
+            }
+            Some(())
+        })
+    }
+
+    /// The peers closest to `key`, at most 20, the closest first.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn closest_peers(
+        &self,
+        key: &[u8],
+        deadline: Instant,
+    ) -> Result<Vec<PeerId>, QueryError> {
+        if key.is_empty() {
+            return Err(QueryError::EmptyKey);
+        }
+        within(&self.0, deadline, self.0.closest(key, deadline)).await
+    }
+
+    /// The public key of `peer`: from its id, from having met it, from itself, or from the DHT.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn public_key(
+        &self,
+        peer: PeerId,
+        deadline: Instant,
+    ) -> Result<PublicKey, QueryError> {
+        let dht = &self.0;
+        if peer == dht.node.peer_id() {
+            return Ok(dht.identity.clone());
+        }
+        if let Some(key) = dht.node.public_key(&peer) {
+            return Ok(key);
+        }
+        let from_peer = async {
+            let met = dht.node.connect_directly(peer, Vec::new(), deadline).await;
+            met.ok().and_then(|()| dht.node.public_key(&peer))
+        };
+        let from_others = async {
+            let key = [PUBLIC_KEY_PREFIX, &peer.to_bytes()].concat();
+            let value = dht.best_value(&key, deadline).await.ok()?;
+            PublicKey::try_decode_protobuf(&value).ok()
+        };
+        let query = async {
+            let mut answers =
+                stream::FuturesUnordered::from_iter([from_peer.boxed(), from_others.boxed()]);
+            while let Some(answer) = answers.next().await {
+                if let Some(key) = answer {
+                    return Ok(key);
+                }
+            }
+            Err(QueryError::NotFound)
+        };
+        within(dht, deadline, query).await
+    }
+
+    /// The best record for `key`, after asking everybody who could have it.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn get_value(&self, key: Vec<u8>, deadline: Instant) -> Result<Vec<u8>, QueryError> {
+        within(&self.0, deadline, self.0.best_value(&key, deadline)).await
+    }
+
+    /// Ever better records for `key`. The stream ends at the deadline, too.
+    #[must_use]
+    pub fn search_value(&self, key: Vec<u8>, deadline: Instant) -> BoxStream<'static, Vec<u8>> {
+        let dht = self.0.clone();
+        stream_of(&self.0, deadline, move |mut found| async move {
+            let mut search = Search::start(&dht, &key, deadline);
+            while let Some(better) = search.next().await {
+                found.send(better.to_vec()).await.ok()?;
+            }
+            search.correct();
+            Some(())
+        })
+    }
+
+    /// Stores a record here and at the closest peers. That some of them refuse it is no error.
+    ///
+    /// # Errors
+    /// See [`QueryError`]; after [`QueryError::EmptyTable`] it is held here all the same.
+    pub async fn put_value(
+        &self,
+        key: Vec<u8>,
+        value: Vec<u8>,
+        deadline: Instant,
+    ) -> Result<(), QueryError> {
+        let dht = &self.0;
+        dht.validator.validate(&key, &value)?;
+        if !dht.is_better(&key, &value)? {
+            return Err(QueryError::OldRecord);
+        }
+        let query = async {
+            let request = put_request(&key, &value);
+            dht.store.put_record(&key, &value, true);
+            let closest = dht.closest(&key, deadline).await?;
+            let puts = closest
+                .into_iter()
+                .map(|peer| dht.rpc.request(peer, Vec::new(), &request));
+            for refused in futures::future::join_all(puts)
+                .await
+                .into_iter()
+                .flat_map(Result::err)
+            {
+                tracing::debug!(?refused, "record not accepted");
+            }
+            Ok(())
+        };
+        within(dht, deadline, query).await
+    }
+
+    /// Announces at the closest peers that this daemon provides `key`, a multihash, and returns
+    /// when they have been told.
+    ///
+    /// # Errors
+    /// See [`QueryError`]; after [`QueryError::EmptyTable`] this daemon tells those who ask it
+    /// all the same.
+    pub async fn provide(&self, key: Vec<u8>, deadline: Instant) -> Result<(), QueryError> {
+        let dht = &self.0;
+        let own = dht.own_info();
+        let mut announcement = message::request(Type::AddProvider, &key);
+        announcement.provider_peers = vec![message::peer(&own, true)];
+        let announcement = frame::encode(&announcement);
+        dht.store.put_provider(&key, own, true);
+        let time = deadline.saturating_duration_since(Instant::now());
+        let until = deadline - (time / 10).min(MAX_RESERVE);
+        let query = async {
+            let request = message::request(Type::FindNode, &key);
+            let mut lookup = Lookup::start(dht, &key, &request, until)?;
+            let walk = async { while lookup.next().await.is_some() {} };
+            let finished = timeout_at(until, walk).await;
+            let tells = lookup
+                .closest()
+                .into_iter()
+                .map(|peer| dht.rpc.tell(peer, &announcement));
+            for failed in futures::future::join_all(tells)
+                .await
+                .into_iter()
+                .flat_map(Result::err)
+            {
+                tracing::debug!(?failed, "provider not announced");
+            }
+            finished.map_err(|_| QueryError::DeadlineExceeded)
+        };
+        within(dht, deadline, query).await
+    }
+}
+
+fn put_request(key: &[u8], value: &[u8]) -> Bytes {
+    let mut request = message::request(Type::PutValue, key);
+    request.record = Some(message::record(key, value));
+    frame::encode(&request)
+}
+
+impl Inner {
+    async fn closest(
+        self: &Arc<Self>,
+        key: &[u8],
+        deadline: Instant,
+    ) -> Result<Vec<PeerId>, QueryError> {
+        let request = message::request(Type::FindNode, key);
+        let mut lookup = Lookup::start(self, key, &request, deadline)?;
+        while lookup.next().await.is_some() {}
+        Ok(lookup.closest())
+    }
+
+    async fn best_value(
+        self: &Arc<Self>,
+        key: &[u8],
+        deadline: Instant,
+    ) -> Result<Vec<u8>, QueryError> {
+        let mut search = Search::start(self, key, deadline);
+        while search.next().await.is_some() {}
+        let best = search.best.clone().ok_or(QueryError::NotFound)?;
+        search.correct();
+        Ok(best.into())
+    }
+}
+
+/// A search for the best record.
+struct Search {
+    dht: Arc<Inner>,
+    key: Vec<u8>,
+    best: Option<Bytes>,
+    /// The record held here is yet to be told.
+    local: Option<Bytes>,
+    /// `None` if there is nobody to ask.
+    lookup: Option<Lookup>,
+    /// Who has told the best record, and needs no correction.
+    holders: Vec<PeerId>,
+}
+
+impl Search {
+    fn start(dht: &Arc<Inner>, key: &[u8], deadline: Instant) -> Self {
+        // Records that nobody here could judge are not worth asking for.
+        let lookup = if dht.validator.knows(key) {
+            let request = message::request(Type::GetValue, key);
+            Lookup::start(dht, key, &request, deadline).ok()
+        } else {
+            None
+        };
+        Self {
+            dht: dht.clone(),
+            key: key.to_vec(),
+            best: None,
+            local: dht.held(key),
+            lookup,
+            holders: Vec::new(),
+        }
+    }
+
+    /// The next record that is better than those before.
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(local) = self.local.take() {
+            self.best = Some(local.clone());
+            return Some(local);
+        }
+        loop {
+            let (peer, answer) = self.lookup.as_mut()?.next().await?;
+            let Some(value) = self.valid(answer) else {
+                continue;
+            };
+            match &self.best {
+                Some(best) if *best == value => self.holders.push(peer),
+                // In doubt the first stays.
+                Some(best)
+                    if self.dht.validator.select(&self.key, &[best, &value]).ok() != Some(1) => {}
+                _ => {
+                    self.holders = vec![peer];
+                    self.best = Some(value.clone());
+                    return Some(value);
+                }
+            }
+        }
+    }
+
+    fn valid(&self, answer: Message) -> Option<Bytes> {
+        let record = answer.record?;
+        let valid = record.key == self.key
+            && self
+                .dht
+                .validator
+                .validate(&self.key, &record.value)
+                .is_ok();
+        valid.then_some(record.value)
+    }
+
+    /// Sends the best record to those of the closest peers that have another or none, and
+    /// waits for none of them.
+    fn correct(self) {
+        let (Some(best), Some(lookup)) = (self.best, self.lookup) else {
+            return;
+        };
+        if self.dht.held(&self.key).is_some_and(|held| held != best) {
+            self.dht.store.put_record(&self.key, &best, false);
+        }
+        let mut stale = lookup.closest();
+        stale.retain(|peer| !self.holders.contains(peer));
+        if stale.is_empty() || self.dht.tasks.len() > MAX_CORRECTIONS {
+            return;
+        }
+        let request = put_request(&self.key, &best);
+        let dht = self.dht.clone();
+        self.dht.spawn(async move {
+            let puts = stale
+                .into_iter()
+                .map(|peer| dht.rpc.request(peer, Vec::new(), &request));
+            // Who refuses keeps what it has.
+            let _ = futures::future::join_all(puts).await;
+        });
+    }
+}

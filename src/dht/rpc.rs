@@ -1,0 +1,184 @@
+//! Requests to other nodes, over streams that are kept for the next request.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use libp2p::{Multiaddr, PeerId};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+
+use super::{
+    PROTOCOL,
+    message::{Channel, Message},
+};
+use crate::node::{DialError, Node, StreamError};
+
+/// Time for an answer (go-libp2p-kad-dht's read timeout).
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time to reach a peer.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Dials under way for the DHT; the rest of the limit is for clients (SECURITY.md 3).
+const MAX_DIALS: usize = 64;
+
+/// Idle streams kept, one per peer at most.
+const MAX_IDLE: usize = 1024;
+
+/// How long an idle stream is kept. Go resets one after a minute of silence.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a request failed.
+#[derive(Debug)]
+pub(super) enum RpcError {
+    /// The peer was not reached, or gave no proper answer.
+    Peer(io::Error),
+    /// This daemon could not ask, which is no fault of the peer's.
+    Own(io::Error),
+}
+
+/// Asks other nodes.
+#[derive(Debug)]
+pub(super) struct Rpc {
+    node: Node,
+    idle: Mutex<HashMap<PeerId, (Channel, Instant)>>,
+    dials: Semaphore,
+}
+
+impl Rpc {
+    pub(super) fn new(node: Node) -> Self {
+        Self {
+            node,
+            idle: Mutex::default(),
+            dials: Semaphore::new(MAX_DIALS),
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, HashMap<PeerId, (Channel, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends an encoded request to `peer`, which may be found at `addresses`, and returns its
+    /// answer.
+    pub(super) async fn request(
+        &self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        frame: &[u8],
+    ) -> Result<Message, RpcError> {
+        self.exchange(peer, addresses, frame, true)
+            .await
+            .map(Option::unwrap_or_default)
+    }
+
+    /// Sends an encoded message that has no answer.
+    pub(super) async fn tell(&self, peer: PeerId, frame: &[u8]) -> Result<(), RpcError> {
+        self.exchange(peer, Vec::new(), frame, false)
+            .await
+            .map(drop)
+    }
+
+    async fn exchange(
+        &self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        frame: &[u8],
+        answered: bool,
+    ) -> Result<Option<Message>, RpcError> {
+        if let Some(channel) = self.take_idle(&peer) {
+            match self.talk(peer, channel, frame, answered).await {
+                // The peer may have closed the stream in the meantime.
+                Err(error) if error.kind() != io::ErrorKind::TimedOut => {}
+                done => return done.map_err(RpcError::Peer),
+            }
+        }
+        let channel = self.open(peer, addresses).await?;
+        self.talk(peer, channel, frame, answered)
+            .await
+            .map_err(RpcError::Peer)
+    }
+
+    async fn talk(
+        &self,
+        peer: PeerId,
+        mut channel: Channel,
+        frame: &[u8],
+        answered: bool,
+    ) -> io::Result<Option<Message>> {
+        let talk = async {
+            channel.send(frame).await?;
+            if !answered {
+                return Ok(None);
+            }
+            let answer = channel.receive().await?;
+            match answer {
+                Some(answer) => Ok(Some(answer)),
+                None => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+            }
+        };
+        let answer = timeout(ANSWER_TIMEOUT, talk)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+        self.keep(peer, channel).await;
+        Ok(answer)
+    }
+
+    async fn open(&self, peer: PeerId, addresses: Vec<Multiaddr>) -> Result<Channel, RpcError> {
+        let _dial = if self.node.is_connected(&peer) {
+            None
+        } else {
+            let place = self.dials.acquire().await;
+            Some(place.map_err(|error| RpcError::Own(io::Error::other(error)))?)
+        };
+        let deadline = Instant::now() + DIAL_TIMEOUT;
+        let opened = self
+            .node
+            .open_service_stream(peer, addresses, PROTOCOL, deadline);
+        match opened.await {
+            Ok(stream) => Ok(Channel::new(stream)),
+            Err(error @ StreamError::Dial(DialError::Denied(_))) => {
+                Err(RpcError::Own(io::Error::other(error)))
+            }
+            Err(error) => Err(RpcError::Peer(io::Error::other(error))),
+        }
+    }
+
+    fn take_idle(&self, peer: &PeerId) -> Option<Channel> {
+        let (channel, since) = self.idle().remove(peer)?;
+        (since.elapsed() < IDLE_TIMEOUT).then_some(channel)
+    }
+
+    async fn keep(&self, peer: PeerId, channel: Channel) {
+        let surplus = {
+            let mut idle = self.idle();
+            if idle.len() < MAX_IDLE || idle.contains_key(&peer) {
+                idle.insert(peer, (channel, Instant::now()))
+                    .map(|(channel, _)| channel)
+            } else {
+                Some(channel)
+            }
+        };
+        if let Some(channel) = surplus {
+            channel.close().await;
+        }
+    }
+
+    /// Finishes streams that nobody has used for a while.
+    pub(super) async fn sweep(&self) {
+        let old: Vec<Channel> = self
+            .idle()
+            .extract_if(|_, (_, since)| since.elapsed() >= IDLE_TIMEOUT)
+            .map(|(_, (channel, _))| channel)
+            .collect();
+        for channel in old {
+            // A peer that does not read must not hold up the rest.
+            let _ = timeout(Duration::from_secs(1), channel.close()).await;
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! What this daemon holds for others: records and who provides what.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use libp2p::{Multiaddr, PeerId};
+
+use super::PeerInfo;
+
+/// How long a record or a provider is held (go-libp2p-kad-dht's `MaxRecordAge` and
+/// `ProvideValidity`).
+pub(super) const LIFETIME: Duration = Duration::from_secs(48 * 60 * 60);
+
+/// Memory for records, in bytes (SECURITY.md 3). What was received first goes first; what
+/// clients of this daemon put goes last.
+const MAX_RECORD_BYTES: usize = 64 << 20;
+
+/// Memory for providers, in bytes, by the same rule.
+const MAX_PROVIDER_BYTES: usize = 64 << 20;
+
+/// Bytes that an entry takes besides its key, value and addresses.
+const OVERHEAD: usize = 256;
+
+/// Providers told of one key, the latest first.
+const MAX_PROVIDERS: usize = 256;
+
+/// The order in which entries go: others' before own, old before new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    own: bool,
+    received: SystemTime,
+    /// Tells apart what was received at the same time.
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Entry<V> {
+    value: V,
+    rank: Rank,
+    cost: usize,
+}
+
+/// A map with a budget of bytes whose entries expire.
+#[derive(Debug)]
+struct Shelf<K, V> {
+    entries: BTreeMap<K, Entry<V>>,
+    order: BTreeMap<Rank, K>,
+    bytes: usize,
+    budget: usize,
+    number: u64,
+}
+
+impl<K: Ord + Clone, V> Shelf<K, V> {
+    fn new(budget: usize) -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            order: BTreeMap::new(),
+            bytes: 0,
+            budget,
+            number: 0,
+        }
+    }
+
+    /// Returns the keys that had to make room.
+    fn insert(&mut self, key: K, value: V, cost: usize, own: bool, at: SystemTime) -> Vec<K> {
+        self.remove(&key);
+        self.number += 1;
+        let rank = Rank {
+            own,
+            received: at,
+            number: self.number,
+        };
+        self.order.insert(rank, key.clone());
+        self.entries.insert(key, Entry { value, rank, cost });
+        self.bytes += cost;
+        let mut gone = Vec::new();
+        while self.bytes > self.budget {
+            let Some((_, key)) = self.order.first_key_value() else {
+                break;
+            };
+            let key = key.clone();
+            self.remove(&key);
+            gone.push(key);
+        }
+        gone
+    }
+
+    fn remove(&mut self, key: &K) {
+        if let Some(entry) = self.entries.remove(key) {
+            self.order.remove(&entry.rank);
+            self.bytes -= entry.cost;
+        }
+    }
+
+    /// Removes what has expired at `now` and returns its keys.
+    fn expire(&mut self, now: SystemTime) -> Vec<K> {
+        let Some(limit) = now.checked_sub(LIFETIME) else {
+            return Vec::new();
+        };
+        let expired: Vec<K> = [false, true]
+            .into_iter()
+            .flat_map(|own| {
+                let first = Rank {
+                    own,
+                    received: SystemTime::UNIX_EPOCH,
+                    number: 0,
+                };
+                let last = Rank {
+                    received: limit,
+                    ..first
+                };
+                self.order.range(first..last).map(|(_, key)| key.clone())
+            })
+            .collect();
+        for key in &expired {
+            self.remove(key);
+        }
+        expired
+    }
+}
+
+fn is_fresh(rank: &Rank, now: SystemTime) -> bool {
+    // A clock that was set back makes nothing expire.
+    now.duration_since(rank.received)
+        .map_or(true, |age| age < LIFETIME)
+}
+
+#[derive(Debug)]
+struct State {
+    records: Shelf<Bytes, Bytes>,
+    /// By key and provider; `None`, which sorts first, is where a search begins.
+    providers: Shelf<(Bytes, Option<PeerId>), Vec<Multiaddr>>,
+}
+
+/// Records and providers, in memory.
+#[derive(Debug)]
+pub(super) struct Store(Mutex<State>);
+
+impl Store {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(State {
+            records: Shelf::new(MAX_RECORD_BYTES),
+            providers: Shelf::new(MAX_PROVIDER_BYTES),
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The record of `key`, unless it has expired.
+    pub(super) fn record(&self, key: &[u8]) -> Option<Bytes> {
+        let state = self.state();
+        let entry = state.records.entries.get(key)?;
+        is_fresh(&entry.rank, SystemTime::now()).then(|| entry.value.clone())
+    }
+
+    /// Stores a record; `own` if a client of this daemon put it.
+    pub(super) fn put_record(&self, key: &[u8], value: &[u8], own: bool) {
+        let cost = key.len() + value.len() + OVERHEAD;
+        // Copies: what is borrowed may be a small part of a large message.
+        let key = Bytes::copy_from_slice(key);
+        let value = Bytes::copy_from_slice(value);
+        let now = SystemTime::now();
+        self.state().records.insert(key, value, cost, own, now);
+    }
+
+    /// The providers of `key`, the latest first.
+    pub(super) fn providers(&self, key: &[u8]) -> Vec<PeerInfo> {
+        let now = SystemTime::now();
+        let state = self.state();
+        let mut found: Vec<_> = state
+            .providers
+            .entries
+            .range((Bytes::copy_from_slice(key), None)..)
+            .take_while(|((other, _), _)| other == key)
+            .filter(|(_, entry)| is_fresh(&entry.rank, now))
+            .collect();
+        found.sort_unstable_by_key(|(_, entry)| std::cmp::Reverse(entry.rank));
+        found
+            .into_iter()
+            .take(MAX_PROVIDERS)
+            .filter_map(|((_, id), entry)| {
+                Some(PeerInfo {
+                    id: (*id)?,
+                    addresses: entry.value.clone(),
+                })
+            })
+            .collect()
+    }
+
+    /// Stores a provider of `key`; `own` if it is this daemon.
+    pub(super) fn put_provider(&self, key: &[u8], provider: PeerInfo, own: bool) {
+        let addresses = provider.addresses;
+        let size: usize = addresses.iter().map(|address| address.len() + 16).sum();
+        let cost = key.len() + size + OVERHEAD;
+        let key = (Bytes::copy_from_slice(key), Some(provider.id));
+        let now = SystemTime::now();
+        self.state()
+            .providers
+            .insert(key, addresses, cost, own, now);
+    }
+
+    /// Removes what has expired.
+    pub(super) fn expire(&self) {
+        let now = SystemTime::now();
+        let mut state = self.state();
+        state.records.expire(now);
+        state.providers.expire(now);
+    }
+
+    /// Records and providers held, expired ones included.
+    pub(super) fn len(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.records.entries.len(), state.providers.entries.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn room_is_made_by_the_oldest_and_by_own_entries_last() {
+        let mut shelf = Shelf::new(30);
+        assert!(shelf.insert("own", (), 10, true, at(1)).is_empty());
+        assert!(shelf.insert("old", (), 10, false, at(2)).is_empty());
+        assert!(shelf.insert("new", (), 10, false, at(3)).is_empty());
+        assert_eq!(shelf.insert("third", (), 10, false, at(4)), ["old"]);
+        assert_eq!(
+            shelf.insert("huge", (), 25, false, at(5)),
+            ["new", "third", "huge"]
+        );
+        assert_eq!(shelf.insert("mine", (), 25, true, at(6)), ["own"]);
+        assert_eq!(shelf.bytes, 25);
+        assert_eq!(shelf.order.len(), shelf.entries.len());
+    }
+
+    #[test]
+    fn an_entry_that_is_replaced_counts_once() {
+        let mut shelf = Shelf::new(100);
+        for second in 0..50 {
+            assert!(
+                shelf
+                    .insert("key", second, 60, false, at(second))
+                    .is_empty()
+            );
+        }
+        assert_eq!((shelf.bytes, shelf.order.len()), (60, 1));
+        assert_eq!(shelf.entries["key"].value, 49);
+    }
+
+    #[test]
+    fn entries_expire_after_their_lifetime() {
+        let mut shelf = Shelf::new(100);
+        shelf.insert("own", (), 1, true, at(0));
+        shelf.insert("old", (), 1, false, at(0));
+        shelf.insert("new", (), 1, false, at(10));
+        let lifetime = LIFETIME.as_secs();
+        assert!(shelf.expire(at(lifetime)).is_empty());
+        assert_eq!(shelf.expire(at(lifetime + 5)), ["old", "own"]);
+        assert_eq!(shelf.expire(at(lifetime + 11)), ["new"]);
+        assert!(shelf.order.is_empty() && shelf.bytes == 0);
+    }
+
+    #[test]
+    fn the_latest_providers_come_first() {
+        let store = Store::new();
+        let ids: Vec<PeerId> = (0..300).map(|_| PeerId::random()).collect();
+        for id in &ids {
+            let info = PeerInfo {
+                id: *id,
+                addresses: Vec::new(),
+            };
+            store.put_provider(b"key", info.clone(), false);
+            store.put_provider(b"other key", info, false);
+        }
+        let told: Vec<PeerId> = store.providers(b"key").iter().map(|info| info.id).collect();
+        let latest: Vec<PeerId> = ids.iter().rev().take(MAX_PROVIDERS).copied().collect();
+        assert_eq!(told, latest);
+        assert!(store.providers(b"ke").is_empty());
+    }
+}

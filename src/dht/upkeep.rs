@@ -1,0 +1,116 @@
+//! What keeps the routing table alive between queries.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant as Moment},
+};
+
+use futures::StreamExt as _;
+use libp2p::PeerId;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::{
+    Inner,
+    key::Key,
+    lookup::Lookup,
+    message::{self, Type},
+    rpc::RpcError,
+};
+use crate::wire::frame;
+
+/// Time between two refreshes of the routing table (go-libp2p-kad-dht's default).
+const REFRESH_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// Time between two rounds of tidying up.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Time for one lookup of a refresh.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Buckets refreshed by random walks: the sixteen farthest hold nearly everybody, and finding
+/// a key for a nearer one takes ever longer.
+const MAX_REFRESHED_BUCKET: usize = 15;
+
+/// Silent peers probed at once.
+const MAX_PROBES: usize = 10;
+
+impl Inner {
+    /// Sweeps and refreshes until dropped.
+    pub(super) async fn upkeep(self: Arc<Self>) {
+        let mut sweeps = interval(SWEEP_INTERVAL);
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next_refresh = Instant::now() + REFRESH_INTERVAL;
+        loop {
+            tokio::select! {
+                _ = sweeps.tick() => {
+                    self.rpc.sweep().await;
+                    self.store.expire();
+                }
+                () = self.refresh_wanted.notified() => next_refresh = Instant::now(),
+            }
+            if next_refresh <= Instant::now() {
+                self.refresh().await;
+                next_refresh = Instant::now() + REFRESH_INTERVAL;
+            }
+        }
+    }
+
+    /// Looks up this daemon and a random key for every bucket in use, then probes those that
+    /// have not answered since the last refresh.
+    async fn refresh(self: &Arc<Self>) {
+        let begun = Moment::now();
+        for (peer, _) in self.node.streams().peers.list() {
+            self.admit_if_serving(&peer);
+        }
+        let deepest = self.table().by_bucket().last().map(|(bits, _)| bits);
+        let Some(deepest) = deepest else { return };
+        self.walk(&self.node.peer_id().to_bytes()).await;
+        for bits in 0..=deepest.min(MAX_REFRESHED_BUCKET) {
+            self.walk(&self.random_key(bits)).await;
+        }
+        let silent = begun
+            .checked_sub(REFRESH_INTERVAL)
+            .map(|since| self.table().silent(since))
+            .unwrap_or_default();
+        let own = frame::encode(&message::request(
+            Type::FindNode,
+            &self.node.peer_id().to_bytes(),
+        ));
+        futures::stream::iter(silent)
+            .for_each_concurrent(MAX_PROBES, |peer| self.probe(peer, &own))
+            .await;
+        tracing::debug!(peers = self.table().peers().len(), "DHT table refreshed");
+    }
+
+    async fn walk(self: &Arc<Self>, key: &[u8]) {
+        let request = message::request(Type::FindNode, key);
+        let deadline = Instant::now() + REFRESH_TIMEOUT;
+        let Ok(mut lookup) = Lookup::start(self, key, &request, deadline) else {
+            return;
+        };
+        let walk = async { while lookup.next().await.is_some() {} };
+        let _ = tokio::time::timeout_at(deadline, walk).await;
+    }
+
+    async fn probe(&self, peer: PeerId, request: &[u8]) {
+        match self.rpc.request(peer, Vec::new(), request).await {
+            Ok(_) => self.table().answered(&peer),
+            Err(RpcError::Peer(error)) => {
+                tracing::debug!(%peer, %error, "silent DHT peer dropped");
+                self.table().remove(&peer);
+            }
+            Err(RpcError::Own(_)) => {}
+        }
+    }
+
+    /// A key that shares exactly `bits` leading bits with this daemon's.
+    fn random_key(&self, bits: usize) -> [u8; 32] {
+        let own = Key::of(&self.node.peer_id().to_bytes());
+        loop {
+            let key: [u8; 32] = rand::random();
+            if Key::of(&key).distance(&own).shared_bits() == bits {
+                return key;
+            }
+        }
+    }
+}
