@@ -23,7 +23,10 @@ const MAX_RECORD_BYTES: usize = 64 << 20;
 const MAX_PROVIDER_BYTES: usize = 64 << 20;
 
 /// Bytes that an entry takes besides its key, value and addresses.
-const OVERHEAD: usize = 256;
+const OVERHEAD: usize = 512;
+
+/// Bytes that an address takes besides its own.
+const ADDRESS_OVERHEAD: usize = 64;
 
 /// Providers told of one key, the latest first.
 const MAX_PROVIDERS: usize = 256;
@@ -196,7 +199,10 @@ impl Store {
     /// Stores a provider of `key`; `own` if it is this daemon.
     pub(super) fn put_provider(&self, key: &[u8], provider: PeerInfo, own: bool) {
         let addresses = provider.addresses;
-        let size: usize = addresses.iter().map(|address| address.len() + 16).sum();
+        let size: usize = addresses
+            .iter()
+            .map(|address| address.len() + ADDRESS_OVERHEAD)
+            .sum();
         let cost = key.len() + size + OVERHEAD;
         let key = (Bytes::copy_from_slice(key), Some(provider.id));
         let now = SystemTime::now();
