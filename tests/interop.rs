@@ -8,6 +8,7 @@
 mod support;
 
 mod interop {
+    pub mod auto_mode;
     pub mod dht;
     pub mod dht_crowd;
     pub mod go_client;
@@ -26,8 +27,8 @@ use std::process::ExitCode;
 
 use interop::suite::suite;
 use interop::{
-    dht, dht_crowd, go_client, go_records, install, js_client, p2pclient_python, peers, py_libp2p,
-    quickstart,
+    auto_mode, dht, dht_crowd, go_client, go_records, install, js_client, p2pclient_python, peers,
+    py_libp2p, quickstart,
 };
 use libtest_mimic::Arguments;
 
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     let go = install::go_toolchain();
     let hivemind = install::hivemind_platform(&python);
     let mut trials = Vec::new();
+    trials.extend(suite("auto_mode", &hivemind, auto_mode::trials));
     trials.extend(suite("p2pclient_python", &python, p2pclient_python::trials));
     trials.extend(suite("quickstart", &python, quickstart::trials));
     trials.extend(suite("js_client", &node, js_client::trials));

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use libp2p::{Multiaddr, PeerId};
 
 use crate::{
+    dht::{PeerInfo, QueryError},
     node::{Cause, DialError, OpenedStream, RoutingError, StreamError},
     streams::{MAX_NAME, NegotiationError, OpenError, RegistryError},
     wire::pb,
@@ -74,6 +75,44 @@ pub(super) fn known_peer(peer: PeerId, addresses: &[Multiaddr]) -> pb::Response 
             protos: Vec::new(),
         }),
         ..ok()
+    }
+}
+
+pub(super) fn dht(inner: pb::DhtResponse) -> pb::Response {
+    pb::Response {
+        dht: Some(inner),
+        ..ok()
+    }
+}
+
+pub(super) fn dht_begin() -> pb::DhtResponse {
+    pb::DhtResponse {
+        r#type: pb::dht_response::Type::Begin.into(),
+        ..pb::DhtResponse::default()
+    }
+}
+
+pub(super) fn dht_end() -> pb::DhtResponse {
+    pb::DhtResponse {
+        r#type: pb::dht_response::Type::End.into(),
+        ..pb::DhtResponse::default()
+    }
+}
+
+/// An empty value is on the wire as well: JavaScript clients insist on the field.
+pub(super) fn dht_value(value: Vec<u8>) -> pb::DhtResponse {
+    pb::DhtResponse {
+        r#type: pb::dht_response::Type::Value.into(),
+        peer: None,
+        value: Some(value.into()),
+    }
+}
+
+pub(super) fn dht_peer(peer: &PeerInfo) -> pb::DhtResponse {
+    pb::DhtResponse {
+        r#type: pb::dht_response::Type::Value.into(),
+        peer: Some(peer_info(peer.id, &peer.addresses)),
+        value: None,
     }
 }
 
@@ -197,4 +236,9 @@ pub(super) fn registry_error(error: &RegistryError) -> String {
         }
         RegistryError::Full => "too many stream handlers".to_owned(),
     }
+}
+
+/// The text of a failed DHT request (COMPATIBILITY.md 4.15).
+pub(super) fn query_error(error: &QueryError) -> String {
+    error.to_string()
 }

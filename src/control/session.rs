@@ -16,8 +16,9 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::{
+    dht::{Asker, Served},
     pipe::Pipe,
-    request::{self, Request},
+    request::{self, DhtRequest, Rejected, Request},
     response,
     socket::Socket,
 };
@@ -33,7 +34,7 @@ use crate::{
 const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Answers collected while further requests are waiting.
-const MAX_BATCH: usize = 64 * 1024;
+pub(super) const MAX_BATCH: usize = 64 * 1024;
 
 /// What every session works with.
 #[derive(Debug)]
@@ -65,6 +66,10 @@ enum Outcome {
     /// The connection carries this stream from now on.
     Stream(pb::Response, Box<OpenedStream>),
     Close(pb::Response),
+    /// All answers are out.
+    Answered,
+    /// Nobody waits for an answer.
+    Abandoned,
 }
 
 /// Why there is no further request.
@@ -126,6 +131,8 @@ impl Session {
                     self.refuse(&answer).await?;
                     return Ok(None);
                 }
+                Outcome::Answered => {}
+                Outcome::Abandoned => return Ok(None),
             }
         }
     }
@@ -208,15 +215,7 @@ impl Session {
     async fn handle(&mut self, frame: &[u8]) -> io::Result<Outcome> {
         let request = match request::parse(frame) {
             Ok(request) => request,
-            Err(rejected) => {
-                tracing::debug!(reason = rejected.reason, "request rejected");
-                let answer = response::error(rejected.reason);
-                return Ok(if rejected.close {
-                    Outcome::Close(answer)
-                } else {
-                    Outcome::Answer(answer)
-                });
-            }
+            Err(rejected) => return Ok(reject(rejected)),
         };
         let waits = matches!(
             request,
@@ -226,13 +225,35 @@ impl Session {
         if waits || self.output.len() > MAX_BATCH {
             self.flush().await?;
         }
-        Ok(self.execute(request).await)
+        self.execute(request).await
     }
 
-    async fn execute(&self, request: Request) -> Outcome {
+    async fn ask_dht(&mut self, request: Result<DhtRequest, Rejected>) -> io::Result<Outcome> {
+        let Some(dht) = &self.context.dht else {
+            return Ok(Outcome::Answer(response::error("DHT not enabled")));
+        };
+        let request = match request {
+            Ok(request) => request,
+            Err(rejected) => return Ok(reject(rejected)),
+        };
+        let dht = dht.clone();
+        self.flush().await?;
+        let asker = Asker {
+            socket: &mut self.socket,
+            output: &mut self.output,
+            closing: &self.context.closing,
+        };
+        Ok(match Box::pin(asker.serve(&dht, request)).await? {
+            Served::Answer(answer) => Outcome::Answer(*answer),
+            Served::Streamed => Outcome::Answered,
+            Served::Abandoned => Outcome::Abandoned,
+        })
+    }
+
+    async fn execute(&mut self, request: Request) -> io::Result<Outcome> {
         let node = &self.context.node;
         let registry = &node.streams().registry;
-        Outcome::Answer(match request {
+        Ok(Outcome::Answer(match request {
             Request::Identify => response::identify(node.peer_id(), &node.addresses()),
             Request::ListPeers => response::peers(node.peers()),
             Request::Connect {
@@ -259,7 +280,10 @@ impl Session {
                 .await
             {
                 Ok(opened) => {
-                    return Outcome::Stream(response::stream(peer, &opened), Box::new(opened));
+                    return Ok(Outcome::Stream(
+                        response::stream(peer, &opened),
+                        Box::new(opened),
+                    ));
                 }
                 Err(error) => response::error(response::stream_error(&error, &protocols)),
             },
@@ -285,6 +309,17 @@ impl Session {
                 Some(addresses) => response::known_peer(peer, &addresses),
                 None => response::error(format!("peer {peer} not found")),
             },
-        })
+            Request::Dht(request) => return self.ask_dht(request).await,
+        }))
+    }
+}
+
+fn reject(rejected: Rejected) -> Outcome {
+    tracing::debug!(reason = rejected.reason, "request rejected");
+    let answer = response::error(rejected.reason);
+    if rejected.close {
+        Outcome::Close(answer)
+    } else {
+        Outcome::Answer(answer)
     }
 }

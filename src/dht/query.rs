@@ -181,15 +181,16 @@ impl Dht {
         let from_peer = async {
             let met = dht.node.connect_directly(peer, Vec::new(), deadline).await;
             met.ok().and_then(|()| dht.node.public_key(&peer))
-        };
+        }
+        .boxed();
         let from_others = async {
             let key = [PUBLIC_KEY_PREFIX, &peer.to_bytes()].concat();
             let value = dht.best_value(&key, deadline).await.ok()?;
             PublicKey::try_decode_protobuf(&value).ok()
-        };
+        }
+        .boxed();
         let query = async {
-            let mut answers =
-                stream::FuturesUnordered::from_iter([from_peer.boxed(), from_others.boxed()]);
+            let mut answers = stream::FuturesUnordered::from_iter([from_peer, from_others]);
             while let Some(answer) = answers.next().await {
                 if let Some(key) = answer {
                     return Ok(key);

@@ -207,11 +207,11 @@ fn notices_come_before_the_error() {
 
 #[test]
 fn what_is_not_there_yet_is_told_once() {
-    let run = accepted(&["-dht", "-idleTimeout=30.0s", "-relayHopLimit=3"]);
+    let run = accepted(&["-connManager", "-natPortMap", "-relayHopLimit=3"]);
     assert_eq!(
         run.timed_lines(),
         [
-            "not available yet, ignored: -dht, -idleTimeout",
+            "not available yet, ignored: -connManager, -natPortMap",
             "without effect: -relayHopLimit",
         ]
     );
