@@ -54,6 +54,10 @@ impl Node {
         Ok(Self::Python(Box::new(py_libp2p::Node::kad(LISTEN)?)))
     }
 
+    fn is_python(&self) -> bool {
+        matches!(self, Self::Python(_))
+    }
+
     pub fn id(&self) -> PeerId {
         match self {
             Self::Daemon(daemon) => daemon.peer_id(),
@@ -212,15 +216,21 @@ fn network(other: Other) -> Result<Vec<Node>, String> {
             nodes.push(start()?);
         }
     }
-    for (from, to) in [
+    for (own, other) in [
         (0, EACH),
         (1, EACH),
         (2, EACH),
-        (EACH + 1, 0),
-        (EACH + 2, 0),
+        (0, EACH + 1),
+        (0, EACH + 2),
     ] {
-        let (dialer, target) = two(&mut nodes, from, to);
-        dialer.connect(target)?;
+        let (low, high) = nodes.split_at_mut(EACH);
+        let (own, other) = (&mut low[own], &mut high[other - EACH]);
+        // py-libp2p's table takes whom it asks or is asked by, not whoever connects.
+        if other.is_python() || own.id() < other.id() {
+            other.connect(own)?;
+        } else {
+            own.connect(other)?;
+        }
     }
     // Both kinds admit a node to their tables in the background.
     let witness = Launch::new()
@@ -240,15 +250,6 @@ fn network(other: Other) -> Result<Vec<Node>, String> {
         }
     }
     Ok(nodes)
-}
-
-fn two(nodes: &mut [Node], a: usize, b: usize) -> (&mut Node, &Node) {
-    let (low, high) = nodes.split_at_mut(a.max(b));
-    if a < b {
-        (&mut low[a], &high[0])
-    } else {
-        (&mut high[0], &low[b])
-    }
 }
 
 /// The peers that `node` tells when it is asked for somebody whom nobody knows: all it has,
