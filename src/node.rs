@@ -2,6 +2,7 @@
 
 mod book;
 mod bootstrap;
+mod connmgr;
 mod dial;
 mod driver;
 mod limits;
@@ -38,6 +39,8 @@ use tokio_util::sync::CancellationToken;
 
 use book::AddressBook;
 pub use bootstrap::BootstrapPeers;
+use connmgr::ConnectionManager;
+pub use connmgr::{Marks, Standing, TagError};
 pub use dial::{Cause, DialError, RoutingError};
 use driver::{Behaviour, Command, Driver};
 pub use limits::ConnectionLimits;
@@ -88,6 +91,8 @@ pub struct Options {
     pub announce: Vec<Multiaddr>,
     /// Hard limits on connections.
     pub limits: ConnectionLimits,
+    /// When connections are closed that are worth little.
+    pub marks: Marks,
     /// Ask peers whether strangers can dial this node.
     pub probe_reachability: bool,
 }
@@ -124,6 +129,9 @@ pub trait PeerRouting: fmt::Debug + Send + Sync {
         peer: PeerId,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Vec<Multiaddr>, RoutingError>>;
+
+    /// What a connection to `peer` is worth.
+    fn standing(&self, peer: &PeerId) -> Standing;
 }
 
 /// A handle to the node, cheap to clone.
@@ -138,6 +146,7 @@ struct Inner {
     book: Arc<AddressBook>,
     addresses: HostAddresses,
     routing: OnceLock<Arc<dyn PeerRouting>>,
+    connmgr: Arc<ConnectionManager>,
 }
 
 /// Why a stream could not be opened.
@@ -202,11 +211,13 @@ impl Node {
         addresses.update(swarm.listeners());
         let book = Arc::new(AddressBook::default());
         let (commands, received) = mpsc::channel(MAX_COMMANDS);
+        let connmgr = Arc::new(ConnectionManager::new(options.marks));
         let (public, is_public) = watch::channel(false);
         let driver = Driver::new(
             swarm,
             streams.clone(),
             book.clone(),
+            connmgr.clone(),
             addresses.clone(),
             public,
         );
@@ -222,6 +233,7 @@ impl Node {
                 book,
                 addresses,
                 routing: OnceLock::new(),
+                connmgr,
             })),
             failures,
         })

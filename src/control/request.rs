@@ -56,6 +56,16 @@ pub(super) enum Request {
         peer: PeerId,
     },
     ListPeers,
+    Tag {
+        peer: PeerId,
+        tag: String,
+        weight: i64,
+    },
+    Untag {
+        peer: PeerId,
+        tag: String,
+    },
+    Trim,
     /// Without a DHT, that is the answer whatever the parameters are worth.
     Dht(Result<DhtRequest, Rejected>),
     PeerProtocols {
@@ -164,7 +174,7 @@ pub(super) fn parse(frame: &[u8]) -> Result<Request, Rejected> {
         Type::ListPeers => Ok(Request::ListPeers),
         Type::Dht => Ok(Request::Dht(dht::parse(request.dht))),
         Type::Pubsub => Err(refuse("PubSub not enabled")),
-        Type::Connmanager => Err(refuse("Connection manager not enabled")),
+        Type::Connmanager => conn_manager(request.conn_manager),
         Type::PersistentConnUpgrade => persistent_or_peerstore(&request.extension),
     }
 }
@@ -203,6 +213,31 @@ fn persistent_or_peerstore(extension: &[bytes::Bytes]) -> Result<Request, Reject
         }
         Some(_) => Err(undecodable("field 9 is no known message")),
     }
+}
+
+fn conn_manager(request: Option<pb::ConnManagerRequest>) -> Result<Request, Rejected> {
+    use pb::conn_manager_request::Type;
+    let request = request.ok_or_else(|| refuse(MISSING_PARAMETERS))?;
+    let kind = request.r#type.ok_or_else(|| missing("connManager.type"))?;
+    let kind = i32::try_from(kind)
+        .ok()
+        .and_then(|kind| Type::try_from(kind).ok())
+        .ok_or_else(|| refuse("Unexpected request"))?;
+    if kind == Type::Trim {
+        return Ok(Request::Trim);
+    }
+    // In Go an absent peer id is an empty one.
+    let peer = peer_id(Some(request.peer.unwrap_or_default()), "peer")?;
+    let tag = request.tag.filter(|tag| !tag.is_empty());
+    let tag = tag.ok_or_else(|| refuse("Malformed request; missing tag parameter"))?;
+    Ok(match kind {
+        Type::UntagPeer => Request::Untag { peer, tag },
+        _ => Request::Tag {
+            peer,
+            tag,
+            weight: request.weight.unwrap_or_default(),
+        },
+    })
 }
 
 fn timeout(seconds: Option<i64>) -> Duration {

@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::{
     dht::{PeerInfo, QueryError},
-    node::{Cause, DialError, OpenedStream, RoutingError, StreamError},
+    node::{Cause, DialError, OpenedStream, RoutingError, StreamError, TagError},
     streams::{MAX_NAME, NegotiationError, OpenError, RegistryError},
     wire::pb,
     wording::quote,
@@ -217,6 +217,14 @@ pub(super) fn stream_error(error: &StreamError, protocols: &[String]) -> String 
             };
             format!("failed to negotiate protocol: {reason}")
         }
+    }
+}
+
+/// The text of a tag that was not given (COMPATIBILITY.md 4.17).
+pub(super) fn tag_error(error: TagError) -> String {
+    match error {
+        TagError::TooLong(max) => format!("tag must be at most {max} bytes long"),
+        TagError::TooMany => "too many tags".to_owned(),
     }
 }
 

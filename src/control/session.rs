@@ -219,7 +219,10 @@ impl Session {
         };
         let waits = matches!(
             request,
-            Request::Connect { .. } | Request::OpenStream { .. } | Request::Disconnect { .. }
+            Request::Connect { .. }
+                | Request::OpenStream { .. }
+                | Request::Disconnect { .. }
+                | Request::Trim
         );
         // Earlier answers must not wait for a slow request.
         if waits || self.output.len() > MAX_BATCH {
@@ -269,6 +272,18 @@ impl Session {
             },
             Request::Disconnect { peer } => {
                 node.disconnect(peer).await;
+                response::ok()
+            }
+            Request::Tag { peer, tag, weight } => match node.tag(peer, &tag, weight) {
+                Ok(()) => response::ok(),
+                Err(error) => response::error(response::tag_error(error)),
+            },
+            Request::Untag { peer, tag } => {
+                node.untag(&peer, &tag);
+                response::ok()
+            }
+            Request::Trim => {
+                node.trim().await;
                 response::ok()
             }
             Request::OpenStream {

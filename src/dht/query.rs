@@ -241,6 +241,7 @@ impl Dht {
         let query = async {
             let request = put_request(&key, &value);
             dht.store.put_record(&key, &value, true);
+            dht.store.flush().await;
             let closest = dht.closest(&key, deadline).await?;
             let puts = closest
                 .into_iter()
@@ -273,6 +274,7 @@ impl Dht {
         let time = deadline.saturating_duration_since(Instant::now());
         let until = deadline - (time / 10).min(MAX_RESERVE);
         let query = async {
+            dht.store.flush().await;
             let request = message::request(Type::FindNode, &key);
             let mut lookup = Lookup::start(dht, &key, &request, until)?;
             let walk = async { while lookup.next().await.is_some() {} };

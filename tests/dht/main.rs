@@ -6,6 +6,7 @@ mod support;
 
 mod alone;
 mod malformed;
+mod restart;
 mod two;
 
 use std::slice::from_ref;

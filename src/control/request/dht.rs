@@ -94,6 +94,7 @@ fn multihash(cid: Option<Bytes>) -> Result<Vec<u8>, Rejected> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn request(kind: pb::dht_request::Type) -> pb::DhtRequest {
         pb::DhtRequest {
@@ -204,6 +205,36 @@ mod tests {
                 timeout: Duration::from_secs(60),
             };
             assert_eq!(parse(Some(providers)).unwrap(), expected);
+        }
+    }
+
+    fn field(longest: usize) -> impl Strategy<Value = Option<Bytes>> {
+        let bytes = prop::collection::vec(any::<u8>(), 0..longest);
+        prop::option::of(bytes.prop_map(Bytes::from))
+    }
+
+    proptest! {
+        #[test]
+        fn any_parameters_are_read_or_refused(
+            kind in prop::option::of(-1..11_i64),
+            (peer, cid) in (field(45), field(45)),
+            (key, value) in (field(9), field(9)),
+            count in any::<Option<i32>>(),
+            seconds in any::<Option<i64>>(),
+        ) {
+            let request = pb::DhtRequest {
+                r#type: kind,
+                peer,
+                cid,
+                key,
+                value,
+                count,
+                timeout: seconds,
+            };
+            match parse(Some(request)) {
+                Ok(request) => prop_assert!(request.timeout > Duration::ZERO),
+                Err(rejected) => prop_assert_eq!(rejected.close, kind.is_none()),
+            }
         }
     }
 }
