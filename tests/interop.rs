@@ -9,6 +9,8 @@ mod support;
 
 mod interop {
     pub mod auto_mode;
+    pub mod dht;
+    pub mod dht_crowd;
     pub mod go_client;
     pub mod go_records;
     pub mod install;
@@ -25,8 +27,8 @@ use std::process::ExitCode;
 
 use interop::suite::suite;
 use interop::{
-    auto_mode, go_client, go_records, install, js_client, p2pclient_python, peers, py_libp2p,
-    quickstart,
+    auto_mode, dht, dht_crowd, go_client, go_records, install, js_client, p2pclient_python, peers,
+    py_libp2p, quickstart,
 };
 use libtest_mimic::Arguments;
 
@@ -48,5 +50,11 @@ fn main() -> ExitCode {
     trials.extend(suite("peer_hivemind", &hivemind, peers::hivemind));
     trials.extend(suite("peer_js", &node, peers::js));
     trials.extend(suite("peer_py_libp2p", &python, py_libp2p::trials));
+    trials.extend(suite("dht_go_v0_9_2", &go, dht::go));
+    trials.extend(suite("dht_hivemind", &hivemind, dht::hivemind));
+    trials.extend(suite("dht_js", &node, dht::js));
+    trials.extend(suite("dht_py_libp2p", &python, dht::py));
+    let both = go.clone().and(hivemind.clone());
+    trials.extend(suite("dht_crowd", &both, dht_crowd::trials));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
