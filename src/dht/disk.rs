@@ -109,6 +109,12 @@ struct Changes {
     bytes: usize,
 }
 
+impl Changes {
+    fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.providers.is_empty() && self.peers.is_empty()
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     changes: Changes,

@@ -137,7 +137,9 @@ impl Tables {
             limits: LIMITS,
             value_bytes: read.value_bytes,
         };
-        tables.apply(read.old).map_err(damaged)?;
+        if !read.old.is_empty() {
+            tables.apply(read.old).map_err(damaged)?;
+        }
         Ok((tables, read.contents))
     }
 

@@ -360,6 +360,15 @@ fn refusals_say_what_to_do() {
 }
 
 #[test]
+fn a_full_disk_at_the_start_gets_advice_of_its_own() {
+    let full = DiskError::file(Path::new("PATH"), &io::Error::from_raw_os_error(28));
+    assert_eq!(
+        full.to_string(),
+        "datastore PATH: no space left on device: make room, or name another place"
+    );
+}
+
+#[test]
 fn a_new_file_is_its_owners_alone_and_leaves_nothing_beside_it() {
     let (dir, path) = dir();
     let disk = Disk::open(&path).unwrap();
