@@ -55,6 +55,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// DHT mode, off if `None`.
     pub dht: Option<DhtMode>,
+    /// Where the DHT keeps what it holds; in memory alone if `None`.
+    pub datastore: Option<PathBuf>,
     /// Namespaces in which the DHT takes any record.
     pub dht_namespaces: Vec<String>,
     /// Bootstrap peers.

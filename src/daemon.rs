@@ -17,10 +17,13 @@ use crate::{
         dialback, listener::Listener, persistent::Connections, response::dial_error,
         session::Context,
     },
-    dht::{Dht, Validator},
+    dht::{
+        Dht, Validator,
+        disk::{Contents, Disk, DiskError},
+    },
     node::{
-        BootstrapPeers, ConnectionLimits, LIBRARY_PROTOCOLS, Node, Options, REPLACEABLE_PROTOCOLS,
-        Started,
+        BootstrapPeers, ConnectionLimits, LIBRARY_PROTOCOLS, Marks, Node, Options,
+        REPLACEABLE_PROTOCOLS, Started,
     },
     shutdown::{Asked, Signals},
     streams::{Policy, Registry, Streams, Target},
@@ -33,6 +36,13 @@ const ECHO_PROTOCOL: &str = "/echo/1.0.0";
 
 /// The liveness check of libp2p: 32 bytes are sent back.
 const PING_PROTOCOL: &str = "/ipfs/ping/1.0.0";
+
+/// go-libp2p's connection manager, which runs when none is asked for.
+const DEFAULT_MARKS: Marks = Marks {
+    low: 160,
+    high: 192,
+    grace: Duration::from_secs(60),
+};
 
 /// Files kept out of the connection limits when the system does not tell its own.
 const ASSUMED_DESCRIPTORS: u64 = 1024;
@@ -70,6 +80,7 @@ async fn serve(
     descriptors: u64,
 ) -> anyhow::Result<End> {
     let mut signals = Signals::install()?;
+    let datastore = datastore(config)?;
     let stop_serving = CancellationToken::new();
     let stop_node = CancellationToken::new();
     let pipes = TaskTracker::new();
@@ -102,11 +113,17 @@ async fn serve(
         ));
     }
     let tasks = TaskTracker::new();
+    tasks.spawn(
+        stop_serving
+            .clone()
+            .run_until_cancelled_owned(node.clone().keep_trimmed()),
+    );
     let dht = config.dht.map(|mode| {
         let dht = Dht::new(
             &node,
             identity.public(),
             Validator::new(Arc::new(node.clone()), config.dht_namespaces.clone()),
+            datastore,
             stop_serving.clone(),
         );
         node.set_routing(Arc::new(dht.clone()));
@@ -172,6 +189,9 @@ async fn serve(
         // The socket file goes first: nobody new shall come.
         let _ = control.await;
         let _ = timeout(config.shutdown_grace, pipes.wait()).await;
+        if let Some(dht) = &dht {
+            dht.close().await;
+        }
         stop_node.cancel();
         if matches!(end, Ok(End::Clean) | Err(_)) {
             let _ = driver.await;
@@ -241,6 +261,12 @@ async fn serve_dht(
     }
 }
 
+/// The datastore, and what it held. Opened before anything listens: its errors end the start.
+fn datastore(config: &Config) -> Result<Option<(Disk, Contents)>, DiskError> {
+    let path = config.datastore.as_deref().filter(|_| config.dht.is_some());
+    path.map(Disk::open).transpose()
+}
+
 fn registry(config: &Config) -> Registry {
     let registry = Registry::new(LIBRARY_PROTOCOLS.into(), REPLACEABLE_PROTOCOLS.into());
     // The library answers one ping stream per connection, its own peer's.
@@ -269,6 +295,14 @@ fn options(config: &Config, descriptors: u64) -> Options {
         },
         announce: config.announce_addrs.clone(),
         limits: ConnectionLimits::scaled(descriptors),
+        marks: config
+            .conn_manager
+            .as_ref()
+            .map_or(DEFAULT_MARKS, |manager| Marks {
+                low: manager.low,
+                high: manager.high,
+                grace: manager.grace,
+            }),
         probe_reachability: config.dht == Some(DhtMode::Auto) && config.nat.reachability.is_none(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod book;
 mod bootstrap;
+mod connmgr;
 mod dial;
 mod driver;
 mod limits;
@@ -39,6 +40,8 @@ use tokio_util::sync::CancellationToken;
 
 use book::AddressBook;
 pub use bootstrap::BootstrapPeers;
+use connmgr::ConnectionManager;
+pub use connmgr::{Marks, Standing, TagError};
 pub use dial::{Cause, DialError, RoutingError};
 use driver::{Behaviour, Command, Driver};
 pub use limits::ConnectionLimits;
@@ -89,6 +92,8 @@ pub struct Options {
     pub announce: Vec<Multiaddr>,
     /// Hard limits on connections.
     pub limits: ConnectionLimits,
+    /// When connections are closed that are worth little.
+    pub marks: Marks,
     /// Ask peers whether strangers can dial this node.
     pub probe_reachability: bool,
 }
@@ -125,6 +130,9 @@ pub trait PeerRouting: fmt::Debug + Send + Sync {
         peer: PeerId,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Vec<Multiaddr>, RoutingError>>;
+
+    /// What a connection to `peer` is worth.
+    fn standing(&self, peer: &PeerId) -> Standing;
 }
 
 /// A handle to the node, cheap to clone.
@@ -139,6 +147,7 @@ struct Inner {
     book: Arc<AddressBook>,
     addresses: HostAddresses,
     routing: OnceLock<Arc<dyn PeerRouting>>,
+    connmgr: Arc<ConnectionManager>,
 }
 
 /// Why a stream could not be opened.
@@ -203,11 +212,13 @@ impl Node {
         addresses.update(swarm.listeners());
         let book = Arc::new(AddressBook::default());
         let (commands, received) = mpsc::channel(MAX_COMMANDS);
+        let connmgr = Arc::new(ConnectionManager::new(options.marks));
         let (public, is_public) = watch::channel(false);
         let driver = Driver::new(
             swarm,
             streams.clone(),
             book.clone(),
+            connmgr.clone(),
             addresses.clone(),
             public,
         );
@@ -223,6 +234,7 @@ impl Node {
                 book,
                 addresses,
                 routing: OnceLock::new(),
+                connmgr,
             })),
             failures,
         })

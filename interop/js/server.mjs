@@ -1,11 +1,13 @@
 // A js-libp2p node behind `@libp2p/daemon-server`, started and announced as p2pd is:
-//   node server.mjs -listen=<control> -hostAddrs=<a,b> [-noise=false] [-tls=false]
+//   node server.mjs -listen=<control> -hostAddrs=<a,b> [-noise=false] [-tls=false] [-dhtServer]
 
 import './node20.mjs'
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
 import { createServer } from '@libp2p/daemon-server'
 import { identify } from '@libp2p/identify'
+import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
+import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { tls } from '@libp2p/tls'
 import { webSockets } from '@libp2p/websockets'
@@ -18,12 +20,23 @@ const flags = Object.fromEntries(process.argv.slice(2).map((word) => {
 }))
 const on = (name) => flags[name] !== 'false'
 
+// Go's protocol and Go's habit of keeping loopback addresses.
+const dht = () => kadDHT({
+  protocol: '/ipfs/kad/1.0.0',
+  clientMode: false,
+  allowQueryWithZeroPeers: true,
+  peerInfoMapper: passthroughMapper
+})
+
 const node = await createLibp2p({
   addresses: { listen: (flags.hostAddrs ?? '').split(',').filter(Boolean) },
   transports: [tcp(), webSockets()],
   connectionEncrypters: [...(on('noise') ? [noise()] : []), ...(on('tls') ? [tls()] : [])],
   streamMuxers: [yamux()],
-  services: { identify: identify() }
+  services: {
+    identify: identify(),
+    ...('dhtServer' in flags ? { ping: ping(), dht: dht() } : {})
+  }
 })
 const daemon = createServer(controlAddress(flags.listen), node)
 await daemon.start()

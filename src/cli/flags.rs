@@ -46,6 +46,7 @@ flags! {
     conn_hi "connHi" i64, "512", "Connection Manager High Water mark";
     conn_lo "connLo" i64, "256", "Connection Manager Low Water mark";
     conn_manager "connManager" bool, "", "Enables the Connection Manager";
+    datastore "datastore" PathBuf, "", "a file in which the dht keeps records, providers and good peers over restarts";
     dht "dht" bool, "", "Enables the DHT in full node mode";
     dht_client "dhtClient" bool, "", "Enables the DHT in client mode";
     dht_namespace "dhtNamespace" String, "", "comma separated list of namespaces in which the dht takes any record unvalidated; for tests and private networks";

@@ -84,6 +84,10 @@ pub(super) fn resolve(args: &Args, file: Settings) -> Result<Config, ConfigError
             .shutdown_grace
             .map_or(DEFAULT_GRACE, |grace| grace.positive().unwrap_or_default()),
         dht,
+        datastore: args
+            .datastore
+            .clone()
+            .filter(|path| !path.as_os_str().is_empty()),
         dht_namespaces: dht_namespaces(args.dht_namespace.as_deref())?,
         bootstrap: bootstrap(on(args.bootstrap, file.bootstrap), bootstrap_peers)?,
         pubsub: pubsub(args, &file)?,

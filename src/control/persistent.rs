@@ -1,4 +1,4 @@
-//! Persistent connections (COMPATIBILITY.md 4.17 to 4.20): calls between clients of two
+//! Persistent connections (COMPATIBILITY.md 4.19 to 4.22): calls between clients of two
 //! daemons, many at a time on one connection.
 //!
 //! `request` and `response` know the messages, `outbox` what waits for the client, `call`

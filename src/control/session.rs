@@ -19,9 +19,10 @@ use tokio_util::{
 };
 
 use super::{
+    dht::{Asker, Served},
     persistent::{Connections, Persistent},
     pipe::Pipe,
-    request::{self, Request},
+    request::{self, DhtRequest, Rejected, Request},
     response,
     socket::Socket,
 };
@@ -37,7 +38,7 @@ use crate::{
 pub(super) const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Answers collected while further requests are waiting.
-const MAX_BATCH: usize = 64 * 1024;
+pub(super) const MAX_BATCH: usize = 64 * 1024;
 
 /// What every session works with.
 #[derive(Debug)]
@@ -83,6 +84,10 @@ enum Outcome {
     /// The connection is to be a persistent one.
     Upgrade,
     Close(pb::Response),
+    /// All answers are out.
+    Answered,
+    /// Nobody waits for an answer.
+    Abandoned,
 }
 
 /// Why there is no further request.
@@ -147,6 +152,8 @@ impl Session {
                     self.refuse(&answer).await?;
                     return Ok(Mode::Closed);
                 }
+                Outcome::Answered => {}
+                Outcome::Abandoned => return Ok(Mode::Closed),
             }
         }
     }
@@ -244,31 +251,48 @@ impl Session {
     async fn handle(&mut self, frame: &[u8]) -> io::Result<Outcome> {
         let request = match request::parse(frame) {
             Ok(request) => request,
-            Err(rejected) => {
-                tracing::debug!(reason = rejected.reason, "request rejected");
-                let answer = response::error(rejected.reason);
-                return Ok(if rejected.close {
-                    Outcome::Close(answer)
-                } else {
-                    Outcome::Answer(answer)
-                });
-            }
+            Err(rejected) => return Ok(reject(rejected)),
         };
         let waits = matches!(
             request,
-            Request::Connect { .. } | Request::OpenStream { .. } | Request::Disconnect { .. }
+            Request::Connect { .. }
+                | Request::OpenStream { .. }
+                | Request::Disconnect { .. }
+                | Request::Trim
         );
         // Earlier answers must not wait for a slow request.
         if waits || self.output.len() > MAX_BATCH {
             self.flush().await?;
         }
-        Ok(self.execute(request).await)
+        self.execute(request).await
     }
 
-    async fn execute(&self, request: Request) -> Outcome {
+    async fn ask_dht(&mut self, request: Result<DhtRequest, Rejected>) -> io::Result<Outcome> {
+        let Some(dht) = &self.context.dht else {
+            return Ok(Outcome::Answer(response::error("DHT not enabled")));
+        };
+        let request = match request {
+            Ok(request) => request,
+            Err(rejected) => return Ok(reject(rejected)),
+        };
+        let dht = dht.clone();
+        self.flush().await?;
+        let asker = Asker {
+            socket: &mut self.socket,
+            output: &mut self.output,
+            closing: &self.context.closing,
+        };
+        Ok(match Box::pin(asker.serve(&dht, request)).await? {
+            Served::Answer(answer) => Outcome::Answer(*answer),
+            Served::Streamed => Outcome::Answered,
+            Served::Abandoned => Outcome::Abandoned,
+        })
+    }
+
+    async fn execute(&mut self, request: Request) -> io::Result<Outcome> {
         let node = &self.context.node;
         let registry = &node.streams().registry;
-        Outcome::Answer(match request {
+        Ok(Outcome::Answer(match request {
             Request::Identify => response::identify(node.peer_id(), &node.addresses()),
             Request::ListPeers => response::peers(node.peers()),
             Request::Connect {
@@ -286,6 +310,18 @@ impl Session {
                 node.disconnect(peer).await;
                 response::ok()
             }
+            Request::Tag { peer, tag, weight } => match node.tag(peer, &tag, weight) {
+                Ok(()) => response::ok(),
+                Err(error) => response::error(response::tag_error(error)),
+            },
+            Request::Untag { peer, tag } => {
+                node.untag(&peer, &tag);
+                response::ok()
+            }
+            Request::Trim => {
+                node.trim().await;
+                response::ok()
+            }
             Request::OpenStream {
                 peer,
                 protocols,
@@ -295,7 +331,10 @@ impl Session {
                 .await
             {
                 Ok(opened) => {
-                    return Outcome::Stream(response::stream(peer, &opened), Box::new(opened));
+                    return Ok(Outcome::Stream(
+                        response::stream(peer, &opened),
+                        Box::new(opened),
+                    ));
                 }
                 Err(error) => response::error(response::stream_error(&error, &protocols)),
             },
@@ -321,7 +360,18 @@ impl Session {
                 Some(addresses) => response::known_peer(peer, &addresses),
                 None => response::error(format!("peer {peer} not found")),
             },
-            Request::Upgrade => return Outcome::Upgrade,
-        })
+            Request::Upgrade => return Ok(Outcome::Upgrade),
+            Request::Dht(request) => return self.ask_dht(request).await,
+        }))
+    }
+}
+
+fn reject(rejected: Rejected) -> Outcome {
+    tracing::debug!(reason = rejected.reason, "request rejected");
+    let answer = response::error(rejected.reason);
+    if rejected.close {
+        Outcome::Close(answer)
+    } else {
+        Outcome::Answer(answer)
     }
 }

@@ -181,15 +181,16 @@ impl Dht {
         let from_peer = async {
             let met = dht.node.connect_directly(peer, Vec::new(), deadline).await;
             met.ok().and_then(|()| dht.node.public_key(&peer))
-        };
+        }
+        .boxed();
         let from_others = async {
             let key = [PUBLIC_KEY_PREFIX, &peer.to_bytes()].concat();
             let value = dht.best_value(&key, deadline).await.ok()?;
             PublicKey::try_decode_protobuf(&value).ok()
-        };
+        }
+        .boxed();
         let query = async {
-            let mut answers =
-                stream::FuturesUnordered::from_iter([from_peer.boxed(), from_others.boxed()]);
+            let mut answers = stream::FuturesUnordered::from_iter([from_peer, from_others]);
             while let Some(answer) = answers.next().await {
                 if let Some(key) = answer {
                     return Ok(key);
@@ -240,6 +241,7 @@ impl Dht {
         let query = async {
             let request = put_request(&key, &value);
             dht.store.put_record(&key, &value, true);
+            dht.store.flush().await;
             let closest = dht.closest(&key, deadline).await?;
             let puts = closest
                 .into_iter()
@@ -272,6 +274,7 @@ impl Dht {
         let time = deadline.saturating_duration_since(Instant::now());
         let until = deadline - (time / 10).min(MAX_RESERVE);
         let query = async {
+            dht.store.flush().await;
             let request = message::request(Type::FindNode, &key);
             let mut lookup = Lookup::start(dht, &key, &request, until)?;
             let walk = async { while lookup.next().await.is_some() {} };

@@ -2,14 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 
-use super::PeerInfo;
+use super::{
+    PeerInfo,
+    disk::{Contents, Disk, Origin, StoredPeer},
+};
 
 /// How long a record or a provider is held (go-libp2p-kad-dht's `MaxRecordAge` and
 /// `ProvideValidity`).
@@ -126,6 +129,10 @@ impl<K: Ord + Clone, V> Shelf<K, V> {
     }
 }
 
+fn origin(own: bool) -> Origin {
+    if own { Origin::Client } else { Origin::Peer }
+}
+
 fn is_fresh(rank: &Rank, now: SystemTime) -> bool {
     // A clock that was set back makes nothing expire.
     now.duration_since(rank.received)
@@ -139,20 +146,83 @@ struct State {
     providers: Shelf<(Bytes, Option<PeerId>), Vec<Multiaddr>>,
 }
 
-/// Records and providers, in memory.
+/// Records and providers, in memory, with a journal on disk if there is a datastore.
 #[derive(Debug)]
-pub(super) struct Store(Mutex<State>);
+pub(super) struct Store {
+    state: Mutex<State>,
+    disk: Mutex<Option<Arc<Disk>>>,
+}
 
 impl Store {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(State {
-            records: Shelf::new(MAX_RECORD_BYTES),
-            providers: Shelf::new(MAX_PROVIDER_BYTES),
-        }))
+        Self {
+            state: Mutex::new(State {
+                records: Shelf::new(MAX_RECORD_BYTES),
+                providers: Shelf::new(MAX_PROVIDER_BYTES),
+            }),
+            disk: Mutex::default(),
+        }
+    }
+
+    /// A store that goes on with what a datastore held; `own` is this daemon. The peers it
+    /// knew come back.
+    pub(super) fn restored(own: PeerId, disk: Disk, held: Contents) -> (Self, Vec<StoredPeer>) {
+        let store = Self::new();
+        for record in held.records {
+            store.insert_record(&record.key, record.value, false, record.received);
+        }
+        for provider in held.providers {
+            let info = PeerInfo {
+                id: provider.provider,
+                addresses: provider.addresses,
+            };
+            let own = info.id == own;
+            store.insert_provider(&provider.key, info, own, provider.received);
+        }
+        // Only now, or what is restored would be written again.
+        *store.disk_slot() = Some(Arc::new(disk));
+        (store, held.peers)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn disk_slot(&self) -> MutexGuard<'_, Option<Arc<Disk>>> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn disk(&self) -> Option<Arc<Disk>> {
+        self.disk_slot().clone()
+    }
+
+    /// Waits until what is held so far is on disk, if there is a datastore.
+    pub(super) async fn flush(&self) {
+        if let Some(disk) = self.disk() {
+            disk.flush().await;
+        }
+    }
+
+    /// Closes the datastore, with everything written. From now on there is none.
+    pub(super) async fn close(&self) {
+        self.flush().await;
+        let disk = self.disk_slot().take();
+        // Closing blocks.
+        let _ = tokio::task::spawn_blocking(move || drop(disk)).await;
+    }
+
+    /// Remembers a peer of the routing table across restarts.
+    pub(super) fn remember_peer(&self, peer: &PeerId, addresses: &[Multiaddr]) {
+        if let Some(disk) = self.disk() {
+            disk.put_peer(*peer, addresses, SystemTime::now());
+        }
+    }
+
+    /// Forgets a peer that has left the routing table.
+    pub(super) fn forget_peer(&self, peer: &PeerId) {
+        if let Some(disk) = self.disk() {
+            disk.remove_peer(*peer);
+        }
     }
 
     /// The record of `key`, unless it has expired.
@@ -164,12 +234,26 @@ impl Store {
 
     /// Stores a record; `own` if a client of this daemon put it.
     pub(super) fn put_record(&self, key: &[u8], value: &[u8], own: bool) {
-        let cost = key.len() + value.len() + OVERHEAD;
-        // Copies: what is borrowed may be a small part of a large message.
-        let key = Bytes::copy_from_slice(key);
+        // A copy: what is borrowed may be a small part of a large message.
         let value = Bytes::copy_from_slice(value);
         let now = SystemTime::now();
-        self.state().records.insert(key, value, cost, own, now);
+        if let Some(disk) = self.disk() {
+            disk.put_record(origin(own), key, &value, now);
+        }
+        self.insert_record(key, value, own, now);
+    }
+
+    fn insert_record(&self, key: &[u8], value: Bytes, own: bool, received: SystemTime) {
+        let cost = key.len() + value.len() + OVERHEAD;
+        let key = Bytes::copy_from_slice(key);
+        let gone = self.state().records.insert(key, value, cost, own, received);
+        self.forget_records(&gone);
+    }
+
+    fn forget_records(&self, keys: &[Bytes]) {
+        if let Some(disk) = self.disk().filter(|_| !keys.is_empty()) {
+            keys.iter().for_each(|key| disk.remove_record(key));
+        }
     }
 
     /// The providers of `key`, the latest first.
@@ -198,6 +282,14 @@ impl Store {
 
     /// Stores a provider of `key`; `own` if it is this daemon.
     pub(super) fn put_provider(&self, key: &[u8], provider: PeerInfo, own: bool) {
+        let now = SystemTime::now();
+        if let Some(disk) = self.disk() {
+            disk.put_provider(origin(own), key, provider.id, &provider.addresses, now);
+        }
+        self.insert_provider(key, provider, own, now);
+    }
+
+    fn insert_provider(&self, key: &[u8], provider: PeerInfo, own: bool, received: SystemTime) {
         let addresses = provider.addresses;
         let size: usize = addresses
             .iter()
@@ -205,18 +297,29 @@ impl Store {
             .sum();
         let cost = key.len() + size + OVERHEAD;
         let key = (Bytes::copy_from_slice(key), Some(provider.id));
-        let now = SystemTime::now();
-        self.state()
-            .providers
-            .insert(key, addresses, cost, own, now);
+        let mut state = self.state();
+        let gone = state.providers.insert(key, addresses, cost, own, received);
+        drop(state);
+        self.forget_providers(&gone);
+    }
+
+    fn forget_providers(&self, keys: &[(Bytes, Option<PeerId>)]) {
+        if let Some(disk) = self.disk().filter(|_| !keys.is_empty()) {
+            for (key, provider) in keys {
+                provider.map(|provider| disk.remove_provider(key, provider));
+            }
+        }
     }
 
     /// Removes what has expired.
     pub(super) fn expire(&self) {
         let now = SystemTime::now();
         let mut state = self.state();
-        state.records.expire(now);
-        state.providers.expire(now);
+        let records = state.records.expire(now);
+        let providers = state.providers.expire(now);
+        drop(state);
+        self.forget_records(&records);
+        self.forget_providers(&providers);
     }
 
     /// Records and providers held, expired ones included.

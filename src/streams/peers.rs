@@ -7,7 +7,10 @@ use std::{
 };
 
 use libp2p::PeerId;
-use tokio::sync::{Notify, Semaphore, futures::Notified, watch};
+use tokio::{
+    sync::{Notify, Semaphore, futures::Notified, watch},
+    time::Instant,
+};
 
 use crate::muxer::Link;
 
@@ -23,6 +26,7 @@ const MAX_LARGE: usize = 8;
 /// A connected peer.
 #[derive(Debug)]
 pub struct Peer {
+    since: Instant,
     links: RwLock<Vec<Arc<Link>>>,
     /// What identify told; `None` until it has finished.
     protocols: watch::Sender<Option<Arc<[String]>>>,
@@ -51,6 +55,12 @@ impl Peer {
             .find(|link| !link.relayed)
             .or_else(|| links.last())
             .cloned()
+    }
+
+    /// When the first of its present connections was made.
+    #[must_use]
+    pub fn since(&self) -> Instant {
+        self.since
     }
 
     /// All connections to the peer.
@@ -153,6 +163,7 @@ impl Peers {
         let mut table = write(&self.table);
         let peer = table.entry(link.peer).or_insert_with(|| {
             Arc::new(Peer {
+                since: Instant::now(),
                 links: RwLock::default(),
                 protocols: watch::Sender::new(None),
                 agreed: RwLock::default(),

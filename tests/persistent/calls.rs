@@ -1,4 +1,4 @@
-//! Calls and their outcomes (COMPATIBILITY.md 4.18).
+//! Calls and their outcomes (COMPATIBILITY.md 4.20).
 
 use libp2p::PeerId;
 

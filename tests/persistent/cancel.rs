@@ -1,4 +1,4 @@
-//! Calls that are given up (COMPATIBILITY.md 4.18).
+//! Calls that are given up (COMPATIBILITY.md 4.20).
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Adding and removing handlers, and who gets a call (COMPATIBILITY.md 4.17).
+//! Adding and removing handlers, and who gets a call (COMPATIBILITY.md 4.19).
 
 use super::*;
 use crate::support::Handler;

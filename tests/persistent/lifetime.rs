@@ -1,4 +1,4 @@
-//! When the daemon ends by itself (COMPATIBILITY.md 4.20).
+//! When the daemon ends by itself (COMPATIBILITY.md 4.22).
 
 use std::io;
 use std::path::PathBuf;

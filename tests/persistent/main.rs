@@ -1,5 +1,5 @@
 //! Persistent connections: calls between the clients of two daemons, and when a daemon ends
-//! with its client (COMPATIBILITY.md 4.17 to 4.20).
+//! with its client (COMPATIBILITY.md 4.19 to 4.22).
 //!
 //! Counts fit a debug build on two cores; the environment raises them to the full promise:
 //! `RP2PD_TEST_CALLS` (30000), `RP2PD_TEST_CALL_KILLS` (100), `RP2PD_TEST_IDLE_STARTS` (200).

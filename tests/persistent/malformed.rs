@@ -1,4 +1,4 @@
-//! Messages that are none (COMPATIBILITY.md 4.17).
+//! Messages that are none (COMPATIBILITY.md 4.19).
 
 use std::io::ErrorKind;
 

@@ -1,4 +1,4 @@
-//! What travels from daemon to daemon, by hand on either side (COMPATIBILITY.md 4.19).
+//! What travels from daemon to daemon, by hand on either side (COMPATIBILITY.md 4.21).
 
 use std::io::Read;
 

@@ -6,7 +6,9 @@
 pub mod address;
 pub mod control;
 pub mod daemon;
+pub mod dht;
 pub mod handler;
+pub mod kad;
 mod output;
 pub mod persistent;
 pub mod process;

@@ -21,7 +21,7 @@ use crate::{
     wire::frame::FrameError,
 };
 
-/// Why a call has no answer (COMPATIBILITY.md 4.18).
+/// Why a call has no answer (COMPATIBILITY.md 4.20).
 #[derive(Debug)]
 pub(in crate::control) enum CallError {
     /// No stream to the callee.

@@ -1,4 +1,4 @@
-//! Frames on the stream of one call (COMPATIBILITY.md 4.19).
+//! Frames on the stream of one call (COMPATIBILITY.md 4.21).
 
 use std::{
     future::poll_fn,

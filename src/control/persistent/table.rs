@@ -1,5 +1,5 @@
 //! The persistent connections of the daemon, and what their coming and going means for it
-//! (COMPATIBILITY.md 4.20).
+//! (COMPATIBILITY.md 4.22).
 
 use std::{
     collections::HashMap,
