@@ -50,6 +50,8 @@ pub struct StoredRecord {
     pub value: Bytes,
     /// When it came.
     pub received: SystemTime,
+    /// Who brought it.
+    pub origin: Origin,
 }
 
 /// A peer that provides something.
@@ -63,6 +65,8 @@ pub struct StoredProvider {
     pub addresses: Vec<Multiaddr>,
     /// When it said so.
     pub received: SystemTime,
+    /// Who brought it.
+    pub origin: Origin,
 }
 
 /// A peer that has been useful.
@@ -85,8 +89,15 @@ pub enum Origin {
     Peer,
 }
 
-/// A time and what was said then; `None` removes.
-type Change<T> = Option<(SystemTime, T)>;
+/// Who said what, and when; `None` removes.
+type Change<T> = Option<Said<T>>;
+
+#[derive(Debug)]
+struct Said<T> {
+    origin: Origin,
+    time: SystemTime,
+    what: T,
+}
 
 /// Changes that wait to be written, the last of each key.
 #[derive(Debug, Default)]
@@ -96,6 +107,12 @@ struct Changes {
     peers: HashMap<PeerId, Change<Vec<Multiaddr>>>,
     /// An upper bound of the bytes in them.
     bytes: usize,
+}
+
+impl Changes {
+    fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.providers.is_empty() && self.peers.is_empty()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -164,7 +181,11 @@ impl Disk {
     /// Keeps the record under `key`, instead of an earlier one.
     pub fn put_record(&self, origin: Origin, key: &[u8], value: &Bytes, received: SystemTime) {
         self.change(origin, key.len() + value.len(), |changes| {
-            let change = Some((received, value.clone()));
+            let change = Some(Said {
+                origin,
+                time: received,
+                what: value.clone(),
+            });
             changes.records.insert(key.to_vec(), change);
         });
     }
@@ -186,7 +207,11 @@ impl Disk {
         received: SystemTime,
     ) {
         self.change(origin, key.len() + size(addresses), |changes| {
-            let change = Some((received, addresses.to_vec()));
+            let change = Some(Said {
+                origin,
+                time: received,
+                what: addresses.to_vec(),
+            });
             changes.providers.insert((key.to_vec(), provider), change);
         });
     }
@@ -201,7 +226,11 @@ impl Disk {
     /// Keeps a peer that was useful at `useful`.
     pub fn put_peer(&self, peer: PeerId, addresses: &[Multiaddr], useful: SystemTime) {
         self.change(Origin::Peer, size(addresses), |changes| {
-            let change = Some((useful, addresses.to_vec()));
+            let change = Some(Said {
+                origin: Origin::Peer,
+                time: useful,
+                what: addresses.to_vec(),
+            });
             changes.peers.insert(peer, change);
         });
     }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Dht, Inner, PeerInfo, QueryError,
+    disk::Origin,
     lookup::Lookup,
     message::{self, Message, Type},
 };
@@ -240,7 +241,7 @@ impl Dht {
         }
         let query = async {
             let request = put_request(&key, &value);
-            dht.store.put_record(&key, &value, true);
+            dht.store.put_record(Origin::Client, &key, &value);
             dht.store.flush().await;
             let closest = dht.closest(&key, deadline).await?;
             let puts = closest
@@ -270,7 +271,7 @@ impl Dht {
         let mut announcement = message::request(Type::AddProvider, &key);
         announcement.provider_peers = vec![message::peer(&own, true)];
         let announcement = frame::encode(&announcement);
-        dht.store.put_provider(&key, own, true);
+        dht.store.put_provider(Origin::Client, &key, own);
         let time = deadline.saturating_duration_since(Instant::now());
         let until = deadline - (time / 10).min(MAX_RESERVE);
         let query = async {
@@ -402,7 +403,7 @@ impl Search {
             return;
         };
         if self.dht.held(&self.key).is_some_and(|held| held != best) {
-            self.dht.store.put_record(&self.key, &best, false);
+            self.dht.store.put_record(Origin::Peer, &self.key, &best);
         }
         let mut stale = lookup.closest();
         stale.retain(|peer| !self.holders.contains(peer));

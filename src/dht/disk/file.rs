@@ -28,15 +28,14 @@ const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DiskError {
     /// The system does not let us.
-    #[error(
-        "datastore {}: {reason}: it must be a file that the daemon may read and write, in a \
-         directory that exists", .path.display()
-    )]
+    #[error("datastore {}: {reason}: {advice}", .path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// The system's words.
         reason: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// Others could put in what they like.
     #[error("datastore {} can be changed by others: mode {mode:04o}, 0600 is enough", .path.display())]
@@ -75,9 +74,15 @@ pub enum DiskError {
 
 impl DiskError {
     pub(super) fn file(path: &Path, error: &io::Error) -> Self {
+        use io::ErrorKind;
+        let advice = match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room, or name another place",
+            _ => "it must be a file that the daemon may read and write, in a directory that exists",
+        };
         Self::File {
             path: path.to_owned(),
             reason: system_error(error),
+            advice,
         }
     }
 

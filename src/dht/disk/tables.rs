@@ -14,13 +14,15 @@ use redb::{
     TableDefinition, TableError,
 };
 
-use super::{Change, Changes, Contents, DiskError, StoredPeer, StoredProvider, StoredRecord};
+use super::{
+    Change, Changes, Contents, DiskError, Origin, Said, StoredPeer, StoredProvider, StoredRecord,
+};
 
 /// The format that this version writes.
 const VERSION: u64 = 1;
 
 /// Records on disk.
-const MAX_RECORDS: u64 = 16_384;
+const MAX_RECORDS: u64 = 131_072;
 
 /// Bytes of all values on disk.
 const MAX_VALUE_BYTES: u64 = 128 << 20;
@@ -65,6 +67,19 @@ struct Row {
     value: bytes::Bytes,
     #[prost(bytes = "vec", repeated, tag = "3")]
     addresses: Vec<Vec<u8>>,
+    /// Brought by a client of this daemon.
+    #[prost(bool, tag = "4")]
+    own: bool,
+}
+
+impl Row {
+    fn origin(&self) -> Origin {
+        if self.own {
+            Origin::Client
+        } else {
+            Origin::Peer
+        }
+    }
 }
 
 /// How much a datastore may hold.
@@ -122,7 +137,9 @@ impl Tables {
             limits: LIMITS,
             value_bytes: read.value_bytes,
         };
-        tables.apply(read.old).map_err(damaged)?;
+        if !read.old.is_empty() {
+            tables.apply(read.old).map_err(damaged)?;
+        }
         Ok((tables, read.contents))
     }
 
@@ -156,10 +173,10 @@ impl Tables {
                 let old = records.remove(&key[..])?;
                 let old = old.map_or(0, |row| row.value().len() as u64);
                 bytes = bytes.saturating_sub(old);
-                let Some((time, value)) = change else {
+                let Some(said) = change else {
                     continue;
                 };
-                let row = row(time, value, &[]);
+                let row = row(&said, said.what.clone(), &[]);
                 let size = row.len() as u64;
                 if key.len() > MAX_KEY
                     || records.len()? >= self.limits.records
@@ -177,7 +194,7 @@ impl Tables {
                 let peer = peer.to_bytes();
                 let row_key = (&key[..], &peer[..]);
                 providers.remove(row_key)?;
-                let Some((time, addresses)) = change else {
+                let Some(said) = change else {
                     continue;
                 };
                 let full = providers.len()? >= self.limits.providers;
@@ -185,21 +202,21 @@ impl Tables {
                     missed += 1;
                     continue;
                 }
-                let row = row(time, bytes::Bytes::new(), &addresses);
+                let row = row(&said, bytes::Bytes::new(), &said.what);
                 providers.insert(row_key, &row[..])?;
             }
             let mut peers = transaction.open_table(PEERS)?;
             for (peer, change) in removals_first(changes.peers) {
                 let peer = peer.to_bytes();
                 peers.remove(&peer[..])?;
-                let Some((time, addresses)) = change else {
+                let Some(said) = change else {
                     continue;
                 };
                 if peers.len()? >= self.limits.peers {
                     missed += 1;
                     continue;
                 }
-                let row = row(time, bytes::Bytes::new(), &addresses);
+                let row = row(&said, bytes::Bytes::new(), &said.what);
                 peers.insert(&peer[..], &row[..])?;
             }
         }
@@ -253,6 +270,7 @@ fn read(database: &Database, now: SystemTime) -> Result<Read, redb::Error> {
         match Row::decode(bytes).ok().and_then(|row| young(row, now)) {
             Some((received, row)) => read.contents.records.push(StoredRecord {
                 key: key.to_vec(),
+                origin: row.origin(),
                 value: row.value,
                 received,
             }),
@@ -271,6 +289,7 @@ fn read(database: &Database, now: SystemTime) -> Result<Read, redb::Error> {
             Some((received, row)) => read.contents.providers.push(StoredProvider {
                 key: key.to_vec(),
                 provider,
+                origin: row.origin(),
                 addresses: addresses(row.addresses),
                 received,
             }),
@@ -312,8 +331,8 @@ fn addresses(bytes: Vec<Vec<u8>>) -> Vec<Multiaddr> {
     read.filter_map(Result::ok).collect()
 }
 
-fn row(time: SystemTime, value: bytes::Bytes, addresses: &[Multiaddr]) -> Vec<u8> {
-    let millis = time.duration_since(SystemTime::UNIX_EPOCH);
+fn row<T>(said: &Said<T>, value: bytes::Bytes, addresses: &[Multiaddr]) -> Vec<u8> {
+    let millis = said.time.duration_since(SystemTime::UNIX_EPOCH);
     let row = Row {
         time: u64::try_from(millis.unwrap_or_default().as_millis()).unwrap_or(u64::MAX),
         value,
@@ -322,6 +341,7 @@ fn row(time: SystemTime, value: bytes::Bytes, addresses: &[Multiaddr]) -> Vec<u8
             .take(MAX_ADDRESSES)
             .map(Multiaddr::to_vec)
             .collect(),
+        own: said.origin == Origin::Client,
     };
     row.encode_to_vec()
 }

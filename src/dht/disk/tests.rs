@@ -40,6 +40,7 @@ fn record(key: &str, value: &'static str, received: SystemTime) -> StoredRecord 
         key: key.into(),
         value: Bytes::from_static(value.as_bytes()),
         received,
+        origin: Origin::Client,
     }
 }
 
@@ -73,7 +74,7 @@ async fn what_was_written_is_there_again() {
     disk.remove_record(b"c");
     disk.remove_record(b"never there");
     disk.remove_provider(b"l", other);
-    disk.put_provider(Origin::Peer, b"k", other, &addresses(1), ago(3));
+    disk.put_provider(Origin::Client, b"k", other, &addresses(1), ago(3));
     // Without a flush: closing writes what waits.
     drop(disk);
     let (disk, mut contents) = Disk::open(&path).unwrap();
@@ -89,6 +90,10 @@ async fn what_was_written_is_there_again() {
     assert_eq!((first.provider, &first.addresses), (one, &addresses(2)));
     assert_eq!((second.provider, &second.addresses), (other, &addresses(1)));
     assert_eq!((&first.key[..], first.received), (&b"k"[..], time));
+    assert_eq!(
+        (first.origin, second.origin),
+        (Origin::Peer, Origin::Client)
+    );
     let peers: Vec<PeerId> = contents.peers.iter().map(|peer| peer.peer).collect();
     assert_eq!(peers, [other, one], "the latest first");
     disk.remove_peer(other);
@@ -197,13 +202,24 @@ fn changes(fill: impl FnOnce(&mut Changes)) -> Changes {
 fn every_table_has_its_limit_and_removals_make_room() {
     let mut tables = Tables::with(database(&Arc::default()), FEW);
     let now = SystemTime::now();
-    let value = |size: usize| Some((now, Bytes::from(vec![7; size])));
+    let said = |what| Said {
+        origin: Origin::Peer,
+        time: now,
+        what,
+    };
+    let value = |size: usize| {
+        Some(Said {
+            origin: Origin::Peer,
+            time: now,
+            what: Bytes::from(vec![7; size]),
+        })
+    };
     let missed = tables.apply(changes(|changes| {
         for key in 0..5 {
             changes.records.insert(vec![key], value(1));
             let provider = (vec![key], peer());
-            changes.providers.insert(provider, Some((now, Vec::new())));
-            changes.peers.insert(peer(), Some((now, Vec::new())));
+            changes.providers.insert(provider, Some(said(Vec::new())));
+            changes.peers.insert(peer(), Some(said(Vec::new())));
         }
         changes.records.insert(vec![9; 2000], value(1));
     }));
@@ -221,7 +237,7 @@ fn every_table_has_its_limit_and_removals_make_room() {
             .records
             .insert(contents.records[1].key.clone(), value(2));
         changes.peers.insert(contents.peers[0].peer, None);
-        changes.peers.insert(peer(), Some((now, Vec::new())));
+        changes.peers.insert(peer(), Some(said(Vec::new())));
     }));
     assert_eq!(missed.unwrap(), 0);
     let keys: Vec<u8> = tables.contents().records.iter().map(|r| r.key[0]).collect();
@@ -340,6 +356,15 @@ fn refusals_say_what_to_do() {
     assert!(
         text.ends_with("): move it away to start with an empty one"),
         "{text}"
+    );
+}
+
+#[test]
+fn a_full_disk_at_the_start_gets_advice_of_its_own() {
+    let full = DiskError::file(Path::new("PATH"), &io::Error::from_raw_os_error(28));
+    assert_eq!(
+        full.to_string(),
+        "datastore PATH: no space left on device: make room, or name another place"
     );
 }
 
