@@ -73,6 +73,8 @@ pub struct Config {
     pub metrics_addr: Option<String>,
     /// Ends the daemon if no persistent connection is opened in that time.
     pub idle_timeout: Option<Duration>,
+    /// Outlives its last persistent connection.
+    pub stay_alive: bool,
     /// What the operator should know; one line of stderr each, printed once.
     pub notices: Vec<String>,
 }

@@ -5,6 +5,7 @@
 mod dht;
 pub mod dialback;
 pub mod listener;
+pub mod persistent;
 mod pipe;
 mod request;
 pub(crate) mod response;

@@ -1,16 +1,22 @@
 //! The daemon from bound socket to exit: builds the floors and takes them down again.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::pending, pin::pin, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use libp2p::identity::Keypair;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     banner,
     config::{Config, DhtMode, Muxer, Reachability},
-    control::{dialback, listener::Listener, response::dial_error, session::Context},
+    control::{
+        dialback, listener::Listener, persistent::Connections, response::dial_error,
+        session::Context,
+    },
     dht::{
         Dht, Validator,
         disk::{Contents, Disk, DiskError},
@@ -78,9 +84,10 @@ async fn serve(
     let stop_serving = CancellationToken::new();
     let stop_node = CancellationToken::new();
     let pipes = TaskTracker::new();
+    let persistent = Arc::new(Connections::new(config.stay_alive));
     let streams = Arc::new(Streams::new(
         Arc::new(registry(config)),
-        dialback::serve(),
+        dialback::serve(persistent.clone()),
         pipes.clone(),
         stop_serving.clone(),
     ));
@@ -128,12 +135,22 @@ async fn serve(
     let context = Arc::new(Context {
         node: node.clone(),
         dht: dht.clone(),
+        persistent: persistent.clone(),
         max_frame: config.max_frame,
+        tasks: pipes.clone(),
         closing: stop_serving.clone(),
     });
     let control = pipes.spawn(listener.run(context, pipes.clone(), stop_serving.clone()));
     let mut join = pin!(join(config, &node));
     let mut joined = false;
+    let mut unused = pin!(async {
+        match config.idle_timeout {
+            Some(time) => sleep(time).await,
+            None => pending().await,
+        }
+        persistent.expire();
+        pending::<Infallible>().await
+    });
     let end = loop {
         tokio::select! {
             biased;
@@ -161,6 +178,9 @@ async fn serve(
                 operator_line(&format!("the swarm task ended: {ended:?}"));
                 break Ok(End::SwarmLost);
             }
+            () = persistent.over() => break Ok(End::Clean),
+            // Clients come when they are told that the daemon is ready.
+            never = &mut unused, if joined => match never {},
         }
     };
     stop_serving.cancel();

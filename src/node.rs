@@ -22,6 +22,7 @@ use std::{
 
 use futures::future::BoxFuture;
 
+use bytes::BytesMut;
 use libp2p::{
     Multiaddr, PeerId, Swarm, autonat,
     core::upgrade::Version,
@@ -50,7 +51,7 @@ pub use transport::PeerIdMismatch;
 
 use crate::{
     identity::contained_key,
-    muxer::Host,
+    muxer::{Host, Link},
     streams::{Announce, OpenError, Peer, StreamHost, Streams, UserStream},
 };
 
@@ -462,12 +463,7 @@ impl Node {
         if protocols.is_empty() {
             return Err(StreamError::NoProtocols);
         }
-        let known = timeout_at(deadline, connected.identified())
-            .await
-            .map_err(|_| StreamError::Identify)?;
-        let link = connected
-            .best_link()
-            .ok_or(StreamError::Dial(DialError::ConnectionFailed))?;
+        let (known, link) = ready(&connected, deadline).await?;
         let opening = self.0.streams.open(&link, &known, protocols);
         let (stream, protocol) = timeout_at(deadline, opening)
             .await
@@ -507,6 +503,45 @@ impl Node {
             .map_err(StreamError::Open)?;
         Ok(stream)
     }
+
+    /// As [`Node::open_stream`] for one call; see [`Streams::open_call`].
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub async fn open_call(
+        &self,
+        peer: PeerId,
+        protocol: &str,
+        deadline: Instant,
+    ) -> Result<(UserStream, BytesMut), StreamError> {
+        let connected = self
+            .find_and_reach(peer, Vec::new(), deadline)
+            .await
+            .map_err(StreamError::Dial)?;
+        let (_, link) = ready(&connected, deadline).await?;
+        let opening = self.0.streams.open_call(&link, &connected, protocol);
+        timeout_at(deadline, opening)
+            .await
+            .map_err(|_| StreamError::NegotiationTimeout)?
+            .map_err(StreamError::Open)
+    }
+}
+
+/// What identify told of a connected peer, and the connection to open streams on.
+async fn ready(
+    connected: &Peer,
+    deadline: Instant,
+) -> Result<(Arc<[String]>, Arc<Link>), StreamError> {
+    let known = match connected.protocols() {
+        Some(known) => known,
+        None => timeout_at(deadline, connected.identified())
+            .await
+            .map_err(|_| StreamError::Identify)?,
+    };
+    let link = connected
+        .best_link()
+        .ok_or(StreamError::Dial(DialError::ConnectionFailed))?;
+    Ok((known, link))
 }
 
 async fn identified(peer: &Peer, deadline: Instant) -> Result<(), DialError> {

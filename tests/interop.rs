@@ -9,10 +9,12 @@ mod support;
 
 mod interop {
     pub mod auto_mode;
+    pub mod calls;
     pub mod dht;
     pub mod dht_crowd;
     pub mod go_client;
     pub mod go_records;
+    pub mod hivemind_client;
     pub mod install;
     pub mod js_client;
     pub mod p2pclient_python;
@@ -27,8 +29,8 @@ use std::process::ExitCode;
 
 use interop::suite::suite;
 use interop::{
-    auto_mode, dht, dht_crowd, go_client, go_records, install, js_client, p2pclient_python, peers,
-    py_libp2p, quickstart,
+    auto_mode, calls, dht, dht_crowd, go_client, go_records, hivemind_client, install, js_client,
+    p2pclient_python, peers, py_libp2p, quickstart,
 };
 use libtest_mimic::Arguments;
 
@@ -48,6 +50,8 @@ fn main() -> ExitCode {
     trials.extend(suite("peer_rp2pd", &Ok(()), peers::own));
     trials.extend(suite("peer_go_v0_9_2", &go, peers::go));
     trials.extend(suite("peer_hivemind", &hivemind, peers::hivemind));
+    trials.extend(suite("hivemind_client", &hivemind, hivemind_client::trials));
+    trials.extend(suite("calls_hivemind", &hivemind, calls::trials));
     trials.extend(suite("peer_js", &node, peers::js));
     trials.extend(suite("peer_py_libp2p", &python, py_libp2p::trials));
     trials.extend(suite("dht_go_v0_9_2", &go, dht::go));

@@ -1,5 +1,6 @@
 //! The measurements.
 
+mod calls;
 mod connect;
 mod dht;
 mod memory;
@@ -110,6 +111,38 @@ pub(crate) fn all(quick: bool) -> Vec<Case> {
         "64 bytes there and back on an open stream",
         Box::new(streams::round_trip),
     );
+    for load in [
+        calls::Calls {
+            name: "100 B",
+            size: 100,
+            at_once: 1,
+            goal: 1.5,
+        },
+        calls::Calls {
+            name: "100 B",
+            size: 100,
+            at_once: 64,
+            goal: 3.0,
+        },
+        calls::Calls {
+            name: "64 KiB",
+            size: 64 << 10,
+            at_once: 1,
+            goal: 2.0,
+        },
+        calls::Calls {
+            name: "64 KiB",
+            size: 64 << 10,
+            at_once: 64,
+            goal: 2.0,
+        },
+    ] {
+        add(
+            format!("call-{}-{}", load.size, load.at_once),
+            "calls from client to client over persistent connections; so many at once",
+            Box::new(move |setup, side| calls::run(setup, side, load)),
+        );
+    }
     for (link, goal) in [
         (TCP_NOISE, 1.6),
         (TCP_TLS, 2.0),

@@ -168,6 +168,13 @@ impl Control {
         }
     }
 
+    /// Turns the connection into a persistent one: its socket, and what came already.
+    pub(crate) fn upgrade(mut self) -> Result<(UnixStream, BytesMut)> {
+        self.call(&request(request::Type::PersistentConnUpgrade))
+            .context("PERSISTENT_CONN_UPGRADE")?;
+        Ok((self.socket, self.received))
+    }
+
     fn call(&mut self, request: &pb::Request) -> Result<pb::Response> {
         self.socket.write_all(&frame::encode(request))?;
         let answer = read_frame(&mut self.socket, &mut self.received)?;

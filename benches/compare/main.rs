@@ -5,6 +5,7 @@
 
 mod args;
 mod binary;
+mod calls;
 mod cases;
 mod client;
 mod daemon;

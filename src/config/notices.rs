@@ -52,7 +52,6 @@ fn not_available<'a>(args: &Args, config: &Config) -> Vec<(&'a str, bool)> {
             "-forceReachability",
             config.nat.reachability.is_some() && config.dht != Some(DhtMode::Auto),
         ),
-        ("-idleTimeout", config.idle_timeout.is_some()),
         ("-metricsAddr", config.metrics_addr.is_some()),
         ("-natPortMap", config.nat.port_map),
         ("-pubsub", config.pubsub.is_some()),

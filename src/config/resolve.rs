@@ -98,6 +98,7 @@ pub(super) fn resolve(args: &Args, file: Settings) -> Result<Config, ConfigError
             .map(Into::into)
             .or(file.metrics_addr),
         idle_timeout: args.idle_timeout.and_then(GoDuration::positive),
+        stay_alive: args.stay_alive == Some(true),
         notices: Vec::new(),
     })
 }

@@ -18,7 +18,7 @@ use crate::{
 pub(super) use dht::{DhtRequest, Query};
 
 /// Time for CONNECT, STREAM_OPEN and DHT unless the client says otherwise (COMPATIBILITY.md 4.14).
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Longest timeout a client gets. Go overflows above 292 years; nobody waits for one.
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -74,6 +74,8 @@ pub(super) enum Request {
     PeerInfo {
         peer: PeerId,
     },
+    /// Turn the connection into a persistent one.
+    Upgrade,
 }
 
 /// A request that is answered with an ERROR straight away.
@@ -181,14 +183,13 @@ pub(super) fn parse(frame: &[u8]) -> Result<Request, Rejected> {
 
 /// Type 9 means one thing to Hivemind and another to JavaScript (COMPATIBILITY.md 4.2).
 fn persistent_or_peerstore(extension: &[bytes::Bytes]) -> Result<Request, Rejected> {
-    const PERSISTENT: &str = "Persistent connections not enabled";
     const PEERSTORE_FIRST_FIELD: u8 = 0x08;
     const LENGTH_DELIMITED_FIRST_FIELD: u8 = 0x0a;
     let body = extension.concat();
     match body.first() {
-        None if extension.is_empty() => Err(refuse(PERSISTENT)),
+        None if extension.is_empty() => Ok(Request::Upgrade),
         None => Err(refuse("ERR_INVALID_REQUEST_TYPE")),
-        Some(&LENGTH_DELIMITED_FIRST_FIELD) => Err(refuse(PERSISTENT)),
+        Some(&LENGTH_DELIMITED_FIRST_FIELD) => Ok(Request::Upgrade),
         Some(&PEERSTORE_FIRST_FIELD) => {
             let peerstore = pb::PeerstoreRequest::decode(&body[..]).map_err(undecodable)?;
             let kind = peerstore
@@ -252,7 +253,7 @@ fn control_addr(bytes: Option<bytes::Bytes>) -> Result<ControlAddr, Rejected> {
     ControlAddr::from_bytes(&bytes).map_err(|error| refuse(error.to_string()))
 }
 
-fn peer_id(bytes: Option<bytes::Bytes>, field: &str) -> Result<PeerId, Rejected> {
+pub(super) fn peer_id(bytes: Option<bytes::Bytes>, field: &str) -> Result<PeerId, Rejected> {
     let bytes = bytes.ok_or_else(|| missing(field))?;
     multihash::decode(&bytes).map_err(|error| refuse(error.to_string()))?;
     PeerId::from_bytes(&bytes).map_err(|error| refuse(format!("invalid peer id: {error}")))

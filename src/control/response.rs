@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use libp2p::{Multiaddr, PeerId};
 
+use super::persistent::CallError;
 use crate::{
     dht::{PeerInfo, QueryError},
     node::{Cause, DialError, OpenedStream, RoutingError, StreamError, TagError},
@@ -236,6 +237,9 @@ pub(super) fn registry_error(error: &RegistryError) -> String {
         RegistryError::NotFoundAt(name, addr) => {
             format!("handler for protocol {name} with maddr {addr} does not exist")
         }
+        RegistryError::NotOwned(name) => {
+            format!("handler for protocol {name} was not created in this persistent connection")
+        }
         RegistryError::Reserved(name) => {
             format!("protocol {} is served by the daemon itself", quote(name))
         }
@@ -243,6 +247,25 @@ pub(super) fn registry_error(error: &RegistryError) -> String {
             format!("protocol name of {len} bytes: must be 1 to {MAX_NAME} bytes long")
         }
         RegistryError::Full => "too many stream handlers".to_owned(),
+    }
+}
+
+/// The text of a call that failed between the daemons (COMPATIBILITY.md 4.20).
+pub(super) fn call_error(error: &CallError, protocol: &str) -> String {
+    let refused = |error| stream_error(&StreamError::Open(error), &[protocol.to_owned()]);
+    match error {
+        CallError::Open(error) => stream_error(error, &[protocol.to_owned()]),
+        CallError::Refused => refused(OpenError::Negotiation(NegotiationError::NotSupported)),
+        CallError::Closed => "EOF".to_owned(),
+        CallError::Cut => "unexpected EOF".to_owned(),
+        CallError::Lost => "stream reset".to_owned(),
+        CallError::TooLarge => "short buffer".to_owned(),
+        CallError::Undecodable(reason) => format!("malformed answer; {reason}"),
+        CallError::Empty => "malformed answer; neither response nor error".to_owned(),
+        CallError::BadName(len) => registry_error(&RegistryError::BadName(*len)),
+        CallError::TooMany => "too many calls".to_owned(),
+        CallError::InUse => "call id already in use".to_owned(),
+        CallError::Stopping => "daemon is shutting down".to_owned(),
     }
 }
 

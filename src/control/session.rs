@@ -1,4 +1,4 @@
-//! One client connection: requests in order, then at most one stream.
+//! One client connection: requests in order, then at most one stream or the persistent mode.
 
 use std::{
     io,
@@ -13,10 +13,14 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, timeout, timeout_at},
 };
-use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFuture},
+    task::TaskTracker,
+};
 
 use super::{
     dht::{Asker, Served},
+    persistent::{Connections, Persistent},
     pipe::Pipe,
     request::{self, DhtRequest, Rejected, Request},
     response,
@@ -31,7 +35,7 @@ use crate::{
 
 /// How long a frame may take to arrive once it has begun (SECURITY.md 3). Between frames a
 /// client may be silent for ever.
-const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Answers collected while further requests are waiting.
 pub(super) const MAX_BATCH: usize = 64 * 1024;
@@ -43,8 +47,13 @@ pub struct Context {
     pub node: Node,
     /// The DHT, unless it is off.
     pub dht: Option<Dht>,
-    /// Largest frame accepted from a client, in bytes of payload.
+    /// The persistent connections.
+    pub persistent: Arc<Connections>,
+    /// Largest frame accepted from a client, or from a peer that makes or answers a call, in
+    /// bytes of payload.
     pub max_frame: usize,
+    /// Runs the calls.
+    pub tasks: TaskTracker,
     /// Ends sessions that wait for a request.
     pub closing: CancellationToken,
 }
@@ -57,7 +66,14 @@ pub(super) struct Session {
     output: BytesMut,
     context: Arc<Context>,
     /// The place among the clients that send requests.
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+}
+
+/// What the connection is used for after the requests.
+enum Mode {
+    Closed,
+    Pipe(Pipe),
+    Persistent(Persistent),
 }
 
 /// What a request leads to.
@@ -65,6 +81,8 @@ enum Outcome {
     Answer(pb::Response),
     /// The connection carries this stream from now on.
     Stream(pb::Response, Box<OpenedStream>),
+    /// The connection is to be a persistent one.
+    Upgrade,
     Close(pb::Response),
     /// All answers are out.
     Answered,
@@ -83,7 +101,7 @@ enum End {
 impl Session {
     pub(super) fn new(socket: Socket, context: Arc<Context>, permit: OwnedSemaphorePermit) -> Self {
         Self {
-            _permit: permit,
+            permit,
             socket,
             input: BytesMut::new(),
             output: BytesMut::new(),
@@ -97,14 +115,15 @@ impl Session {
     /// If the client can no longer be written to.
     pub(super) async fn run(self) -> io::Result<()> {
         // Boxed, so that a pipe does not carry the far larger state of the requests along.
-        let pipe = Box::pin(self.requests()).await?;
-        if let Some(pipe) = pipe {
-            pipe.await;
+        match Box::pin(self.requests()).await? {
+            Mode::Closed => {}
+            Mode::Pipe(pipe) => pipe.await,
+            Mode::Persistent(persistent) => Box::pin(persistent.run()).await?,
         }
         Ok(())
     }
 
-    async fn requests(mut self) -> io::Result<Option<Pipe>> {
+    async fn requests(mut self) -> io::Result<Mode> {
         let closing = self.context.closing.clone();
         let mut closing = pin!(closing.cancelled());
         loop {
@@ -112,11 +131,11 @@ impl Session {
                 Ok(frame) => frame,
                 Err(End::Closed) => {
                     self.flush().await?;
-                    return Ok(None);
+                    return Ok(Mode::Closed);
                 }
                 Err(End::Malformed(reason)) => {
                     self.refuse(&response::error(reason)).await?;
-                    return Ok(None);
+                    return Ok(Mode::Closed);
                 }
             };
             match self.handle(&frame).await? {
@@ -125,14 +144,16 @@ impl Session {
                     self.answer(&answer);
                     let preface = self.output.freeze();
                     let early = self.input.freeze();
-                    return Ok(Some(Pipe::new(self.socket, opened.stream, early, preface)));
+                    let pipe = Pipe::new(self.socket, opened.stream, early, preface);
+                    return Ok(Mode::Pipe(pipe));
                 }
+                Outcome::Upgrade => return Ok(self.upgrade()),
                 Outcome::Close(answer) => {
                     self.refuse(&answer).await?;
-                    return Ok(None);
+                    return Ok(Mode::Closed);
                 }
                 Outcome::Answered => {}
-                Outcome::Abandoned => return Ok(None),
+                Outcome::Abandoned => return Ok(Mode::Closed),
             }
         }
     }
@@ -178,6 +199,21 @@ impl Session {
                 return Ok(Err(End::Closed));
             }
         }
+    }
+
+    /// A daemon that is about to end closes without a word: Hivemind's client takes any
+    /// answer for a success.
+    fn upgrade(mut self) -> Mode {
+        self.answer(&response::ok());
+        let Self {
+            socket,
+            input,
+            output,
+            context,
+            permit,
+        } = self;
+        let entered = Persistent::enter(socket, input, output, context, permit);
+        entered.map_or(Mode::Closed, Mode::Persistent)
     }
 
     fn answer(&mut self, answer: &pb::Response) {
@@ -324,6 +360,7 @@ impl Session {
                 Some(addresses) => response::known_peer(peer, &addresses),
                 None => response::error(format!("peer {peer} not found")),
             },
+            Request::Upgrade => return Ok(Outcome::Upgrade),
             Request::Dht(request) => return self.ask_dht(request).await,
         }))
     }

@@ -106,8 +106,17 @@ pub(super) async fn listen<T>(
         messages.stream.flush().await?;
         header_sent = true;
     }
-    for _ in 0..MAX_PROPOSALS {
-        let proposal = messages.next().await?;
+    for number in 0..MAX_PROPOSALS {
+        let proposal = match messages.next().await {
+            Ok(proposal) => proposal,
+            Err(error) if number > 0 => {
+                // Payload behind a name that was refused: a reset would overtake the
+                // refusal, which the dialer has not read yet.
+                let _ = messages.stream.close_only().close().await;
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
         let mut answer = BytesMut::new();
         if !header_sent {
             answer.extend_from_slice(HEADER);
@@ -202,18 +211,24 @@ pub(super) async fn dial(
 
 /// Proposes the one name that the remote is known to speak and does not wait: the answer is
 /// checked when the stream is first read, as in Go.
-pub(super) async fn dial_lazily(mut stream: Substream, name: &str) -> io::Result<UserStream> {
-    let mut proposal = BytesMut::from(HEADER);
-    message(name.as_bytes(), &mut proposal);
+pub(super) async fn dial_lazily(stream: Substream, name: &str) -> io::Result<UserStream> {
+    let (mut stream, proposal) = propose(stream, name);
     stream.write_all(&proposal).await?;
     stream.flush().await?;
-    let mut expected = BytesMut::from(HEADER);
-    message(name.as_bytes(), &mut expected);
-    Ok(UserStream {
+    Ok(stream)
+}
+
+/// As [`dial_lazily`], but leaves it to the caller to send the proposal, together with the
+/// first bytes of payload.
+pub(super) fn propose(stream: Substream, name: &str) -> (UserStream, BytesMut) {
+    let mut proposal = BytesMut::from(HEADER);
+    message(name.as_bytes(), &mut proposal);
+    let stream = UserStream {
         io: stream,
         buffer: BytesMut::new(),
-        expected: Some(expected.freeze()),
-    })
+        expected: Some(Bytes::copy_from_slice(&proposal)),
+    };
+    (stream, proposal)
 }
 
 /// A stream whose protocol is agreed on, or proposed to a remote known to speak it.
@@ -229,6 +244,13 @@ pub struct UserStream {
 }
 
 impl UserStream {
+    /// See [`Substream::close_only`].
+    #[must_use]
+    pub fn close_only(mut self) -> Self {
+        self.io = self.io.close_only();
+        self
+    }
+
     fn poll_expected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(expected) = &self.expected {
             let n = expected.len().min(self.buffer.len());

@@ -200,7 +200,7 @@ fn fields_may_be_unknown_repeated_split_and_in_any_order() {
 
 #[test]
 fn mutilated_requests_never_hurt_other_clients() {
-    let daemon = Daemon::spawn(&[]);
+    let daemon = Daemon::spawn(&["-stayAlive"]);
     let mut other = daemon.client();
     let mut random = Random::new("mutilated_requests_never_hurt_other_clients");
     let peer = PeerId::random();

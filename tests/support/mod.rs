@@ -10,6 +10,7 @@ pub mod dht;
 pub mod handler;
 pub mod kad;
 mod output;
+pub mod persistent;
 pub mod process;
 pub mod random;
 pub mod raw;
@@ -21,6 +22,7 @@ pub use address::Control;
 pub use control::{ControlClient, Pipe};
 pub use daemon::{Daemon, Launch};
 pub use handler::Handler;
+pub use persistent::Persistent;
 pub use random::Random;
 pub use socket::Socket;
 
