@@ -106,6 +106,13 @@ impl Control {
         Ok(self.socket)
     }
 
+    /// Turns the connection into a persistent one: its socket, and what came already.
+    pub(crate) fn upgrade(mut self) -> Result<(UnixStream, BytesMut)> {
+        self.call(&request(request::Type::PersistentConnUpgrade))
+            .context("PERSISTENT_CONN_UPGRADE")?;
+        Ok((self.socket, self.received))
+    }
+
     pub(crate) fn find_peer(&mut self, peer: &Peer) -> Result<()> {
         let mut query = query(dht_request::Type::FindPeer);
         query.peer = Some(peer.id.clone());
@@ -166,13 +173,6 @@ impl Control {
             }
             count += 1;
         }
-    }
-
-    /// Turns the connection into a persistent one: its socket, and what came already.
-    pub(crate) fn upgrade(mut self) -> Result<(UnixStream, BytesMut)> {
-        self.call(&request(request::Type::PersistentConnUpgrade))
-            .context("PERSISTENT_CONN_UPGRADE")?;
-        Ok((self.socket, self.received))
     }
 
     fn call(&mut self, request: &pb::Request) -> Result<pb::Response> {
