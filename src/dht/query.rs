@@ -79,7 +79,8 @@ impl Dht {
     pub async fn find_peer(&self, peer: PeerId, deadline: Instant) -> Result<PeerInfo, QueryError> {
         let dht = &self.0;
         if dht.node.is_connected(&peer) {
-            return Ok(dht.known_info(peer));
+            let info = timeout_at(deadline, dht.reached_info(peer)).await;
+            return info.map_err(|_| QueryError::DeadlineExceeded);
         }
         let query = async {
             let key = peer.to_bytes();
@@ -90,7 +91,11 @@ impl Dht {
             }
             while lookup.next().await.is_some() {
                 if dht.node.is_connected(&peer) {
-                    return Ok(dht.known_info(peer));
+                    let mut info = dht.reached_info(peer).await;
+                    if info.addresses.is_empty() {
+                        info.addresses = lookup.addresses(&peer);
+                    }
+                    return Ok(info);
                 }
             }
             let addresses = lookup.addresses(&peer);
@@ -304,6 +309,14 @@ fn put_request(key: &[u8], value: &[u8]) -> Bytes {
 }
 
 impl Inner {
+    /// Where a connected peer is, once identify has told.
+    async fn reached_info(&self, peer: PeerId) -> PeerInfo {
+        if let Some(connected) = self.node.streams().peers.get(&peer) {
+            connected.identified().await;
+        }
+        self.known_info(peer)
+    }
+
     async fn closest(
         self: &Arc<Self>,
         key: &[u8],
