@@ -113,7 +113,7 @@ impl Dht {
         closing: CancellationToken,
     ) -> Self {
         let (store, known) = match datastore {
-            Some((disk, held)) => Store::restored(node.peer_id(), disk, held),
+            Some((disk, held)) => Store::restored(disk, held),
             None => (Store::new(), Vec::new()),
         };
         let inner = Arc::new(Inner {

@@ -2,6 +2,7 @@
 
 mod calls;
 mod connect;
+mod dht;
 mod memory;
 mod requests;
 mod start;
@@ -165,6 +166,16 @@ pub(crate) fn all(quick: bool) -> Vec<Case> {
         "connection-memory".into(),
         "memory of one daemon against the number of peers connected to it",
         Box::new(memory::connections),
+    );
+    add(
+        "dht-verbs".into(),
+        "the verbs of the DHT in a network of 20 daemons",
+        Box::new(dht::verbs),
+    );
+    add(
+        "dht-size".into(),
+        "lookup time and memory against the number of daemons in the network",
+        Box::new(dht::size),
     );
     add(
         "churn".into(),

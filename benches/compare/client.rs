@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 use rp2pd::wire::frame::{self, DEFAULT_MAX_FRAME};
-use rp2pd::wire::pb::{self, request, response};
+use rp2pd::wire::pb::{self, dht_request, dht_response, request, response};
 
 /// Longest wait for any answer: a daemon that hangs fails its measurement, not the run.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -113,6 +113,68 @@ impl Control {
         Ok((self.socket, self.received))
     }
 
+    pub(crate) fn find_peer(&mut self, peer: &Peer) -> Result<()> {
+        let mut query = query(dht_request::Type::FindPeer);
+        query.peer = Some(peer.id.clone());
+        self.dht(query).context("FIND_PEER").map(drop)
+    }
+
+    /// How many there are.
+    pub(crate) fn closest_peers(&mut self, key: &[u8]) -> Result<usize> {
+        let mut query = query(dht_request::Type::GetClosestPeers);
+        query.key = Some(Bytes::copy_from_slice(key));
+        self.dht_stream(query).context("GET_CLOSEST_PEERS")
+    }
+
+    pub(crate) fn provide(&mut self, cid: &Bytes) -> Result<()> {
+        let mut query = query(dht_request::Type::Provide);
+        query.cid = Some(cid.clone());
+        self.dht(query).context("PROVIDE").map(drop)
+    }
+
+    /// How many were found, at most `count`.
+    pub(crate) fn find_providers(&mut self, cid: &Bytes, count: i32) -> Result<usize> {
+        let mut query = query(dht_request::Type::FindProviders);
+        query.cid = Some(cid.clone());
+        query.count = Some(count);
+        self.dht_stream(query).context("FIND_PROVIDERS")
+    }
+
+    pub(crate) fn put_value(&mut self, key: &Bytes, value: &Bytes) -> Result<()> {
+        let mut query = query(dht_request::Type::PutValue);
+        query.key = Some(key.clone());
+        query.value = Some(value.clone());
+        self.dht(query).context("PUT_VALUE").map(drop)
+    }
+
+    pub(crate) fn get_value(&mut self, key: &Bytes) -> Result<Bytes> {
+        let mut query = query(dht_request::Type::GetValue);
+        query.key = Some(key.clone());
+        let answer = self.dht(query).context("GET_VALUE")?;
+        let value = answer.and_then(|answer| answer.value);
+        value.context("GET_VALUE without a value")
+    }
+
+    fn dht(&mut self, query: pb::DhtRequest) -> Result<Option<pb::DhtResponse>> {
+        let mut call = request(request::Type::Dht);
+        call.dht = Some(query);
+        Ok(self.call(&call)?.dht)
+    }
+
+    /// How many values came before END.
+    fn dht_stream(&mut self, query: pb::DhtRequest) -> Result<usize> {
+        let begin = self.dht(query)?.context("no BEGIN")?;
+        ensure!(begin.r#type() == dht_response::Type::Begin, "no BEGIN");
+        let mut count = 0;
+        loop {
+            let frame = read_frame(&mut self.socket, &mut self.received)?;
+            if pb::DhtResponse::decode(frame)?.r#type() == dht_response::Type::End {
+                return Ok(count);
+            }
+            count += 1;
+        }
+    }
+
     fn call(&mut self, request: &pb::Request) -> Result<pb::Response> {
         self.socket.write_all(&frame::encode(request))?;
         let answer = read_frame(&mut self.socket, &mut self.received)?;
@@ -121,6 +183,13 @@ impl Control {
             bail!("{}", answer.error.unwrap_or_default().msg);
         }
         Ok(answer)
+    }
+}
+
+fn query(kind: dht_request::Type) -> pb::DhtRequest {
+    pb::DhtRequest {
+        r#type: Some(kind as i64),
+        ..Default::default()
     }
 }
 

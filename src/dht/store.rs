@@ -129,10 +129,6 @@ impl<K: Ord + Clone, V> Shelf<K, V> {
     }
 }
 
-fn origin(own: bool) -> Origin {
-    if own { Origin::Client } else { Origin::Peer }
-}
-
 fn is_fresh(rank: &Rank, now: SystemTime) -> bool {
     // A clock that was set back makes nothing expire.
     now.duration_since(rank.received)
@@ -144,56 +140,91 @@ struct State {
     records: Shelf<Bytes, Bytes>,
     /// By key and provider; `None`, which sorts first, is where a search begins.
     providers: Shelf<(Bytes, Option<PeerId>), Vec<Multiaddr>>,
+    /// Changed together with the rest, so that both see changes in one order.
+    disk: Option<Arc<Disk>>,
+}
+
+impl State {
+    fn put_record(&mut self, origin: Origin, key: &[u8], value: Bytes, received: SystemTime) {
+        if let Some(disk) = &self.disk {
+            disk.put_record(origin, key, &value, received);
+        }
+        let cost = key.len() + value.len() + OVERHEAD;
+        let key = Bytes::copy_from_slice(key);
+        let own = origin == Origin::Client;
+        let gone = self.records.insert(key, value, cost, own, received);
+        self.forget_records(&gone);
+    }
+
+    fn put_provider(&mut self, origin: Origin, key: &[u8], info: PeerInfo, received: SystemTime) {
+        if let Some(disk) = &self.disk {
+            disk.put_provider(origin, key, info.id, &info.addresses, received);
+        }
+        let addresses = info.addresses;
+        let size: usize = addresses
+            .iter()
+            .map(|address| address.len() + ADDRESS_OVERHEAD)
+            .sum();
+        let cost = key.len() + size + OVERHEAD;
+        let key = (Bytes::copy_from_slice(key), Some(info.id));
+        let own = origin == Origin::Client;
+        let gone = self.providers.insert(key, addresses, cost, own, received);
+        self.forget_providers(&gone);
+    }
+
+    fn forget_records(&self, keys: &[Bytes]) {
+        if let Some(disk) = &self.disk {
+            keys.iter().for_each(|key| disk.remove_record(key));
+        }
+    }
+
+    fn forget_providers(&self, keys: &[(Bytes, Option<PeerId>)]) {
+        let Some(disk) = &self.disk else { return };
+        for (key, provider) in keys {
+            provider.map(|provider| disk.remove_provider(key, provider));
+        }
+    }
 }
 
 /// Records and providers, in memory, with a journal on disk if there is a datastore.
 #[derive(Debug)]
-pub(super) struct Store {
-    state: Mutex<State>,
-    disk: Mutex<Option<Arc<Disk>>>,
-}
+pub(super) struct Store(Mutex<State>);
 
 impl Store {
     pub(super) fn new() -> Self {
-        Self {
-            state: Mutex::new(State {
-                records: Shelf::new(MAX_RECORD_BYTES),
-                providers: Shelf::new(MAX_PROVIDER_BYTES),
-            }),
-            disk: Mutex::default(),
-        }
+        Self(Mutex::new(State {
+            records: Shelf::new(MAX_RECORD_BYTES),
+            providers: Shelf::new(MAX_PROVIDER_BYTES),
+            disk: None,
+        }))
     }
 
-    /// A store that goes on with what a datastore held; `own` is this daemon. The peers it
-    /// knew come back.
-    pub(super) fn restored(own: PeerId, disk: Disk, held: Contents) -> (Self, Vec<StoredPeer>) {
+    /// A store that goes on with what a datastore held. The peers it knew come back.
+    pub(super) fn restored(disk: Disk, held: Contents) -> (Self, Vec<StoredPeer>) {
         let store = Self::new();
+        let mut state = store.state();
         for record in held.records {
-            store.insert_record(&record.key, record.value, false, record.received);
+            state.put_record(record.origin, &record.key, record.value, record.received);
         }
         for provider in held.providers {
             let info = PeerInfo {
                 id: provider.provider,
                 addresses: provider.addresses,
             };
-            let own = info.id == own;
-            store.insert_provider(&provider.key, info, own, provider.received);
+            state.put_provider(provider.origin, &provider.key, info, provider.received);
         }
-        // Only now, or what is restored would be written again.
-        *store.disk_slot() = Some(Arc::new(disk));
+        // Only now, or all of it would be written again.
+        state.disk = Some(Arc::new(disk));
+        drop(state);
         (store, held.peers)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn disk_slot(&self) -> MutexGuard<'_, Option<Arc<Disk>>> {
-        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn disk(&self) -> Option<Arc<Disk>> {
-        self.disk_slot().clone()
+        self.state().disk.clone()
     }
 
     /// Waits until what is held so far is on disk, if there is a datastore.
@@ -206,7 +237,7 @@ impl Store {
     /// Closes the datastore, with everything written. From now on there is none.
     pub(super) async fn close(&self) {
         self.flush().await;
-        let disk = self.disk_slot().take();
+        let disk = self.state().disk.take();
         // Closing blocks.
         let _ = tokio::task::spawn_blocking(move || drop(disk)).await;
     }
@@ -232,28 +263,12 @@ impl Store {
         is_fresh(&entry.rank, SystemTime::now()).then(|| entry.value.clone())
     }
 
-    /// Stores a record; `own` if a client of this daemon put it.
-    pub(super) fn put_record(&self, key: &[u8], value: &[u8], own: bool) {
+    /// Stores a record.
+    pub(super) fn put_record(&self, origin: Origin, key: &[u8], value: &[u8]) {
         // A copy: what is borrowed may be a small part of a large message.
         let value = Bytes::copy_from_slice(value);
-        let now = SystemTime::now();
-        if let Some(disk) = self.disk() {
-            disk.put_record(origin(own), key, &value, now);
-        }
-        self.insert_record(key, value, own, now);
-    }
-
-    fn insert_record(&self, key: &[u8], value: Bytes, own: bool, received: SystemTime) {
-        let cost = key.len() + value.len() + OVERHEAD;
-        let key = Bytes::copy_from_slice(key);
-        let gone = self.state().records.insert(key, value, cost, own, received);
-        self.forget_records(&gone);
-    }
-
-    fn forget_records(&self, keys: &[Bytes]) {
-        if let Some(disk) = self.disk().filter(|_| !keys.is_empty()) {
-            keys.iter().for_each(|key| disk.remove_record(key));
-        }
+        self.state()
+            .put_record(origin, key, value, SystemTime::now());
     }
 
     /// The providers of `key`, the latest first.
@@ -280,35 +295,10 @@ impl Store {
             .collect()
     }
 
-    /// Stores a provider of `key`; `own` if it is this daemon.
-    pub(super) fn put_provider(&self, key: &[u8], provider: PeerInfo, own: bool) {
-        let now = SystemTime::now();
-        if let Some(disk) = self.disk() {
-            disk.put_provider(origin(own), key, provider.id, &provider.addresses, now);
-        }
-        self.insert_provider(key, provider, own, now);
-    }
-
-    fn insert_provider(&self, key: &[u8], provider: PeerInfo, own: bool, received: SystemTime) {
-        let addresses = provider.addresses;
-        let size: usize = addresses
-            .iter()
-            .map(|address| address.len() + ADDRESS_OVERHEAD)
-            .sum();
-        let cost = key.len() + size + OVERHEAD;
-        let key = (Bytes::copy_from_slice(key), Some(provider.id));
-        let mut state = self.state();
-        let gone = state.providers.insert(key, addresses, cost, own, received);
-        drop(state);
-        self.forget_providers(&gone);
-    }
-
-    fn forget_providers(&self, keys: &[(Bytes, Option<PeerId>)]) {
-        if let Some(disk) = self.disk().filter(|_| !keys.is_empty()) {
-            for (key, provider) in keys {
-                provider.map(|provider| disk.remove_provider(key, provider));
-            }
-        }
+    /// Stores a provider of `key`.
+    pub(super) fn put_provider(&self, origin: Origin, key: &[u8], provider: PeerInfo) {
+        self.state()
+            .put_provider(origin, key, provider, SystemTime::now());
     }
 
     /// Removes what has expired.
@@ -316,10 +306,9 @@ impl Store {
         let now = SystemTime::now();
         let mut state = self.state();
         let records = state.records.expire(now);
+        state.forget_records(&records);
         let providers = state.providers.expire(now);
-        drop(state);
-        self.forget_records(&records);
-        self.forget_providers(&providers);
+        state.forget_providers(&providers);
     }
 
     /// Records and providers held, expired ones included.
@@ -389,8 +378,8 @@ mod tests {
                 id: *id,
                 addresses: Vec::new(),
             };
-            store.put_provider(b"key", info.clone(), false);
-            store.put_provider(b"other key", info, false);
+            store.put_provider(Origin::Peer, b"key", info.clone());
+            store.put_provider(Origin::Peer, b"other key", info);
         }
         let told: Vec<PeerId> = store.providers(b"key").iter().map(|info| info.id).collect();
         let latest: Vec<PeerId> = ids.iter().rev().take(MAX_PROVIDERS).copied().collect();

@@ -169,6 +169,11 @@ pub enum NegotiationError {
     Io(#[from] io::Error),
 }
 
+/// Whether a remote could tell the name from another, or from the end of a message.
+fn can_be_proposed(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len()) && !name.contains('\n')
+}
+
 /// Proposes `names` in order and waits for the remote's choice.
 ///
 /// Returns the stream and the index of the agreed name.
@@ -180,16 +185,19 @@ pub(super) async fn dial(
         stream,
         buffer: BytesMut::new(),
     };
-    for (index, name) in names.iter().enumerate() {
+    let mut first = true;
+    let names = names.iter().enumerate();
+    for (index, name) in names.filter(|(_, name)| can_be_proposed(name)) {
         let mut proposal = BytesMut::new();
-        if index == 0 {
+        if first {
             proposal.extend_from_slice(HEADER);
         }
         message(name.as_bytes(), &mut proposal);
         messages.stream.write_all(&proposal).await?;
         messages.stream.flush().await?;
-        if index == 0 {
+        if first {
             messages.expect_header().await?;
+            first = false;
         }
         let answer = messages.next().await?;
         if answer == name.as_bytes() {

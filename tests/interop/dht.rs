@@ -159,11 +159,15 @@ fn peers(list: &Value) -> Result<Vec<PeerId>, String> {
     Ok(list.iter().filter_map(peer).collect())
 }
 
+/// Starts one node.
+pub type Start = fn() -> Result<Node, String>;
+type Case = fn(Other) -> Result<(), String>;
+
 /// The other kind of a network.
 #[derive(Debug, Clone, Copy)]
 struct Other {
     suite: &'static str,
-    start: fn() -> Result<Node, String>,
+    start: Start,
 }
 
 pub fn go() -> Vec<Trial> {
@@ -195,7 +199,7 @@ pub fn py() -> Vec<Trial> {
 }
 
 fn trials(other: Other) -> Vec<Trial> {
-    let cases: [(&str, fn(Other) -> Result<(), String>); 4] = [
+    let cases: [(&str, Case); 4] = [
         ("every_provide_is_found", provides),
         ("a_value_put_on_one_kind_is_read_on_each_other", values),
         ("peers_are_found_across_kinds", find_peers),
@@ -271,14 +275,14 @@ fn provides(other: Other) -> Result<(), String> {
             .provide(&cid)
             .map_err(|error| format!("PROVIDE by {provider}: {error}"))?;
         let id = nodes[provider].id();
-        for seeker in 0..nodes.len() {
+        for (seeker, node) in nodes.iter_mut().enumerate() {
             let mut found = Err(String::new());
             let it = |found: &Result<Vec<PeerId>, _>| {
                 found.as_ref().is_ok_and(|found| found.contains(&id))
             };
             // js-libp2p announces without waiting for what it has sent to arrive.
             let soon = eventually(PATIENCE, || {
-                found = nodes[seeker].providers(&cid);
+                found = node.providers(&cid);
                 it(&found)
             });
             if !soon {
@@ -296,8 +300,8 @@ fn values(other: Other) -> Result<(), String> {
         nodes[holder]
             .put(&key, &value)
             .map_err(|error| format!("PUT_VALUE by {holder}: {error}"))?;
-        for reader in 0..nodes.len() {
-            let got = nodes[reader].get(&key);
+        for (reader, node) in nodes.iter_mut().enumerate() {
+            let got = node.get(&key);
             if got.as_ref() != Ok(&value) {
                 return Err(format!("{reader} reads {got:?} that {holder} has put"));
             }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 
-use super::dht::Node;
+use super::dht::{Node, Start};
 use super::suite::trial;
 use crate::support::dht::cid;
 use crate::support::{Daemon, PATIENCE, Random, eventually};
@@ -81,8 +81,7 @@ fn content(number: usize) -> Vec<u8> {
 
 /// Every node knows the first of each kind; the rest they learn from each other.
 fn start() -> Result<Vec<Daemon>, String> {
-    let kinds: [(usize, fn() -> Result<Node, String>); 3] =
-        [(OWN, Node::own), (GO, Node::go), (HIVEMIND, Node::hivemind)];
+    let kinds: [(usize, Start); 3] = [(OWN, Node::own), (GO, Node::go), (HIVEMIND, Node::hivemind)];
     let mut daemons = Vec::new();
     for (count, start) in kinds {
         for _ in 0..count {

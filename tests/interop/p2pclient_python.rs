@@ -21,8 +21,8 @@ const RUN: Duration = Duration::from_secs(300);
 /// The file of the suite that starts daemons; the others test the client alone.
 const INTEGRATION: &str = "test_p2pclient_integration.py";
 /// Without what rp2pd does not serve yet, and on one of the client's two event loops.
-const SELECTED: &str = "not connmgr and not pubsub and not trio";
-const TESTS: [&str; 20] = [
+const SELECTED: &str = "not pubsub and not trio";
+const TESTS: [&str; 23] = [
     "test_client_identify_unix_socket",
     "test_client_identify",
     "test_client_connect_success",
@@ -43,6 +43,9 @@ const TESTS: [&str; 20] = [
     "test_client_dht_get_value",
     "test_client_dht_search_value",
     "test_client_dht_provide",
+    "test_client_connmgr_tag_peer",
+    "test_client_connmgr_untag_peer",
+    "test_client_connmgr_trim",
 ];
 
 #[derive(Debug, Deserialize)]

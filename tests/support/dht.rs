@@ -260,16 +260,18 @@ impl ControlClient {
         self.dht(query).map(drop)
     }
 
-    /// Waits until this daemon's table holds every one of `peers`.
+    /// Waits until a lookup from this daemon meets every one of `peers`.
     pub fn await_table(&mut self, peers: &[PeerId]) {
-        let mut seen = Ok(Vec::new());
-        let known = eventually(PATIENCE, || {
-            seen = self.closest_peers(b"whatever");
-            assert_ne!(seen, Err("DHT not enabled".into()));
-            let found = seen.as_ref().map_or(&[][..], Vec::as_slice);
-            peers.iter().all(|peer| found.contains(peer))
-        });
-        assert!(known, "in the table: {seen:?}, wanted: {peers:?}");
+        for peer in peers {
+            let mut seen = Ok(Vec::new());
+            let met = eventually(PATIENCE, || {
+                // Nobody is closer to this key than the peer itself.
+                seen = self.closest_peers(&peer.to_bytes());
+                assert_ne!(seen, Err("DHT not enabled".into()));
+                seen.as_ref().is_ok_and(|seen| seen.contains(peer))
+            });
+            assert!(met, "in the table: {seen:?}, wanted: {peer}");
+        }
     }
 }
 
