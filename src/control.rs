@@ -5,6 +5,7 @@
 pub mod dialback;
 pub mod listener;
 mod pipe;
+mod pubsub;
 mod request;
 pub(crate) mod response;
 pub mod session;

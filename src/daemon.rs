@@ -9,13 +9,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     banner,
-    config::{Config, DhtMode, Muxer, Reachability},
+    config::{self, Config, DhtMode, Muxer, Reachability},
     control::{dialback, listener::Listener, response::dial_error, session::Context},
     dht::{Dht, Validator},
     node::{
         BootstrapPeers, ConnectionLimits, LIBRARY_PROTOCOLS, Node, Options, REPLACEABLE_PROTOCOLS,
         Started,
     },
+    pubsub::{self, PubSub, Router, Signing},
     shutdown::{Asked, Signals},
     streams::{Policy, Registry, Streams, Target},
     telemetry::{operator_line, raw_text},
@@ -74,7 +75,14 @@ async fn serve(
         stop_serving.clone(),
     ));
     let options = options(config, descriptors);
-    let start = Node::start(identity, &options, streams, stop_node.clone());
+    let (pubsub, gossip) = match &config.pubsub {
+        Some(wanted) => {
+            let (pubsub, gossip) = PubSub::new(identity, &pubsub_settings(wanted))?;
+            (Some(pubsub), Some(gossip))
+        }
+        None => (None, None),
+    };
+    let start = Node::start(identity, &options, streams, gossip, stop_node.clone());
     let Started {
         node,
         mut driver,
@@ -111,6 +119,7 @@ async fn serve(
     let context = Arc::new(Context {
         node: node.clone(),
         dht: dht.clone(),
+        pubsub: pubsub.clone(),
         max_frame: config.max_frame,
         closing: stop_serving.clone(),
     });
@@ -123,7 +132,8 @@ async fn serve(
             asked = signals.next() => match asked {
                 Asked::Report => {
                     let dht = dht.as_ref().map(Dht::report).unwrap_or_default();
-                    let report = dht + &node.report();
+                    let pubsub = pubsub.as_ref().map(PubSub::report).unwrap_or_default();
+                    let report = dht + &node.report() + &pubsub;
                     // Whoever does not read the report must not stop the daemon.
                     tokio::task::spawn_blocking(move || raw_text(&report));
                 }
@@ -222,7 +232,11 @@ async fn serve_dht(
 }
 
 fn registry(config: &Config) -> Registry {
-    let registry = Registry::new(LIBRARY_PROTOCOLS.into(), REPLACEABLE_PROTOCOLS.into());
+    let mut library = LIBRARY_PROTOCOLS.to_vec();
+    if let Some(pubsub) = &config.pubsub {
+        library.extend(pubsub_settings(pubsub).router.protocols());
+    }
+    let registry = Registry::new(library, REPLACEABLE_PROTOCOLS.into());
     // The library answers one ping stream per connection, its own peer's.
     let mut builtin = vec![(PING_PROTOCOL, Target::Ping)];
     if config.echo {
@@ -250,5 +264,21 @@ fn options(config: &Config, descriptors: u64) -> Options {
         announce: config.announce_addrs.clone(),
         limits: ConnectionLimits::scaled(descriptors),
         probe_reachability: config.dht == Some(DhtMode::Auto) && config.nat.reachability.is_none(),
+    }
+}
+
+fn pubsub_settings(wanted: &config::PubSub) -> pubsub::Settings {
+    pubsub::Settings {
+        router: match wanted.router {
+            config::Router::Gossipsub => Router::Gossipsub,
+            config::Router::Floodsub => Router::Floodsub,
+        },
+        signing: match (wanted.sign, wanted.sign_strict) {
+            (true, true) => Signing::Strict,
+            (true, false) => Signing::Lax,
+            (false, _) => Signing::Off,
+        },
+        heartbeat_interval: wanted.heartbeat_interval,
+        heartbeat_delay: wanted.heartbeat_delay,
     }
 }

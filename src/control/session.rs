@@ -17,13 +17,15 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::{
     pipe::Pipe,
-    request::{self, Request},
+    pubsub::{self, Feed},
+    request::{self, Rejected, Request},
     response,
     socket::Socket,
 };
 use crate::{
     dht::Dht,
     node::{Node, OpenedStream},
+    pubsub::{PubSub, Subscription},
     streams::Target,
     wire::{frame, pb},
 };
@@ -42,6 +44,8 @@ pub struct Context {
     pub node: Node,
     /// The DHT, unless it is off.
     pub dht: Option<Dht>,
+    /// Pubsub, unless it is off.
+    pub pubsub: Option<PubSub>,
     /// Largest frame accepted from a client, in bytes of payload.
     pub max_frame: usize,
     /// Ends sessions that wait for a request.
@@ -60,11 +64,31 @@ pub(super) struct Session {
 }
 
 /// What a request leads to.
-enum Outcome {
+pub(super) enum Outcome {
     Answer(pb::Response),
     /// The connection carries this stream from now on.
     Stream(pb::Response, Box<OpenedStream>),
+    /// The connection carries these messages from now on.
+    Feed(pb::Response, Subscription),
     Close(pb::Response),
+}
+
+impl From<Rejected> for Outcome {
+    fn from(rejected: Rejected) -> Self {
+        tracing::debug!(reason = rejected.reason, "request rejected");
+        let answer = response::error(rejected.reason);
+        if rejected.close {
+            Self::Close(answer)
+        } else {
+            Self::Answer(answer)
+        }
+    }
+}
+
+/// What a connection carries after its last request.
+enum Carried {
+    Pipe(Pipe),
+    Feed(Box<Feed>),
 }
 
 /// Why there is no further request.
@@ -92,14 +116,16 @@ impl Session {
     /// If the client can no longer be written to.
     pub(super) async fn run(self) -> io::Result<()> {
         // Boxed, so that a pipe does not carry the far larger state of the requests along.
-        let pipe = Box::pin(self.requests()).await?;
-        if let Some(pipe) = pipe {
-            pipe.await;
+        let carried = Box::pin(self.requests()).await?;
+        match carried {
+            Some(Carried::Pipe(pipe)) => pipe.await,
+            Some(Carried::Feed(feed)) => feed.run().await?,
+            None => {}
         }
         Ok(())
     }
 
-    async fn requests(mut self) -> io::Result<Option<Pipe>> {
+    async fn requests(mut self) -> io::Result<Option<Carried>> {
         let closing = self.context.closing.clone();
         let mut closing = pin!(closing.cancelled());
         loop {
@@ -114,13 +140,20 @@ impl Session {
                     return Ok(None);
                 }
             };
-            match self.handle(&frame).await? {
+            match self.handle(frame).await? {
                 Outcome::Answer(answer) => self.answer(&answer),
                 Outcome::Stream(answer, opened) => {
                     self.answer(&answer);
                     let preface = self.output.freeze();
                     let early = self.input.freeze();
-                    return Ok(Some(Pipe::new(self.socket, opened.stream, early, preface)));
+                    let pipe = Pipe::new(self.socket, opened.stream, early, preface);
+                    return Ok(Some(Carried::Pipe(pipe)));
+                }
+                Outcome::Feed(answer, subscription) => {
+                    self.answer(&answer);
+                    let (socket, context) = (self.socket, &self.context);
+                    let feed = Feed::new(socket, self.input, self.output, subscription, context);
+                    return Ok(Some(Carried::Feed(Box::new(feed))));
                 }
                 Outcome::Close(answer) => {
                     self.refuse(&answer).await?;
@@ -205,22 +238,17 @@ impl Session {
         Ok(())
     }
 
-    async fn handle(&mut self, frame: &[u8]) -> io::Result<Outcome> {
+    async fn handle(&mut self, frame: Bytes) -> io::Result<Outcome> {
         let request = match request::parse(frame) {
             Ok(request) => request,
-            Err(rejected) => {
-                tracing::debug!(reason = rejected.reason, "request rejected");
-                let answer = response::error(rejected.reason);
-                return Ok(if rejected.close {
-                    Outcome::Close(answer)
-                } else {
-                    Outcome::Answer(answer)
-                });
-            }
+            Err(rejected) => return Ok(rejected.into()),
         };
         let waits = matches!(
             request,
-            Request::Connect { .. } | Request::OpenStream { .. } | Request::Disconnect { .. }
+            Request::Connect { .. }
+                | Request::OpenStream { .. }
+                | Request::Disconnect { .. }
+                | Request::PubSub(_)
         );
         // Earlier answers must not wait for a slow request.
         if waits || self.output.len() > MAX_BATCH {
@@ -235,6 +263,9 @@ impl Session {
         Outcome::Answer(match request {
             Request::Identify => response::identify(node.peer_id(), &node.addresses()),
             Request::ListPeers => response::peers(node.peers()),
+            Request::PubSub(request) => {
+                return pubsub::serve(self.context.pubsub.as_ref(), request).await;
+            }
             Request::Connect {
                 peer,
                 addresses,

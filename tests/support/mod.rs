@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod handler;
 mod output;
 pub mod process;
+pub mod pubsub;
 pub mod random;
 pub mod raw;
 pub mod socket;
