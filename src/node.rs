@@ -304,6 +304,18 @@ impl Node {
         self.0.streams.peers.get(peer)?.protocols()
     }
 
+    /// Connected peers of which identify tells that they speak one of `protocols`.
+    #[must_use]
+    pub fn peers_speaking(&self, protocols: &[&str]) -> Vec<PeerId> {
+        let speaks = |peer: &Peer| {
+            let known = peer.protocols().unwrap_or_default();
+            known.iter().any(|name| protocols.contains(&name.as_str()))
+        };
+        let peers = self.0.streams.peers.list();
+        let speaking = peers.into_iter().filter(|(_, peer)| speaks(peer));
+        speaking.map(|(id, _)| id).collect()
+    }
+
     /// Connects to `peer`, trying `addresses` and those known of it, or else those that the
     /// DHT finds, and waits for identify.
     ///

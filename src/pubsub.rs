@@ -180,6 +180,7 @@ struct Inner {
     topics: Arc<Topics>,
     author: Arc<Author>,
     counters: Arc<Counters>,
+    router: Router,
 }
 
 impl PubSub {
@@ -248,6 +249,7 @@ impl PubSub {
                 max_subscriptions_per_request: MAX_PEER_TOPICS,
             },
             Envelope {
+                own,
                 topics: topics.clone(),
                 refuse_signed: !sign,
             },
@@ -269,6 +271,7 @@ impl PubSub {
             topics,
             author,
             counters,
+            router: settings.router,
         };
         Ok((Self(Arc::new(inner)), gossip))
     }
@@ -330,17 +333,21 @@ impl PubSub {
         Ok(subscription)
     }
 
+    /// The protocols by which a peer that takes part is known.
+    #[must_use]
+    pub fn protocols(&self) -> &'static [&'static str] {
+        self.0.router.protocols()
+    }
+
     /// Topics with subscribers here.
     #[must_use]
     pub fn topics(&self) -> Vec<String> {
         self.0.topics.list()
     }
 
-    /// Connected peers that are subscribed to `topic`; with an empty topic, all that speak
-    /// pubsub.
+    /// Connected peers that are subscribed to `topic`.
     pub async fn peers(&self, topic: String) -> Vec<PeerId> {
         let (reply, peers) = oneshot::channel();
-        let topic = (!topic.is_empty()).then_some(topic);
         let command = Command::Peers { topic, reply };
         if self.0.commands.send(command).await.is_err() {
             return Vec::new();

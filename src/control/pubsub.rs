@@ -13,7 +13,7 @@ use super::{
     socket::Socket,
 };
 use crate::{
-    pubsub::{PubSub, Subscription},
+    pubsub::Subscription,
     wire::{frame, pb},
 };
 
@@ -21,11 +21,8 @@ use crate::{
 const MAX_BATCH: usize = 64 * 1024;
 
 /// Answers a request; pubsub that is off answers before it looks at it.
-pub(super) async fn serve(
-    pubsub: Option<&PubSub>,
-    request: Result<PubSubRequest, Rejected>,
-) -> Outcome {
-    let Some(pubsub) = pubsub else {
+pub(super) async fn serve(context: &Context, request: Result<PubSubRequest, Rejected>) -> Outcome {
+    let Some(pubsub) = &context.pubsub else {
         return Outcome::Answer(response::error("PubSub not enabled"));
     };
     let request = match request {
@@ -34,6 +31,10 @@ pub(super) async fn serve(
     };
     Outcome::Answer(match request {
         PubSubRequest::Topics => response::topics(pubsub.topics()),
+        PubSubRequest::Peers { topic } if topic.is_empty() => {
+            let speaking = context.node.peers_speaking(pubsub.protocols());
+            response::topic_peers(&speaking)
+        }
         PubSubRequest::Peers { topic } => response::topic_peers(&pubsub.peers(topic).await),
         PubSubRequest::Publish { topic, data } => match pubsub.publish(topic, data).await {
             Ok(()) => response::ok(),

@@ -264,7 +264,7 @@ impl Session {
             Request::Identify => response::identify(node.peer_id(), &node.addresses()),
             Request::ListPeers => response::peers(node.peers()),
             Request::PubSub(request) => {
-                return pubsub::serve(self.context.pubsub.as_ref(), request).await;
+                return pubsub::serve(&self.context, request).await;
             }
             Request::Connect {
                 peer,

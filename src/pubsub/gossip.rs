@@ -65,6 +65,7 @@ pub(super) type NameFilter = fn(&TopicHash) -> bool;
 /// Passes signature and key of messages through the library, and refuses what it need not see.
 #[derive(Debug)]
 pub struct Envelope {
+    pub(super) own: PeerId,
     pub(super) topics: Arc<Topics>,
     /// Signed messages are not wanted.
     pub(super) refuse_signed: bool,
@@ -75,7 +76,8 @@ impl DataTransform for Envelope {
         if self.refuse_signed && raw.signature.is_some() {
             return Err(io::Error::other("unexpected signature"));
         }
-        if !self.topics.has_subscribers(raw.topic.as_str()) {
+        let own = raw.source == Some(self.own);
+        if !own && !self.topics.has_subscribers(raw.topic.as_str()) {
             // The library would keep it for nobody.
             return Err(io::Error::other("no subscription to this topic"));
         }
@@ -111,9 +113,9 @@ pub(super) enum Command {
         data: Bytes,
         reply: oneshot::Sender<Published>,
     },
-    /// Peers that have announced a topic, or all that speak pubsub.
+    /// Peers that have announced a topic.
     Peers {
-        topic: Option<String>,
+        topic: String,
         reply: oneshot::Sender<Vec<PeerId>>,
     },
 }
@@ -150,8 +152,6 @@ pub struct Gossip {
     /// How to read an RPC, from the first connection on.
     protocols: Option<Protocols>,
     connections: HashMap<PeerId, HashSet<ConnectionId>>,
-    /// Peers that speak one of the protocols.
-    speaking: HashSet<PeerId>,
     recent: Recent,
     cache: Cache,
     barriers: Vec<Barrier>,
@@ -162,7 +162,7 @@ pub struct Gossip {
 impl fmt::Debug for Gossip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gossip")
-            .field("speaking", &self.speaking)
+            .field("connections", &self.connections)
             .finish_non_exhaustive()
     }
 }
@@ -173,7 +173,6 @@ impl Gossip {
             parts,
             protocols: None,
             connections: HashMap::new(),
-            speaking: HashSet::new(),
             recent: Recent::default(),
             cache: Cache::default(),
             barriers: Vec::new(),
@@ -193,17 +192,13 @@ impl Gossip {
                 let _ = reply.send(self.publish(&topic, &data));
             }
             Command::Peers { topic, reply } => {
-                let peers = match topic {
-                    None => self.speaking.iter().copied().collect(),
-                    Some(topic) => {
-                        let topic = TopicHash::from_raw(topic);
-                        self.library()
-                            .all_peers()
-                            .filter(|(_, topics)| topics.contains(&&topic))
-                            .map(|(peer, _)| *peer)
-                            .collect()
-                    }
-                };
+                let topic = TopicHash::from_raw(topic);
+                let peers = self
+                    .library()
+                    .all_peers()
+                    .filter(|(_, topics)| topics.contains(&&topic))
+                    .map(|(peer, _)| *peer)
+                    .collect();
                 let _ = reply.send(peers);
             }
         }
@@ -300,9 +295,6 @@ impl Gossip {
                 });
             }
             Event::Subscribed { peer_id, topic } => self.catch_up(peer_id, &topic),
-            Event::GossipsubNotSupported { peer_id } => {
-                self.speaking.remove(&peer_id);
-            }
             Event::SlowPeer {
                 peer_id,
                 failed_messages,
@@ -312,7 +304,7 @@ impl Gossip {
                 unsent.fetch_add(lost as u64, Ordering::Relaxed);
                 tracing::debug!(peer = %peer_id, lost, "a slow peer loses messages");
             }
-            Event::Unsubscribed { .. } => {}
+            Event::Unsubscribed { .. } | Event::GossipsubNotSupported { .. } => {}
         }
     }
 
@@ -487,7 +479,6 @@ impl NetworkBehaviour for Gossip {
                 }
                 if event.remaining_established == 0 {
                     self.connections.remove(&event.peer_id);
-                    self.speaking.remove(&event.peer_id);
                 }
                 let closed = event.connection_id;
                 self.marks
@@ -508,9 +499,6 @@ impl NetworkBehaviour for Gossip {
         match event {
             FromHandler::Written(mark) => self.written(connection, mark),
             FromHandler::Library(event) => {
-                if matches!(event, FromLibrary::PeerKind(_)) {
-                    self.speaking.insert(peer);
-                }
                 self.library()
                     .on_connection_handler_event(peer, connection, event);
             }

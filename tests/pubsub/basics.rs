@@ -183,7 +183,11 @@ fn peers_are_listed_by_topic() {
         let peers = client.topic_peers("").expect("LIST_PEERS");
         peers.into_iter().collect()
     };
-    assert!(eventually(PATIENCE, || all(&mut client) == both));
+    assert!(
+        eventually(PATIENCE, || all(&mut client) == both),
+        "{:?} for {both:?}",
+        all(&mut client)
+    );
     drop(subscription);
     let gone = || a.client().topic_peers("t") == Ok(vec![]);
     assert!(eventually(PATIENCE, gone), "unsubscribed");
