@@ -79,14 +79,11 @@ fn prunes_and_grafts_of_any_kind_are_harmless() {
         }
     }
     assert_well(&victim, &honest, &mut own, "prunes of all lengths");
-    let started = Instant::now();
-    for round in 0..2_000_u32 {
-        let topic = raw::bytes(1, &round.to_be_bytes());
+    for round in 0..20_000_u32 {
+        let topic = raw::bytes(1, format!("u{round}").as_bytes());
         hostile.say(&[control(3, &topic), control(4, &topic)].concat());
     }
-    println!("sent in {:?}", started.elapsed());
     assert_well(&victim, &honest, &mut own, "unknown topics");
-    println!("taken in {:?}", started.elapsed());
     // Peers in a PRUNE are not dialed.
     let stranger = libp2p::PeerId::random().to_bytes();
     let peers = raw::bytes(2, &raw::bytes(1, &stranger)).repeat(1000);
@@ -133,8 +130,7 @@ fn signed(key: &Keypair, from: &[u8], seqno: &[u8], data: &[u8]) -> Vec<u8> {
         .collect();
     let text = [&b"libp2p-pubsub:"[..], &text.concat()].concat();
     let signature = key.sign(&text).expect("a signature");
-    let fields = [&fields[..], &[(5, &signature)]].concat();
-    message(&fields)
+    message(&[&fields[..], &[(5, &signature)]].concat())
 }
 
 #[test]

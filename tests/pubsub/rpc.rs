@@ -2,9 +2,13 @@
 //! protocol and opens streams of it.
 
 use std::io::Write;
+use std::time::Duration;
 
 use super::support::{ControlClient, Handler, PATIENCE, Pipe, raw};
 use super::*;
+
+/// How long the victim may read nothing.
+const STALL: Duration = Duration::from_secs(1);
 
 pub const PROTOCOL: &str = "/meshsub/1.1.0";
 
@@ -13,8 +17,8 @@ pub struct Peer {
     pub daemon: Daemon,
     /// What it says.
     pub out: Pipe,
-    /// What it is told.
-    pub told: Pipe,
+    /// What it is told; never read.
+    _told: Pipe,
     _handler: Handler,
 }
 
@@ -34,7 +38,7 @@ impl Peer {
         Self {
             daemon,
             out,
-            told,
+            _told: told,
             _handler: handler,
         }
     }
@@ -54,6 +58,8 @@ fn stream(client: ControlClient, victim: &Daemon) -> Pipe {
     let (_, out) = client
         .open_stream(victim.peer_id(), &[PROTOCOL])
         .expect("a stream");
+    // A stream that the victim has left takes no more, and says so late.
+    out.socket.set_timeout(STALL).expect("set a timeout");
     out
 }
 
