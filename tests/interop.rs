@@ -15,6 +15,7 @@ mod interop {
     pub mod p2pclient_python;
     pub mod peers;
     pub mod program;
+    pub mod pubsub;
     pub mod py_libp2p;
     pub mod quickstart;
     pub mod suite;
@@ -24,7 +25,8 @@ use std::process::ExitCode;
 
 use interop::suite::suite;
 use interop::{
-    go_client, go_records, install, js_client, p2pclient_python, peers, py_libp2p, quickstart,
+    go_client, go_records, install, js_client, p2pclient_python, peers, pubsub, py_libp2p,
+    quickstart,
 };
 use libtest_mimic::Arguments;
 
@@ -45,5 +47,9 @@ fn main() -> ExitCode {
     trials.extend(suite("peer_hivemind", &hivemind, peers::hivemind));
     trials.extend(suite("peer_js", &node, peers::js));
     trials.extend(suite("peer_py_libp2p", &python, py_libp2p::trials));
+    trials.extend(suite("pubsub_rp2pd", &Ok(()), pubsub::own));
+    trials.extend(suite("pubsub_go_v0_9_2", &go, pubsub::go));
+    trials.extend(suite("pubsub_hivemind", &hivemind, pubsub::hivemind));
+    trials.extend(suite("pubsub_js", &node, pubsub::js));
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -21,8 +21,8 @@ const RUN: Duration = Duration::from_secs(300);
 /// The file of the suite that starts daemons; the others test the client alone.
 const INTEGRATION: &str = "test_p2pclient_integration.py";
 /// Without what rp2pd does not serve yet, and on one of the client's two event loops.
-const SELECTED: &str = "not dht and not connmgr and not pubsub and not trio";
-const TESTS: [&str; 11] = [
+const SELECTED: &str = "not dht and not connmgr and not trio";
+const TESTS: [&str; 15] = [
     "test_client_identify_unix_socket",
     "test_client_identify",
     "test_client_connect_success",
@@ -34,6 +34,10 @@ const TESTS: [&str; 11] = [
     "test_client_stream_open_failure",
     "test_client_stream_handler_success",
     "test_client_stream_handler_failure",
+    "test_client_pubsub_get_topics",
+    "test_client_pubsub_list_topic_peers",
+    "test_client_pubsub_publish",
+    "test_client_pubsub_subscribe",
 ];
 
 #[derive(Debug, Deserialize)]
