@@ -19,7 +19,7 @@ from libp2p.custom_types import TProtocol
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pubsub import Pubsub
-from libp2p.tools.async_service import background_trio_service
+from libp2p.tools.anyio_service.context import background_trio_service
 from multiaddr import Multiaddr
 
 SIZE = 1 << 20
