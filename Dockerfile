@@ -28,4 +28,4 @@ STOPSIGNAL SIGTERM
 EXPOSE 4001/tcp 4001/udp
 HEALTHCHECK --interval=30s --timeout=5s --start-period=2s \
     CMD ["/rp2pd", "-healthcheck", "-listen=/unix/run/p2pd/p2pd.sock"]
-ENTRYPOINT ["/rp2pd", "-listen=/unix/run/p2pd/p2pd.sock"]
+ENTRYPOINT ["/rp2pd", "-listen=/unix/run/p2pd/p2pd.sock", "-stayAlive"]

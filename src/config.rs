@@ -55,6 +55,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// DHT mode, off if `None`.
     pub dht: Option<DhtMode>,
+    /// Where the DHT keeps what it holds; in memory alone if `None`.
+    pub datastore: Option<PathBuf>,
     /// Namespaces in which the DHT takes any record.
     pub dht_namespaces: Vec<String>,
     /// Bootstrap peers.
@@ -71,6 +73,8 @@ pub struct Config {
     pub metrics_addr: Option<String>,
     /// Ends the daemon if no persistent connection is opened in that time.
     pub idle_timeout: Option<Duration>,
+    /// Outlives its last persistent connection.
+    pub stay_alive: bool,
     /// What the operator should know; one line of stderr each, printed once.
     pub notices: Vec<String>,
 }

@@ -2,8 +2,10 @@
 //!
 //! Knows the node only by its handle: nothing of the swarm, its behaviours or its events.
 
+mod dht;
 pub mod dialback;
 pub mod listener;
+pub mod persistent;
 mod pipe;
 mod pubsub;
 mod request;

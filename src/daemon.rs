@@ -1,20 +1,29 @@
 //! The daemon from bound socket to exit: builds the floors and takes them down again.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::pending, pin::pin, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use libp2p::identity::Keypair;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     banner,
     config::{self, Config, DhtMode, Muxer, Reachability},
-    control::{dialback, listener::Listener, response::dial_error, session::Context},
-    dht::{Dht, Validator},
+    control::{
+        dialback, listener::Listener, persistent::Connections, response::dial_error,
+        session::Context,
+    },
+    dht::{
+        Dht, Validator,
+        disk::{Contents, Disk, DiskError},
+    },
     node::{
-        BootstrapPeers, ConnectionLimits, LIBRARY_PROTOCOLS, Node, Options, REPLACEABLE_PROTOCOLS,
-        Started,
+        BootstrapPeers, ConnectionLimits, LIBRARY_PROTOCOLS, Marks, Node, Options,
+        REPLACEABLE_PROTOCOLS, Started,
     },
     pubsub::{self, PubSub, Router, Signing},
     shutdown::{Asked, Signals},
@@ -28,6 +37,13 @@ const ECHO_PROTOCOL: &str = "/echo/1.0.0";
 
 /// The liveness check of libp2p: 32 bytes are sent back.
 const PING_PROTOCOL: &str = "/ipfs/ping/1.0.0";
+
+/// go-libp2p's connection manager, which runs when none is asked for.
+const DEFAULT_MARKS: Marks = Marks {
+    low: 160,
+    high: 192,
+    grace: Duration::from_secs(60),
+};
 
 /// Files kept out of the connection limits when the system does not tell its own.
 const ASSUMED_DESCRIPTORS: u64 = 1024;
@@ -65,12 +81,14 @@ async fn serve(
     descriptors: u64,
 ) -> anyhow::Result<End> {
     let mut signals = Signals::install()?;
+    let datastore = datastore(config)?;
     let stop_serving = CancellationToken::new();
     let stop_node = CancellationToken::new();
     let pipes = TaskTracker::new();
+    let persistent = Arc::new(Connections::new(config.stay_alive));
     let streams = Arc::new(Streams::new(
         Arc::new(registry(config)),
-        dialback::serve(),
+        dialback::serve(persistent.clone()),
         pipes.clone(),
         stop_serving.clone(),
     ));
@@ -103,11 +121,17 @@ async fn serve(
         ));
     }
     let tasks = TaskTracker::new();
+    tasks.spawn(
+        stop_serving
+            .clone()
+            .run_until_cancelled_owned(node.clone().keep_trimmed()),
+    );
     let dht = config.dht.map(|mode| {
         let dht = Dht::new(
             &node,
             identity.public(),
             Validator::new(Arc::new(node.clone()), config.dht_namespaces.clone()),
+            datastore,
             stop_serving.clone(),
         );
         node.set_routing(Arc::new(dht.clone()));
@@ -120,12 +144,22 @@ async fn serve(
         node: node.clone(),
         dht: dht.clone(),
         pubsub: pubsub.clone(),
+        persistent: persistent.clone(),
         max_frame: config.max_frame,
+        tasks: pipes.clone(),
         closing: stop_serving.clone(),
     });
     let control = pipes.spawn(listener.run(context, pipes.clone(), stop_serving.clone()));
     let mut join = pin!(join(config, &node));
     let mut joined = false;
+    let mut unused = pin!(async {
+        match config.idle_timeout {
+            Some(time) => sleep(time).await,
+            None => pending().await,
+        }
+        persistent.expire();
+        pending::<Infallible>().await
+    });
     let end = loop {
         tokio::select! {
             biased;
@@ -154,6 +188,9 @@ async fn serve(
                 operator_line(&format!("the swarm task ended: {ended:?}"));
                 break Ok(End::SwarmLost);
             }
+            () = persistent.over() => break Ok(End::Clean),
+            // Clients come when they are told that the daemon is ready.
+            never = &mut unused, if joined => match never {},
         }
     };
     stop_serving.cancel();
@@ -162,6 +199,9 @@ async fn serve(
         // The socket file goes first: nobody new shall come.
         let _ = control.await;
         let _ = timeout(config.shutdown_grace, pipes.wait()).await;
+        if let Some(dht) = &dht {
+            dht.close().await;
+        }
         stop_node.cancel();
         if matches!(end, Ok(End::Clean) | Err(_)) {
             let _ = driver.await;
@@ -231,6 +271,12 @@ async fn serve_dht(
     }
 }
 
+/// The datastore, and what it held. Opened before anything listens: its errors end the start.
+fn datastore(config: &Config) -> Result<Option<(Disk, Contents)>, DiskError> {
+    let path = config.datastore.as_deref().filter(|_| config.dht.is_some());
+    path.map(Disk::open).transpose()
+}
+
 fn registry(config: &Config) -> Registry {
     let mut library = LIBRARY_PROTOCOLS.to_vec();
     if let Some(pubsub) = &config.pubsub {
@@ -263,6 +309,14 @@ fn options(config: &Config, descriptors: u64) -> Options {
         },
         announce: config.announce_addrs.clone(),
         limits: ConnectionLimits::scaled(descriptors),
+        marks: config
+            .conn_manager
+            .as_ref()
+            .map_or(DEFAULT_MARKS, |manager| Marks {
+                low: manager.low,
+                high: manager.high,
+                grace: manager.grace,
+            }),
         probe_reachability: config.dht == Some(DhtMode::Auto) && config.nat.reachability.is_none(),
     }
 }

@@ -1,5 +1,6 @@
 //! The Kademlia DHT: queries for clients, answers for peers (`/ipfs/kad/1.0.0`).
 
+pub mod disk;
 mod key;
 mod lookup;
 mod message;
@@ -26,15 +27,24 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use disk::{Contents, Disk};
 pub use record::{KeyBook, RecordError, Validator};
 use rpc::Rpc;
 use store::Store;
-use table::Table;
+use table::{Admission, Table};
 
-use crate::node::{Node, PeerRouting, RoutingError};
+use crate::node::{Node, PeerRouting, RoutingError, Standing};
 
 /// The protocol between nodes.
 pub const PROTOCOL: &str = "/ipfs/kad/1.0.0";
+
+/// Peers of so many of the farthest buckets stay connected: no others lead there
+/// (go-libp2p-kad-dht).
+const PROTECTED_BUCKETS: usize = 2;
+
+/// What a connection to a peer of the table is worth, besides the bits it shares
+/// (COMPATIBILITY.md 4.17).
+const TABLE_WORTH: i64 = 5;
 
 /// Queries under way (SECURITY.md 3); further ones wait for their turn.
 const MAX_QUERIES: usize = 64;
@@ -93,19 +103,24 @@ struct Inner {
 
 impl Dht {
     /// A node that asks; it answers once told to by [`Dht::set_serving`]. Its own tasks end
-    /// when `closing` is cancelled.
+    /// when `closing` is cancelled. With a `datastore` it goes on with what that held.
     #[must_use]
     pub fn new(
         node: &Node,
         identity: PublicKey,
         validator: Validator,
+        datastore: Option<(Disk, Contents)>,
         closing: CancellationToken,
     ) -> Self {
+        let (store, known) = match datastore {
+            Some((disk, held)) => Store::restored(disk, held),
+            None => (Store::new(), Vec::new()),
+        };
         let inner = Arc::new(Inner {
             node: node.clone(),
             identity,
             table: Mutex::new(Table::new(node.peer_id())),
-            store: Store::new(),
+            store,
             validator,
             rpc: Rpc::new(node.clone()),
             queries: Semaphore::new(MAX_QUERIES),
@@ -121,7 +136,7 @@ impl Dht {
         for (peer, _) in peers.list() {
             inner.admit_if_serving(&peer);
         }
-        inner.spawn(inner.clone().upkeep());
+        inner.spawn(inner.clone().upkeep(known));
         Self(inner)
     }
 
@@ -134,6 +149,11 @@ impl Dht {
     /// Fills the routing table in the background.
     pub fn refresh(&self) {
         self.0.refresh_wanted.notify_one();
+    }
+
+    /// Writes what is held and closes the datastore, if there is one.
+    pub async fn close(&self) {
+        self.0.store.close().await;
     }
 
     /// The routing table and the store, for the report of SIGUSR1.
@@ -175,6 +195,17 @@ impl PeerRouting for Dht {
         }
         .boxed()
     }
+
+    fn standing(&self, peer: &PeerId) -> Standing {
+        match self.0.table().shared_bits(peer) {
+            Some(0..PROTECTED_BUCKETS) => Standing::Protected,
+            Some(bits) => {
+                let bits = i64::try_from(bits).unwrap_or(i64::MAX);
+                Standing::Worth(bits.saturating_add(TABLE_WORTH))
+            }
+            None => Standing::Worth(0),
+        }
+    }
 }
 
 impl Inner {
@@ -194,9 +225,22 @@ impl Inner {
     fn identified(&self, peer: &PeerId, protocols: &[String]) {
         if protocols.iter().any(|name| name == PROTOCOL) {
             let connected = |peer: &PeerId| self.node.is_connected(peer);
-            self.table().admit(*peer, connected);
+            let admission = self.table().admit(*peer, connected);
+            if let Admission::New(replaced) = admission {
+                let addresses = self.known_info(*peer).addresses;
+                self.store.remember_peer(peer, &addresses);
+                replaced.iter().for_each(|old| self.store.forget_peer(old));
+            }
         } else {
-            self.table().remove(peer);
+            self.drop_peer(peer);
+        }
+    }
+
+    /// Takes a peer from the table that has failed, or serves no longer.
+    fn drop_peer(&self, peer: &PeerId) {
+        let known = self.table().remove(peer);
+        if known {
+            self.store.forget_peer(peer);
         }
     }
 

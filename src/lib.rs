@@ -1,11 +1,12 @@
 //! rp2pd, the libp2p daemon: one process runs a libp2p host, local programs drive it over a
 //! socket with the `p2pd` protocol.
 //!
-//! Four floors, each knowing only those below it:
+//! Five floors, each knowing only those below it:
 //!
 //! | floor | knows | never knows |
 //! |---|---|---|
 //! | [`control`] | client sessions, the wording of answers, the control socket | the swarm |
+//! | [`dht`] | the Kademlia node: who is close to a key, records, providers | the swarm, protobuf of clients, sessions |
 //! | [`node`] | the swarm and what lives in it, as plain values | protobuf, sessions |
 //! | [`streams`] | connected peers, user protocols and their negotiation | the two above |
 //! | [`muxer`] | one connection: its task, its multiplexer, its streams | everything above |

@@ -2,6 +2,7 @@
 
 mod book;
 mod bootstrap;
+mod connmgr;
 mod dial;
 mod driver;
 mod limits;
@@ -21,6 +22,7 @@ use std::{
 
 use futures::future::BoxFuture;
 
+use bytes::BytesMut;
 use libp2p::{
     Multiaddr, PeerId, Swarm, autonat,
     core::upgrade::Version,
@@ -38,6 +40,8 @@ use tokio_util::sync::CancellationToken;
 
 use book::AddressBook;
 pub use bootstrap::BootstrapPeers;
+use connmgr::ConnectionManager;
+pub use connmgr::{Marks, Standing, TagError};
 pub use dial::{Cause, DialError, RoutingError};
 use driver::{Behaviour, Command, Driver};
 pub use limits::ConnectionLimits;
@@ -47,7 +51,7 @@ pub use transport::PeerIdMismatch;
 
 use crate::{
     identity::contained_key,
-    muxer::Host,
+    muxer::{Host, Link},
     pubsub::Gossip,
     streams::{Announce, OpenError, Peer, StreamHost, Streams, UserStream},
 };
@@ -89,6 +93,8 @@ pub struct Options {
     pub announce: Vec<Multiaddr>,
     /// Hard limits on connections.
     pub limits: ConnectionLimits,
+    /// When connections are closed that are worth little.
+    pub marks: Marks,
     /// Ask peers whether strangers can dial this node.
     pub probe_reachability: bool,
 }
@@ -125,6 +131,9 @@ pub trait PeerRouting: fmt::Debug + Send + Sync {
         peer: PeerId,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Vec<Multiaddr>, RoutingError>>;
+
+    /// What a connection to `peer` is worth.
+    fn standing(&self, peer: &PeerId) -> Standing;
 }
 
 /// A handle to the node, cheap to clone.
@@ -139,6 +148,7 @@ struct Inner {
     book: Arc<AddressBook>,
     addresses: HostAddresses,
     routing: OnceLock<Arc<dyn PeerRouting>>,
+    connmgr: Arc<ConnectionManager>,
 }
 
 /// Why a stream could not be opened.
@@ -204,11 +214,13 @@ impl Node {
         addresses.update(swarm.listeners());
         let book = Arc::new(AddressBook::default());
         let (commands, received) = mpsc::channel(MAX_COMMANDS);
+        let connmgr = Arc::new(ConnectionManager::new(options.marks));
         let (public, is_public) = watch::channel(false);
         let driver = Driver::new(
             swarm,
             streams.clone(),
             book.clone(),
+            connmgr.clone(),
             addresses.clone(),
             public,
         );
@@ -224,6 +236,7 @@ impl Node {
                 book,
                 addresses,
                 routing: OnceLock::new(),
+                connmgr,
             })),
             failures,
         })
@@ -464,12 +477,7 @@ impl Node {
         if protocols.is_empty() {
             return Err(StreamError::NoProtocols);
         }
-        let known = timeout_at(deadline, connected.identified())
-            .await
-            .map_err(|_| StreamError::Identify)?;
-        let link = connected
-            .best_link()
-            .ok_or(StreamError::Dial(DialError::ConnectionFailed))?;
+        let (known, link) = ready(&connected, deadline).await?;
         let opening = self.0.streams.open(&link, &known, protocols);
         let (stream, protocol) = timeout_at(deadline, opening)
             .await
@@ -509,6 +517,45 @@ impl Node {
             .map_err(StreamError::Open)?;
         Ok(stream)
     }
+
+    /// As [`Node::open_stream`] for one call; see [`Streams::open_call`].
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub async fn open_call(
+        &self,
+        peer: PeerId,
+        protocol: &str,
+        deadline: Instant,
+    ) -> Result<(UserStream, BytesMut), StreamError> {
+        let connected = self
+            .find_and_reach(peer, Vec::new(), deadline)
+            .await
+            .map_err(StreamError::Dial)?;
+        let (_, link) = ready(&connected, deadline).await?;
+        let opening = self.0.streams.open_call(&link, &connected, protocol);
+        timeout_at(deadline, opening)
+            .await
+            .map_err(|_| StreamError::NegotiationTimeout)?
+            .map_err(StreamError::Open)
+    }
+}
+
+/// What identify told of a connected peer, and the connection to open streams on.
+async fn ready(
+    connected: &Peer,
+    deadline: Instant,
+) -> Result<(Arc<[String]>, Arc<Link>), StreamError> {
+    let known = match connected.protocols() {
+        Some(known) => known,
+        None => timeout_at(deadline, connected.identified())
+            .await
+            .map_err(|_| StreamError::Identify)?,
+    };
+    let link = connected
+        .best_link()
+        .ok_or(StreamError::Dial(DialError::ConnectionFailed))?;
+    Ok((known, link))
 }
 
 async fn identified(peer: &Peer, deadline: Instant) -> Result<(), DialError> {

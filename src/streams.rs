@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
 use futures::future::BoxFuture;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,7 +24,7 @@ pub use announce::Announce;
 use negotiate::{Choice, Negotiated};
 pub use negotiate::{MAX_NAME, NegotiationError, UserStream};
 pub use peers::{Observer, Peer, Peers};
-pub use registry::{Policy, Registry, RegistryError, Service, Target};
+pub use registry::{ConnectionId, Policy, Registry, RegistryError, Service, Target};
 
 use crate::muxer::{Handover, Host, InboundSlot, Link, Substream};
 
@@ -131,6 +132,34 @@ impl Streams {
             .await
             .map_err(OpenError::Negotiation)?;
         Ok((stream, protocols[index].clone()))
+    }
+
+    /// A stream of `link` to `peer` for one call of `protocol`, and what must be sent before
+    /// the call, in one piece with it.
+    ///
+    /// A protocol that the peer has agreed to before is proposed together with the call; a
+    /// refusal then shows as [`io::ErrorKind::ConnectionRefused`] of the first read.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the stream.
+    pub async fn open_call(
+        &self,
+        link: &Link,
+        peer: &Peer,
+        protocol: &str,
+    ) -> Result<(UserStream, BytesMut), OpenError> {
+        let stream = link.open().await.map_err(OpenError::Open)?;
+        if peer.speaks(protocol) {
+            return Ok(negotiate::propose(stream, protocol));
+        }
+        let (stream, _) = negotiate::dial(stream, &[protocol.to_owned()])
+            .await
+            .map_err(OpenError::Negotiation)?;
+        peer.agreed(protocol);
+        Ok((stream, BytesMut::new()))
     }
 
     async fn accept(self: Arc<Self>, slot: InboundSlot, stream: Substream, swarm: Handover) {

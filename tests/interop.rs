@@ -8,14 +8,20 @@
 mod support;
 
 mod interop {
+    pub mod auto_mode;
+    pub mod calls;
+    pub mod dht;
+    pub mod dht_crowd;
     pub mod go_client;
     pub mod go_records;
+    pub mod hivemind_client;
     pub mod install;
     pub mod js_client;
     pub mod p2pclient_python;
     pub mod peers;
     pub mod program;
     pub mod pubsub;
+    pub mod pubsub_crowd;
     pub mod py_libp2p;
     pub mod quickstart;
     pub mod suite;
@@ -25,8 +31,8 @@ use std::process::ExitCode;
 
 use interop::suite::suite;
 use interop::{
-    go_client, go_records, install, js_client, p2pclient_python, peers, pubsub, py_libp2p,
-    quickstart,
+    auto_mode, calls, dht, dht_crowd, go_client, go_records, hivemind_client, install, js_client,
+    p2pclient_python, peers, pubsub, pubsub_crowd, py_libp2p, quickstart,
 };
 use libtest_mimic::Arguments;
 
@@ -37,6 +43,7 @@ fn main() -> ExitCode {
     let go = install::go_toolchain();
     let hivemind = install::hivemind_platform(&python);
     let mut trials = Vec::new();
+    trials.extend(suite("auto_mode", &hivemind, auto_mode::trials));
     trials.extend(suite("p2pclient_python", &python, p2pclient_python::trials));
     trials.extend(suite("quickstart", &python, quickstart::trials));
     trials.extend(suite("js_client", &node, js_client::trials));
@@ -45,8 +52,17 @@ fn main() -> ExitCode {
     trials.extend(suite("peer_rp2pd", &Ok(()), peers::own));
     trials.extend(suite("peer_go_v0_9_2", &go, peers::go));
     trials.extend(suite("peer_hivemind", &hivemind, peers::hivemind));
+    trials.extend(suite("hivemind_client", &hivemind, hivemind_client::trials));
+    trials.extend(suite("calls_hivemind", &hivemind, calls::trials));
     trials.extend(suite("peer_js", &node, peers::js));
     trials.extend(suite("peer_py_libp2p", &python, py_libp2p::trials));
+    trials.extend(suite("dht_go_v0_9_2", &go, dht::go));
+    trials.extend(suite("dht_hivemind", &hivemind, dht::hivemind));
+    trials.extend(suite("dht_js", &node, dht::js));
+    trials.extend(suite("dht_py_libp2p", &python, dht::py));
+    let both = go.clone().and(hivemind.clone());
+    trials.extend(suite("dht_crowd", &both, dht_crowd::trials));
+    trials.extend(suite("pubsub_crowd", &go, pubsub_crowd::trials));
     trials.extend(suite("pubsub_rp2pd", &Ok(()), pubsub::own));
     trials.extend(suite("pubsub_go_v0_9_2", &go, pubsub::go));
     trials.extend(suite("pubsub_hivemind", &hivemind, pubsub::hivemind));

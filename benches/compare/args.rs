@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Shorter runs and smaller numbers: a look, not a result.
     #[arg(long)]
     pub(crate) quick: bool,
+    /// Measure the first daemon only.
+    #[arg(long)]
+    pub(crate) alone: bool,
     /// Wait up to so many seconds before each run for other processes to be quiet.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     calm: u32,

@@ -1,7 +1,10 @@
 //! The measurements.
 
+mod calls;
 mod connect;
+mod dht;
 mod memory;
+mod pubsub;
 mod requests;
 mod start;
 mod streams;
@@ -11,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use self::pubsub::Shape;
 use crate::args::Args;
 use crate::binary::Side;
 use crate::daemon::{QUIC, TCP_NOISE, TCP_TLS, WS_NOISE};
@@ -109,6 +113,38 @@ pub(crate) fn all(quick: bool) -> Vec<Case> {
         "64 bytes there and back on an open stream",
         Box::new(streams::round_trip),
     );
+    for load in [
+        calls::Calls {
+            name: "100 B",
+            size: 100,
+            at_once: 1,
+            goal: 1.5,
+        },
+        calls::Calls {
+            name: "100 B",
+            size: 100,
+            at_once: 64,
+            goal: 3.0,
+        },
+        calls::Calls {
+            name: "64 KiB",
+            size: 64 << 10,
+            at_once: 1,
+            goal: 2.0,
+        },
+        calls::Calls {
+            name: "64 KiB",
+            size: 64 << 10,
+            at_once: 64,
+            goal: 2.0,
+        },
+    ] {
+        add(
+            format!("call-{}-{}", load.size, load.at_once),
+            "calls from client to client over persistent connections; so many at once",
+            Box::new(move |setup, side| calls::run(setup, side, load)),
+        );
+    }
     for (link, goal) in [
         (TCP_NOISE, 1.6),
         (TCP_TLS, 2.0),
@@ -133,6 +169,28 @@ pub(crate) fn all(quick: bool) -> Vec<Case> {
         "memory of one daemon against the number of peers connected to it",
         Box::new(memory::connections),
     );
+    add(
+        "dht-verbs".into(),
+        "the verbs of the DHT in a network of 20 daemons",
+        Box::new(dht::verbs),
+    );
+    add(
+        "dht-size".into(),
+        "lookup time and memory against the number of daemons in the network",
+        Box::new(dht::size),
+    );
+    for (shape, len) in [
+        (Shape::Pair, 256),
+        (Shape::Pair, 64 << 10),
+        (Shape::Line(10), 256),
+        (Shape::Mesh(10), 256),
+    ] {
+        add(
+            format!("pubsub-{}-{len}", shape.name()),
+            "messages of so many bytes, in sequence and then in a flood",
+            Box::new(move |setup, side| pubsub::run(setup, side, shape, len)),
+        );
+    }
     add(
         "churn".into(),
         if quick {

@@ -28,6 +28,7 @@ pub(crate) struct Link {
 }
 
 const NOISE: &[&str] = &["-noise=true", "-tls=false"];
+const NOISE_DHT: &[&str] = &["-noise=true", "-tls=false", "-dhtServer"];
 const TLS: &[&str] = &["-noise=false", "-tls=true"];
 
 pub(crate) const TCP_NOISE: Link = Link {
@@ -49,6 +50,12 @@ pub(crate) const WS_NOISE: Link = Link {
     name: "ws-noise",
     addr: "/ip4/127.0.0.1/tcp/0/ws",
     security: NOISE,
+};
+/// A server of the DHT.
+pub(crate) const DHT: Link = Link {
+    name: "dht",
+    addr: "/ip4/127.0.0.1/tcp/0",
+    security: NOISE_DHT,
 };
 /// What a daemon with ordinary flags listens on.
 pub(crate) const USUAL: Link = Link {

@@ -5,6 +5,7 @@
 
 mod args;
 mod binary;
+mod calls;
 mod cases;
 mod client;
 mod daemon;
@@ -50,7 +51,8 @@ fn main() -> Result<()> {
     let mut written = Vec::new();
     for case in &cases {
         for round in 1..=args.rounds() {
-            for (index, side) in sides.iter().enumerate() {
+            let measured = if args.alone { 1 } else { sides.len() };
+            for (index, side) in sides.iter().enumerate().take(measured) {
                 note(&format!(
                     "{} {round}/{} {}",
                     case.name,

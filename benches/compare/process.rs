@@ -84,6 +84,23 @@ pub(crate) fn memory(pid: u32) -> Result<Memory> {
     })
 }
 
+/// Memory that the machine can give, in KiB.
+///
+/// # Errors
+/// No `/proc`.
+pub(crate) fn available_memory() -> Result<f64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))
+        .context("no MemAvailable")?;
+    let number = line
+        .split_whitespace()
+        .next()
+        .context("malformed meminfo")?;
+    Ok(number.parse()?)
+}
+
 /// Number of open file descriptors of a process.
 ///
 /// # Errors

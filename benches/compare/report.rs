@@ -48,6 +48,8 @@ pub(crate) struct Report {
     names: [String; 2],
     rounds: u32,
     quick: bool,
+    /// Only the first daemon is measured.
+    alone: bool,
     rows: Vec<Row>,
     curves: BTreeMap<&'static str, [Vec<Curve>; 2]>,
     failures: Vec<String>,
@@ -59,6 +61,7 @@ impl Report {
             names: sides.each_ref().map(|side| side.name.clone()),
             rounds: args.rounds(),
             quick: args.quick,
+            alone: args.alone,
             rows: Vec::new(),
             curves: BTreeMap::new(),
             failures: Vec::new(),
@@ -89,7 +92,7 @@ impl Report {
             self.rows[index].values[side].push(sample.value);
             self.rows[index].others[side].push(others);
         }
-        if let Some(curve) = outcome.curve {
+        for curve in outcome.curves {
             self.curves.entry(curve.name).or_default()[side].push(curve);
         }
     }
@@ -106,7 +109,14 @@ impl Report {
             "goal".to_owned(),
         ]];
         lines.extend(self.rows.iter().map(|row| {
-            let side = |side| row.summary(side).map_or("failed".to_owned(), spread);
+            let missing = |side| {
+                if side == 1 && self.alone {
+                    "–"
+                } else {
+                    "failed"
+                }
+            };
+            let side = |side| row.summary(side).map_or(missing(side).to_owned(), spread);
             let better = row.ratio().map_or("–".to_owned(), |ratio| {
                 format!("{:.2} ({:.2}..{:.2})", ratio.median, ratio.min, ratio.max)
             });

@@ -40,7 +40,7 @@ pub(crate) struct Curve {
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) samples: Vec<Sample>,
-    pub(crate) curve: Option<Curve>,
+    pub(crate) curves: Vec<Curve>,
 }
 
 impl Outcome {

@@ -1,5 +1,5 @@
 // A js-libp2p node behind `@libp2p/daemon-server`, started and announced as p2pd is:
-//   node server.mjs -listen=<control> -hostAddrs=<a,b> [-noise=false] [-tls=false]
+//   node server.mjs -listen=<control> -hostAddrs=<a,b> [-noise=false] [-tls=false] [-dhtServer]
 //     [-pubsub] [-pubsubRouter=floodsub]
 
 import './node20.mjs'
@@ -9,6 +9,8 @@ import { createServer } from '@libp2p/daemon-server'
 import { floodsub } from '@libp2p/floodsub'
 import { gossipsub } from '@libp2p/gossipsub'
 import { identify } from '@libp2p/identify'
+import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
+import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { tls } from '@libp2p/tls'
 import { webSockets } from '@libp2p/websockets'
@@ -21,17 +23,29 @@ const flags = Object.fromEntries(process.argv.slice(2).map((word) => {
 }))
 const on = (name) => flags[name] !== 'false'
 
-const services = { identify: identify() }
-if (flags.pubsub != null) {
+// Go's protocol and Go's habit of keeping loopback addresses.
+const dht = () => kadDHT({
+  protocol: '/ipfs/kad/1.0.0',
+  clientMode: false,
+  allowQueryWithZeroPeers: true,
+  peerInfoMapper: passthroughMapper
+})
+
+const pubsub = () => {
   const options = { emitSelf: true, allowPublishToZeroTopicPeers: true }
-  services.pubsub = (flags.pubsubRouter === 'floodsub' ? floodsub : gossipsub)(options)
+  return (flags.pubsubRouter === 'floodsub' ? floodsub : gossipsub)(options)
 }
+
 const node = await createLibp2p({
   addresses: { listen: (flags.hostAddrs ?? '').split(',').filter(Boolean) },
   transports: [tcp(), webSockets()],
   connectionEncrypters: [...(on('noise') ? [noise()] : []), ...(on('tls') ? [tls()] : [])],
   streamMuxers: [yamux()],
-  services
+  services: {
+    identify: identify(),
+    ...('pubsub' in flags ? { pubsub: pubsub() } : {}),
+    ...('dhtServer' in flags ? { ping: ping(), dht: dht() } : {})
+  }
 })
 const daemon = createServer(controlAddress(flags.listen), node)
 await daemon.start()

@@ -2,8 +2,8 @@
 
     py_node.py serve LISTEN NAME...   prints its address, echoes streams until stdin ends
     py_node.py dial TARGET NAME...    echoes 1 MiB through one stream of each name
-    py_node.py answer TARGET TOPIC    answers the first message of the topic with its reverse,
-                                      publishes until stdin ends
+    py_node.py answer TARGET TOPIC    prints its address, answers the topic's first message
+                                      with the reverse of it
 
 Addresses are multiaddrs; the printed one and TARGET end in /p2p/<peer id>.
 """
@@ -80,6 +80,7 @@ async def answer(target, topics):
         background_trio_service(router),
     ):
         await pubsub.wait_until_ready()
+        print(host.get_addrs()[0], flush=True)
         subscription = await pubsub.subscribe(topics[0])
         await host.connect(info_from_p2p_addr(target))
         with trio.fail_after(PATIENCE):

@@ -46,6 +46,7 @@ flags! {
     conn_hi "connHi" i64, "512", "Connection Manager High Water mark";
     conn_lo "connLo" i64, "256", "Connection Manager Low Water mark";
     conn_manager "connManager" bool, "", "Enables the Connection Manager";
+    datastore "datastore" PathBuf, "", "a file in which the dht keeps records, providers and good peers over restarts";
     dht "dht" bool, "", "Enables the DHT in full node mode";
     dht_client "dhtClient" bool, "", "Enables the DHT in client mode";
     dht_namespace "dhtNamespace" String, "", "comma separated list of namespaces in which the dht takes any record unvalidated; for tests and private networks";
@@ -93,6 +94,7 @@ flags! {
     relay_time_limit "relayTimeLimit" GoDuration, "30m0s", "maximum duration of a single active relayed connection if -relayService=1";
     secio "secio" bool, "", "accepted for old clients, has no effect";
     shutdown_grace "shutdownGrace" GoDuration, "5s", "how long open streams may drain after SIGTERM";
+    stay_alive "stayAlive" bool, "", "keeps the daemon running when the last persistent connection closes";
     tls "tls" bool, "true", "Enables TLS1.3 channel security protocol";
     trusted_relays "trustedRelays" String, "", "comma separated list of multiaddrs for static circuit relay peers; by default, use bootstrap peers as trusted relays";
     validate "validate" bool, "", "checks the configuration and exits with 0 if the daemon could use it, else 1";

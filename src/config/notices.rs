@@ -48,12 +48,10 @@ fn not_available<'a>(args: &Args, config: &Config) -> Vec<(&'a str, bool)> {
     vec![
         ("-autoRelay", config.relay.auto),
         ("-autonat", config.nat.autonat),
-        ("-connManager", config.conn_manager.is_some()),
         (
             "-forceReachability",
             config.nat.reachability.is_some() && config.dht != Some(DhtMode::Auto),
         ),
-        ("-idleTimeout", config.idle_timeout.is_some()),
         ("-metricsAddr", config.metrics_addr.is_some()),
         ("-natPortMap", config.nat.port_map),
         ("-relayBufferSize", other(args.relay_buffer_size, 16 << 20)),
@@ -74,6 +72,10 @@ fn not_available<'a>(args: &Args, config: &Config) -> Vec<(&'a str, bool)> {
 fn without_effect<'a>(args: &Args, config: &Config) -> Vec<(&'a str, bool)> {
     let on = |flag: Option<bool>| flag == Some(true);
     vec![
+        (
+            "-datastore",
+            config.dht.is_none() && config.datastore.is_some(),
+        ),
         (
             "-dhtNamespace",
             config.dht.is_none() && !config.dht_namespaces.is_empty(),

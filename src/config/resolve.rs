@@ -84,6 +84,10 @@ pub(super) fn resolve(args: &Args, file: Settings) -> Result<Config, ConfigError
             .shutdown_grace
             .map_or(DEFAULT_GRACE, |grace| grace.positive().unwrap_or_default()),
         dht,
+        datastore: args
+            .datastore
+            .clone()
+            .filter(|path| !path.as_os_str().is_empty()),
         dht_namespaces: dht_namespaces(args.dht_namespace.as_deref())?,
         bootstrap: bootstrap(on(args.bootstrap, file.bootstrap), bootstrap_peers)?,
         pubsub: pubsub(args, &file)?,
@@ -94,6 +98,7 @@ pub(super) fn resolve(args: &Args, file: Settings) -> Result<Config, ConfigError
             .map(Into::into)
             .or(file.metrics_addr),
         idle_timeout: args.idle_timeout.and_then(GoDuration::positive),
+        stay_alive: args.stay_alive == Some(true),
         notices: Vec::new(),
     })
 }

@@ -108,13 +108,21 @@ fn a_full_file_is_read_in_any_case_of_keys() {
 }
 
 #[test]
-fn namespaces_are_a_list_and_need_a_dht() {
+fn namespaces_are_a_list_and_what_belongs_to_the_dht_needs_it() {
     let with = load(&["-dht", "-dhtNamespace=a,b"], QUIET).unwrap();
     assert_eq!(with.dht_namespaces, ["a", "b"]);
     let told = |config: Config| config.notices.concat().contains("-dhtNamespace");
     assert!(!told(with));
     assert!(told(load(&["-dhtNamespace=a"], QUIET).unwrap()));
     assert!(!told(load(&["-dhtNamespace="], QUIET).unwrap()));
+    let store = load(&["-dhtServer", "-datastore=a"], QUIET).unwrap();
+    assert_eq!(store.datastore, Some("a".into()));
+    let told = |config: Config| config.notices.concat().contains("-datastore");
+    assert!(!told(store));
+    assert!(told(load(&["-datastore=a"], QUIET).unwrap()));
+    let empty = load(&["-datastore="], QUIET).unwrap();
+    assert_eq!(empty.datastore, None);
+    assert!(!told(empty));
 }
 
 #[test]
@@ -230,7 +238,7 @@ fn what_is_not_there_yet_is_told_once_and_defaults_stay_silent() {
         loud.notices,
         [
             r#"flags end at "stray": it and what follows is ignored"#,
-            "not available yet, ignored: -idleTimeout, -pubsub, -relayMaxCircuits",
+            "not available yet, ignored: -pubsub, -relayMaxCircuits",
             "without effect: -pprof, -quic=false, -relayHopLimit, -secio",
             r#"unknown muxer "spdy": yamux is used"#,
             "plaintext connections are allowed: nothing protects them",

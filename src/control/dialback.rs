@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::{pipe::Pipe, socket::Socket};
+use super::{persistent::Connections, pipe::Pipe, socket::Socket};
 use crate::{
     streams::{InboundStream, Serve, Target, UserStream},
     wire::{frame, pb},
@@ -21,15 +21,16 @@ const MAX_DIALS: usize = 1024;
 /// Bytes echoed at once.
 const ECHO_CHUNK: usize = 16 * 1024;
 
-/// Serves inbound streams by dialing their handlers.
+/// Serves inbound streams by dialing their handlers, or by handing calls to those of
+/// `persistent`.
 #[must_use]
-pub fn serve() -> Serve {
+pub fn serve(persistent: Arc<Connections>) -> Serve {
     let dials = Arc::new(Semaphore::new(MAX_DIALS));
     Box::new(move |inbound| {
-        let dials = dials.clone();
+        let (dials, persistent) = (dials.clone(), persistent.clone());
         async move {
             // Boxed, so that a pipe does not carry the larger state of the dial along.
-            let pipe = Box::pin(dialback(inbound, dials)).await;
+            let pipe = Box::pin(dialback(inbound, dials, persistent)).await;
             if let Some(pipe) = pipe {
                 pipe.await;
             }
@@ -38,7 +39,11 @@ pub fn serve() -> Serve {
     })
 }
 
-async fn dialback(inbound: InboundStream, dials: Arc<Semaphore>) -> Option<Pipe> {
+async fn dialback(
+    inbound: InboundStream,
+    dials: Arc<Semaphore>,
+    persistent: Arc<Connections>,
+) -> Option<Pipe> {
     let InboundStream {
         peer,
         remote,
@@ -59,6 +64,17 @@ async fn dialback(inbound: InboundStream, dials: Arc<Semaphore>) -> Option<Pipe>
                     tracing::debug!(%peer, %error, "echo ended");
                 }
                 return None;
+            }
+            Target::Persistent(id) => {
+                if let Some(place) = persistent.place(id) {
+                    drop(permit);
+                    place.serve(peer, protocol, stream).await;
+                    return None;
+                }
+                tracing::debug!(%peer, protocol, "handler of calls gone or busy");
+                // A caller waits for the end, it does not write on.
+                stream = stream.close_only();
+                continue;
             }
             Target::Socket(addr) => addr,
         };

@@ -38,6 +38,11 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into());
 }
 
+/// Lets `read` use the worker's landing place. It must not use it again before it returns.
+pub(super) fn with_scratch<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
+    SCRATCH.with_borrow_mut(|scratch| read(scratch))
+}
+
 /// One direction: bytes read but not yet written, and how far its end has come.
 #[derive(Debug, Default)]
 struct Way {
@@ -220,6 +225,6 @@ impl Future for Pipe {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        SCRATCH.with_borrow_mut(|scratch| this.poll_ways(cx, scratch))
+        with_scratch(|scratch| this.poll_ways(cx, scratch))
     }
 }

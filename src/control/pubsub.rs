@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     request::{PubSubRequest, Rejected},
     response,
-    session::{Context, Outcome},
+    session::{Context, Outcome, reject},
     socket::Socket,
 };
 use crate::{
@@ -27,7 +27,7 @@ pub(super) async fn serve(context: &Context, request: Result<PubSubRequest, Reje
     };
     let request = match request {
         Ok(request) => request,
-        Err(rejected) => return rejected.into(),
+        Err(rejected) => return reject(rejected),
     };
     Outcome::Answer(match request {
         PubSubRequest::Topics => response::topics(pubsub.topics()),

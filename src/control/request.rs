@@ -1,5 +1,7 @@
 //! Frames to typed requests: the one place that knows what a malformed request is.
 
+mod dht;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,12 +12,14 @@ use crate::{
     streams::Policy,
     wire::{
         maddr::{ControlAddr, multiaddr_from_bytes},
-        pb,
+        multihash, pb,
     },
 };
 
-/// Time for CONNECT and STREAM_OPEN unless the client says otherwise (COMPATIBILITY.md 4.14).
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) use dht::{DhtRequest, Query};
+
+/// Time for CONNECT, STREAM_OPEN and DHT unless the client says otherwise (COMPATIBILITY.md 4.14).
+pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Longest timeout a client gets. Go overflows above 292 years; nobody waits for one.
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -53,12 +57,26 @@ pub(super) enum Request {
         peer: PeerId,
     },
     ListPeers,
+    Tag {
+        peer: PeerId,
+        tag: String,
+        weight: i64,
+    },
+    Untag {
+        peer: PeerId,
+        tag: String,
+    },
+    Trim,
+    /// Without a DHT, that is the answer whatever the parameters are worth.
+    Dht(Result<DhtRequest, Rejected>),
     PeerProtocols {
         peer: PeerId,
     },
     PeerInfo {
         peer: PeerId,
     },
+    /// Turn the connection into a persistent one.
+    Upgrade,
     /// Looked at only if pubsub is on.
     PubSub(Result<PubSubRequest, Rejected>),
 }
@@ -168,9 +186,9 @@ pub(super) fn parse(frame: Bytes) -> Result<Request, Rejected> {
             })
         }
         Type::ListPeers => Ok(Request::ListPeers),
-        Type::Dht => Err(refuse("DHT not enabled")),
+        Type::Dht => Ok(Request::Dht(dht::parse(request.dht))),
         Type::Pubsub => Ok(Request::PubSub(pubsub(request.pubsub))),
-        Type::Connmanager => Err(refuse("Connection manager not enabled")),
+        Type::Connmanager => conn_manager(request.conn_manager),
         Type::PersistentConnUpgrade => persistent_or_peerstore(&request.extension),
     }
 }
@@ -200,14 +218,13 @@ fn pubsub(request: Option<pb::PsRequest>) -> Result<PubSubRequest, Rejected> {
 
 /// Type 9 means one thing to Hivemind and another to JavaScript (COMPATIBILITY.md 4.2).
 fn persistent_or_peerstore(extension: &[bytes::Bytes]) -> Result<Request, Rejected> {
-    const PERSISTENT: &str = "Persistent connections not enabled";
     const PEERSTORE_FIRST_FIELD: u8 = 0x08;
     const LENGTH_DELIMITED_FIRST_FIELD: u8 = 0x0a;
     let body = extension.concat();
     match body.first() {
-        None if extension.is_empty() => Err(refuse(PERSISTENT)),
+        None if extension.is_empty() => Ok(Request::Upgrade),
         None => Err(refuse("ERR_INVALID_REQUEST_TYPE")),
-        Some(&LENGTH_DELIMITED_FIRST_FIELD) => Err(refuse(PERSISTENT)),
+        Some(&LENGTH_DELIMITED_FIRST_FIELD) => Ok(Request::Upgrade),
         Some(&PEERSTORE_FIRST_FIELD) => {
             let peerstore = pb::PeerstoreRequest::decode(&body[..]).map_err(undecodable)?;
             let kind = peerstore
@@ -234,6 +251,31 @@ fn persistent_or_peerstore(extension: &[bytes::Bytes]) -> Result<Request, Reject
     }
 }
 
+fn conn_manager(request: Option<pb::ConnManagerRequest>) -> Result<Request, Rejected> {
+    use pb::conn_manager_request::Type;
+    let request = request.ok_or_else(|| refuse(MISSING_PARAMETERS))?;
+    let kind = request.r#type.ok_or_else(|| missing("connManager.type"))?;
+    let kind = i32::try_from(kind)
+        .ok()
+        .and_then(|kind| Type::try_from(kind).ok())
+        .ok_or_else(|| refuse("Unexpected request"))?;
+    if kind == Type::Trim {
+        return Ok(Request::Trim);
+    }
+    // In Go an absent peer id is an empty one.
+    let peer = peer_id(Some(request.peer.unwrap_or_default()), "peer")?;
+    let tag = request.tag.filter(|tag| !tag.is_empty());
+    let tag = tag.ok_or_else(|| refuse("Malformed request; missing tag parameter"))?;
+    Ok(match kind {
+        Type::UntagPeer => Request::Untag { peer, tag },
+        _ => Request::Tag {
+            peer,
+            tag,
+            weight: request.weight.unwrap_or_default(),
+        },
+    })
+}
+
 fn timeout(seconds: Option<i64>) -> Duration {
     match seconds.and_then(|seconds| u64::try_from(seconds).ok()) {
         None | Some(0) => DEFAULT_TIMEOUT,
@@ -246,26 +288,8 @@ fn control_addr(bytes: Option<bytes::Bytes>) -> Result<ControlAddr, Rejected> {
     ControlAddr::from_bytes(&bytes).map_err(|error| refuse(error.to_string()))
 }
 
-fn peer_id(bytes: Option<bytes::Bytes>, field: &str) -> Result<PeerId, Rejected> {
+pub(super) fn peer_id(bytes: Option<bytes::Bytes>, field: &str) -> Result<PeerId, Rejected> {
     let bytes = bytes.ok_or_else(|| missing(field))?;
-    PeerId::from_bytes(&bytes).map_err(|error| refuse(peer_id_error(&bytes, &error.to_string())))
-}
-
-/// Go's words for a bad multihash, or else the library's.
-fn peer_id_error(bytes: &[u8], other: &str) -> String {
-    if bytes.len() < 2 {
-        return "multihash too short. must be >= 2 bytes".to_owned();
-    }
-    let length = unsigned_varint::decode::u64(bytes)
-        .and_then(|(_, rest)| unsigned_varint::decode::u64(rest));
-    match length {
-        Ok((length, rest)) if length > rest.len() as u64 => {
-            "length greater than remaining number of bytes in buffer".to_owned()
-        }
-        Ok((length, rest)) if length < rest.len() as u64 => format!(
-            "multihash length inconsistent: expected {length}; got {}",
-            rest.len()
-        ),
-        _ => format!("invalid peer id: {other}"),
-    }
+    multihash::decode(&bytes).map_err(|error| refuse(error.to_string()))?;
+    PeerId::from_bytes(&bytes).map_err(|error| refuse(format!("invalid peer id: {error}")))
 }

@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 
 use libp2p::{Multiaddr, PeerId};
 
+use super::persistent::CallError;
 use crate::{
-    node::{Cause, DialError, OpenedStream, RoutingError, StreamError},
+    dht::{PeerInfo, QueryError},
+    node::{Cause, DialError, OpenedStream, RoutingError, StreamError, TagError},
     pubsub::{MAX_TOPIC, Message, PublishError, SubscribeError, seqno_bytes},
     streams::{MAX_NAME, NegotiationError, OpenError, RegistryError},
     wire::pb,
@@ -108,6 +110,44 @@ pub(super) fn known_peer(peer: PeerId, addresses: &[Multiaddr]) -> pb::Response 
             protos: Vec::new(),
         }),
         ..ok()
+    }
+}
+
+pub(super) fn dht(inner: pb::DhtResponse) -> pb::Response {
+    pb::Response {
+        dht: Some(inner),
+        ..ok()
+    }
+}
+
+pub(super) fn dht_begin() -> pb::DhtResponse {
+    pb::DhtResponse {
+        r#type: pb::dht_response::Type::Begin.into(),
+        ..pb::DhtResponse::default()
+    }
+}
+
+pub(super) fn dht_end() -> pb::DhtResponse {
+    pb::DhtResponse {
+        r#type: pb::dht_response::Type::End.into(),
+        ..pb::DhtResponse::default()
+    }
+}
+
+/// An empty value is on the wire as well: JavaScript clients insist on the field.
+pub(super) fn dht_value(value: Vec<u8>) -> pb::DhtResponse {
+    pb::DhtResponse {
+        r#type: pb::dht_response::Type::Value.into(),
+        peer: None,
+        value: Some(value.into()),
+    }
+}
+
+pub(super) fn dht_peer(peer: &PeerInfo) -> pb::DhtResponse {
+    pb::DhtResponse {
+        r#type: pb::dht_response::Type::Value.into(),
+        peer: Some(peer_info(peer.id, &peer.addresses)),
+        value: None,
     }
 }
 
@@ -215,6 +255,14 @@ pub(super) fn stream_error(error: &StreamError, protocols: &[String]) -> String 
     }
 }
 
+/// The text of a tag that was not given (COMPATIBILITY.md 4.17).
+pub(super) fn tag_error(error: TagError) -> String {
+    match error {
+        TagError::TooLong(max) => format!("tag must be at most {max} bytes long"),
+        TagError::TooMany => "too many tags".to_owned(),
+    }
+}
+
 /// The text of a failed handler registration or removal (COMPATIBILITY.md 4.9, 4.10).
 pub(super) fn registry_error(error: &RegistryError) -> String {
     match error {
@@ -222,6 +270,9 @@ pub(super) fn registry_error(error: &RegistryError) -> String {
         RegistryError::NotFound(name) => format!("handler for protocol {name} does not exist"),
         RegistryError::NotFoundAt(name, addr) => {
             format!("handler for protocol {name} with maddr {addr} does not exist")
+        }
+        RegistryError::NotOwned(name) => {
+            format!("handler for protocol {name} was not created in this persistent connection")
         }
         RegistryError::Reserved(name) => {
             format!("protocol {} is served by the daemon itself", quote(name))
@@ -231,6 +282,30 @@ pub(super) fn registry_error(error: &RegistryError) -> String {
         }
         RegistryError::Full => "too many stream handlers".to_owned(),
     }
+}
+
+/// The text of a call that failed between the daemons (COMPATIBILITY.md 4.20).
+pub(super) fn call_error(error: &CallError, protocol: &str) -> String {
+    let refused = |error| stream_error(&StreamError::Open(error), &[protocol.to_owned()]);
+    match error {
+        CallError::Open(error) => stream_error(error, &[protocol.to_owned()]),
+        CallError::Refused => refused(OpenError::Negotiation(NegotiationError::NotSupported)),
+        CallError::Closed => "EOF".to_owned(),
+        CallError::Cut => "unexpected EOF".to_owned(),
+        CallError::Lost => "stream reset".to_owned(),
+        CallError::TooLarge => "short buffer".to_owned(),
+        CallError::Undecodable(reason) => format!("malformed answer; {reason}"),
+        CallError::Empty => "malformed answer; neither response nor error".to_owned(),
+        CallError::BadName(len) => registry_error(&RegistryError::BadName(*len)),
+        CallError::TooMany => "too many calls".to_owned(),
+        CallError::InUse => "call id already in use".to_owned(),
+        CallError::Stopping => "daemon is shutting down".to_owned(),
+    }
+}
+
+/// The text of a failed DHT request (COMPATIBILITY.md 4.15).
+pub(super) fn query_error(error: &QueryError) -> String {
+    error.to_string()
 }
 
 /// The text of a failed PUBLISH (COMPATIBILITY.md 7).

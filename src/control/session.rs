@@ -1,4 +1,4 @@
-//! One client connection: requests in order, then at most one stream.
+//! One client connection: requests in order, then at most one stream or the persistent mode.
 
 use std::{
     io,
@@ -13,12 +13,17 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, timeout, timeout_at},
 };
-use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFuture},
+    task::TaskTracker,
+};
 
 use super::{
+    dht::{Asker, Served},
+    persistent::{Connections, Persistent},
     pipe::Pipe,
     pubsub::{self, Feed},
-    request::{self, Rejected, Request},
+    request::{self, DhtRequest, Rejected, Request},
     response,
     socket::Socket,
 };
@@ -32,10 +37,10 @@ use crate::{
 
 /// How long a frame may take to arrive once it has begun (SECURITY.md 3). Between frames a
 /// client may be silent for ever.
-const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Answers collected while further requests are waiting.
-const MAX_BATCH: usize = 64 * 1024;
+pub(super) const MAX_BATCH: usize = 64 * 1024;
 
 /// What every session works with.
 #[derive(Debug)]
@@ -46,8 +51,13 @@ pub struct Context {
     pub dht: Option<Dht>,
     /// Pubsub, unless it is off.
     pub pubsub: Option<PubSub>,
-    /// Largest frame accepted from a client, in bytes of payload.
+    /// The persistent connections.
+    pub persistent: Arc<Connections>,
+    /// Largest frame accepted from a client, or from a peer that makes or answers a call, in
+    /// bytes of payload.
     pub max_frame: usize,
+    /// Runs the calls.
+    pub tasks: TaskTracker,
     /// Ends sessions that wait for a request.
     pub closing: CancellationToken,
 }
@@ -60,7 +70,15 @@ pub(super) struct Session {
     output: BytesMut,
     context: Arc<Context>,
     /// The place among the clients that send requests.
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+}
+
+/// What the connection is used for after the requests.
+enum Mode {
+    Closed,
+    Pipe(Pipe),
+    Feed(Box<Feed>),
+    Persistent(Persistent),
 }
 
 /// What a request leads to.
@@ -70,25 +88,13 @@ pub(super) enum Outcome {
     Stream(pb::Response, Box<OpenedStream>),
     /// The connection carries these messages from now on.
     Feed(pb::Response, Subscription),
+    /// The connection is to be a persistent one.
+    Upgrade,
     Close(pb::Response),
-}
-
-impl From<Rejected> for Outcome {
-    fn from(rejected: Rejected) -> Self {
-        tracing::debug!(reason = rejected.reason, "request rejected");
-        let answer = response::error(rejected.reason);
-        if rejected.close {
-            Self::Close(answer)
-        } else {
-            Self::Answer(answer)
-        }
-    }
-}
-
-/// What a connection carries after its last request.
-enum Carried {
-    Pipe(Pipe),
-    Feed(Box<Feed>),
+    /// All answers are out.
+    Answered,
+    /// Nobody waits for an answer.
+    Abandoned,
 }
 
 /// Why there is no further request.
@@ -102,7 +108,7 @@ enum End {
 impl Session {
     pub(super) fn new(socket: Socket, context: Arc<Context>, permit: OwnedSemaphorePermit) -> Self {
         Self {
-            _permit: permit,
+            permit,
             socket,
             input: BytesMut::new(),
             output: BytesMut::new(),
@@ -116,16 +122,16 @@ impl Session {
     /// If the client can no longer be written to.
     pub(super) async fn run(self) -> io::Result<()> {
         // Boxed, so that a pipe does not carry the far larger state of the requests along.
-        let carried = Box::pin(self.requests()).await?;
-        match carried {
-            Some(Carried::Pipe(pipe)) => pipe.await,
-            Some(Carried::Feed(feed)) => feed.run().await?,
-            None => {}
+        match Box::pin(self.requests()).await? {
+            Mode::Closed => {}
+            Mode::Pipe(pipe) => pipe.await,
+            Mode::Feed(feed) => feed.run().await?,
+            Mode::Persistent(persistent) => Box::pin(persistent.run()).await?,
         }
         Ok(())
     }
 
-    async fn requests(mut self) -> io::Result<Option<Carried>> {
+    async fn requests(mut self) -> io::Result<Mode> {
         let closing = self.context.closing.clone();
         let mut closing = pin!(closing.cancelled());
         loop {
@@ -133,11 +139,11 @@ impl Session {
                 Ok(frame) => frame,
                 Err(End::Closed) => {
                     self.flush().await?;
-                    return Ok(None);
+                    return Ok(Mode::Closed);
                 }
                 Err(End::Malformed(reason)) => {
                     self.refuse(&response::error(reason)).await?;
-                    return Ok(None);
+                    return Ok(Mode::Closed);
                 }
             };
             match self.handle(frame).await? {
@@ -147,18 +153,21 @@ impl Session {
                     let preface = self.output.freeze();
                     let early = self.input.freeze();
                     let pipe = Pipe::new(self.socket, opened.stream, early, preface);
-                    return Ok(Some(Carried::Pipe(pipe)));
+                    return Ok(Mode::Pipe(pipe));
                 }
                 Outcome::Feed(answer, subscription) => {
                     self.answer(&answer);
                     let (socket, context) = (self.socket, &self.context);
                     let feed = Feed::new(socket, self.input, self.output, subscription, context);
-                    return Ok(Some(Carried::Feed(Box::new(feed))));
+                    return Ok(Mode::Feed(Box::new(feed)));
                 }
+                Outcome::Upgrade => return Ok(self.upgrade()),
                 Outcome::Close(answer) => {
                     self.refuse(&answer).await?;
-                    return Ok(None);
+                    return Ok(Mode::Closed);
                 }
+                Outcome::Answered => {}
+                Outcome::Abandoned => return Ok(Mode::Closed),
             }
         }
     }
@@ -206,6 +215,21 @@ impl Session {
         }
     }
 
+    /// A daemon that is about to end closes without a word: Hivemind's client takes any
+    /// answer for a success.
+    fn upgrade(mut self) -> Mode {
+        self.answer(&response::ok());
+        let Self {
+            socket,
+            input,
+            output,
+            context,
+            permit,
+        } = self;
+        let entered = Persistent::enter(socket, input, output, context, permit);
+        entered.map_or(Mode::Closed, Mode::Persistent)
+    }
+
     fn answer(&mut self, answer: &pb::Response) {
         self.output.extend_from_slice(&frame::encode(answer));
     }
@@ -241,7 +265,7 @@ impl Session {
     async fn handle(&mut self, frame: Bytes) -> io::Result<Outcome> {
         let request = match request::parse(frame) {
             Ok(request) => request,
-            Err(rejected) => return Ok(rejected.into()),
+            Err(rejected) => return Ok(reject(rejected)),
         };
         let waits = matches!(
             request,
@@ -249,23 +273,44 @@ impl Session {
                 | Request::OpenStream { .. }
                 | Request::Disconnect { .. }
                 | Request::PubSub(_)
+                | Request::Trim
         );
         // Earlier answers must not wait for a slow request.
         if waits || self.output.len() > MAX_BATCH {
             self.flush().await?;
         }
-        Ok(self.execute(request).await)
+        self.execute(request).await
     }
 
-    async fn execute(&self, request: Request) -> Outcome {
+    async fn ask_dht(&mut self, request: Result<DhtRequest, Rejected>) -> io::Result<Outcome> {
+        let Some(dht) = &self.context.dht else {
+            return Ok(Outcome::Answer(response::error("DHT not enabled")));
+        };
+        let request = match request {
+            Ok(request) => request,
+            Err(rejected) => return Ok(reject(rejected)),
+        };
+        let dht = dht.clone();
+        self.flush().await?;
+        let asker = Asker {
+            socket: &mut self.socket,
+            output: &mut self.output,
+            closing: &self.context.closing,
+        };
+        Ok(match Box::pin(asker.serve(&dht, request)).await? {
+            Served::Answer(answer) => Outcome::Answer(*answer),
+            Served::Streamed => Outcome::Answered,
+            Served::Abandoned => Outcome::Abandoned,
+        })
+    }
+
+    async fn execute(&mut self, request: Request) -> io::Result<Outcome> {
         let node = &self.context.node;
         let registry = &node.streams().registry;
-        Outcome::Answer(match request {
+        Ok(Outcome::Answer(match request {
             Request::Identify => response::identify(node.peer_id(), &node.addresses()),
             Request::ListPeers => response::peers(node.peers()),
-            Request::PubSub(request) => {
-                return pubsub::serve(&self.context, request).await;
-            }
+            Request::PubSub(request) => return Ok(pubsub::serve(&self.context, request).await),
             Request::Connect {
                 peer,
                 addresses,
@@ -281,6 +326,18 @@ impl Session {
                 node.disconnect(peer).await;
                 response::ok()
             }
+            Request::Tag { peer, tag, weight } => match node.tag(peer, &tag, weight) {
+                Ok(()) => response::ok(),
+                Err(error) => response::error(response::tag_error(error)),
+            },
+            Request::Untag { peer, tag } => {
+                node.untag(&peer, &tag);
+                response::ok()
+            }
+            Request::Trim => {
+                node.trim().await;
+                response::ok()
+            }
             Request::OpenStream {
                 peer,
                 protocols,
@@ -290,7 +347,10 @@ impl Session {
                 .await
             {
                 Ok(opened) => {
-                    return Outcome::Stream(response::stream(peer, &opened), Box::new(opened));
+                    return Ok(Outcome::Stream(
+                        response::stream(peer, &opened),
+                        Box::new(opened),
+                    ));
                 }
                 Err(error) => response::error(response::stream_error(&error, &protocols)),
             },
@@ -316,6 +376,18 @@ impl Session {
                 Some(addresses) => response::known_peer(peer, &addresses),
                 None => response::error(format!("peer {peer} not found")),
             },
-        })
+            Request::Upgrade => return Ok(Outcome::Upgrade),
+            Request::Dht(request) => return self.ask_dht(request).await,
+        }))
+    }
+}
+
+pub(super) fn reject(rejected: Rejected) -> Outcome {
+    tracing::debug!(reason = rejected.reason, "request rejected");
+    let answer = response::error(rejected.reason);
+    if rejected.close {
+        Outcome::Close(answer)
+    } else {
+        Outcome::Answer(answer)
     }
 }

@@ -112,7 +112,7 @@ impl Lookup {
                 Err(RpcError::Peer(error)) => {
                     tracing::debug!(%peer, %error, "DHT peer failed");
                     if self.sought != Some(peer) {
-                        self.dht.table().remove(&peer);
+                        self.dht.drop_peer(&peer);
                     }
                 }
                 Err(RpcError::Own(error)) => tracing::debug!(%peer, %error, "DHT request not sent"),

@@ -202,3 +202,93 @@ impl Channel {
 fn announced(input: &[u8]) -> u64 {
     unsigned_varint::decode::u64(input).map_or(0, |(length, _)| length)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sent(id: &[u8], addrs: Vec<Vec<u8>>) -> pb::Peer {
+        pb::Peer {
+            id: Bytes::copy_from_slice(id),
+            addrs: addrs.into_iter().map(Into::into).collect(),
+            connection: 0,
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_left_out() {
+        let peer = PeerId::random();
+        let stranger = PeerId::random();
+        let plain: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().expect("an address");
+        let own = plain.clone().with(Protocol::P2p(peer));
+        let foreign = plain.clone().with(Protocol::P2p(stranger));
+        let long: Multiaddr = format!("/dns4/{}/tcp/1", "a".repeat(MAX_ADDRESS))
+            .parse()
+            .expect("an address");
+        let only_peer = Multiaddr::from(Protocol::P2p(peer));
+        let message = Message {
+            closer_peers: vec![
+                sent(b"no peer", vec![plain.to_vec()]),
+                sent(
+                    &peer.to_bytes(),
+                    [&own, &plain, &foreign, &long, &only_peer]
+                        .map(Multiaddr::to_vec)
+                        .into_iter()
+                        .chain([b"\xff\xff".to_vec(), Vec::new()])
+                        .collect(),
+                ),
+            ],
+            ..Message::default()
+        };
+        let expected = PeerInfo {
+            id: peer,
+            addresses: vec![plain, foreign],
+        };
+        assert_eq!(closer(&message).collect::<Vec<_>>(), [expected]);
+    }
+
+    #[test]
+    fn ten_thousand_of_anything_are_cut() {
+        let addresses: Vec<Vec<u8>> = (0..10_000u32)
+            .map(|n| Multiaddr::from(std::net::Ipv4Addr::from(n)).to_vec())
+            .collect();
+        let id = PeerId::random().to_bytes();
+        let message = Message {
+            closer_peers: vec![sent(&id, addresses)],
+            ..Message::default()
+        };
+        let told: Vec<_> = closer(&message).collect();
+        assert_eq!(told[0].addresses.len(), MAX_ADDRESSES);
+        let peers = vec![sent(&id, Vec::new()); 10_000];
+        let message = Message {
+            closer_peers: peers.clone(),
+            provider_peers: peers,
+            ..Message::default()
+        };
+        assert_eq!(closer(&message).count(), MAX_CLOSER);
+        assert_eq!(providers(&message).count(), MAX_PROVIDERS);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(message) = Message::decode(&bytes[..]) {
+                let _ = closer(&message).chain(providers(&message)).count();
+            }
+        }
+
+        #[test]
+        fn any_peer_is_read_or_left_out(
+            id in prop::collection::vec(any::<u8>(), 0..40),
+            addrs in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..4),
+        ) {
+            let message = Message {
+                closer_peers: vec![sent(&id, addrs)],
+                ..Message::default()
+            };
+            let _ = closer(&message).count();
+        }
+    }
+}

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Dht, Inner, PeerInfo, QueryError,
+    disk::Origin,
     lookup::Lookup,
     message::{self, Message, Type},
 };
@@ -78,7 +79,8 @@ impl Dht {
     pub async fn find_peer(&self, peer: PeerId, deadline: Instant) -> Result<PeerInfo, QueryError> {
         let dht = &self.0;
         if dht.node.is_connected(&peer) {
-            return Ok(dht.known_info(peer));
+            let info = timeout_at(deadline, dht.reached_info(peer)).await;
+            return info.map_err(|_| QueryError::DeadlineExceeded);
         }
         let query = async {
             let key = peer.to_bytes();
@@ -89,7 +91,11 @@ impl Dht {
             }
             while lookup.next().await.is_some() {
                 if dht.node.is_connected(&peer) {
-                    return Ok(dht.known_info(peer));
+                    let mut info = dht.reached_info(peer).await;
+                    if info.addresses.is_empty() {
+                        info.addresses = lookup.addresses(&peer);
+                    }
+                    return Ok(info);
                 }
             }
             let addresses = lookup.addresses(&peer);
@@ -181,15 +187,16 @@ impl Dht {
         let from_peer = async {
             let met = dht.node.connect_directly(peer, Vec::new(), deadline).await;
             met.ok().and_then(|()| dht.node.public_key(&peer))
-        };
+        }
+        .boxed();
         let from_others = async {
             let key = [PUBLIC_KEY_PREFIX, &peer.to_bytes()].concat();
             let value = dht.best_value(&key, deadline).await.ok()?;
             PublicKey::try_decode_protobuf(&value).ok()
-        };
+        }
+        .boxed();
         let query = async {
-            let mut answers =
-                stream::FuturesUnordered::from_iter([from_peer.boxed(), from_others.boxed()]);
+            let mut answers = stream::FuturesUnordered::from_iter([from_peer, from_others]);
             while let Some(answer) = answers.next().await {
                 if let Some(key) = answer {
                     return Ok(key);
@@ -239,7 +246,8 @@ impl Dht {
         }
         let query = async {
             let request = put_request(&key, &value);
-            dht.store.put_record(&key, &value, true);
+            dht.store.put_record(Origin::Client, &key, &value);
+            dht.store.flush().await;
             let closest = dht.closest(&key, deadline).await?;
             let puts = closest
                 .into_iter()
@@ -268,10 +276,11 @@ impl Dht {
         let mut announcement = message::request(Type::AddProvider, &key);
         announcement.provider_peers = vec![message::peer(&own, true)];
         let announcement = frame::encode(&announcement);
-        dht.store.put_provider(&key, own, true);
+        dht.store.put_provider(Origin::Client, &key, own);
         let time = deadline.saturating_duration_since(Instant::now());
         let until = deadline - (time / 10).min(MAX_RESERVE);
         let query = async {
+            dht.store.flush().await;
             let request = message::request(Type::FindNode, &key);
             let mut lookup = Lookup::start(dht, &key, &request, until)?;
             let walk = async { while lookup.next().await.is_some() {} };
@@ -300,6 +309,14 @@ fn put_request(key: &[u8], value: &[u8]) -> Bytes {
 }
 
 impl Inner {
+    /// Where a connected peer is, once identify has told.
+    async fn reached_info(&self, peer: PeerId) -> PeerInfo {
+        if let Some(connected) = self.node.streams().peers.get(&peer) {
+            connected.identified().await;
+        }
+        self.known_info(peer)
+    }
+
     async fn closest(
         self: &Arc<Self>,
         key: &[u8],
@@ -399,7 +416,7 @@ impl Search {
             return;
         };
         if self.dht.held(&self.key).is_some_and(|held| held != best) {
-            self.dht.store.put_record(&self.key, &best, false);
+            self.dht.store.put_record(Origin::Peer, &self.key, &best);
         }
         let mut stale = lookup.closest();
         stale.retain(|peer| !self.holders.contains(peer));

@@ -15,9 +15,10 @@ use tokio::{
 
 use super::{
     PROTOCOL,
-    message::{Channel, Message},
+    message::{self, Channel, Message, Type},
 };
 use crate::node::{DialError, Node, StreamError};
+use crate::wire::frame;
 
 /// Time for an answer (go-libp2p-kad-dht's read timeout).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,6 +34,9 @@ const MAX_IDLE: usize = 1024;
 
 /// How long an idle stream is kept. Go resets one after a minute of silence.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Answers read until the one that is waited for.
+const MAX_UNASKED: usize = 3;
 
 /// Why a request failed.
 #[derive(Debug)]
@@ -72,55 +76,57 @@ impl Rpc {
         addresses: Vec<Multiaddr>,
         frame: &[u8],
     ) -> Result<Message, RpcError> {
-        self.exchange(peer, addresses, frame, true)
-            .await
-            .map(Option::unwrap_or_default)
+        self.exchange(peer, addresses, frame, None).await
     }
 
-    /// Sends an encoded message that has no answer.
+    /// Sends an encoded message that has no answer, and returns when the peer has dealt with
+    /// it: a ping comes after it on the same stream, and streams are served in order.
     pub(super) async fn tell(&self, peer: PeerId, frame: &[u8]) -> Result<(), RpcError> {
-        self.exchange(peer, Vec::new(), frame, false)
-            .await
-            .map(drop)
+        let ping = frame::encode(&message::request(Type::Ping, &[]));
+        let frames = [frame, &ping].concat();
+        let pong = self.exchange(peer, Vec::new(), &frames, Some(Type::Ping));
+        pong.await.map(drop)
     }
 
     async fn exchange(
         &self,
         peer: PeerId,
         addresses: Vec<Multiaddr>,
-        frame: &[u8],
-        answered: bool,
-    ) -> Result<Option<Message>, RpcError> {
+        frames: &[u8],
+        wanted: Option<Type>,
+    ) -> Result<Message, RpcError> {
         if let Some(channel) = self.take_idle(&peer) {
-            match self.talk(peer, channel, frame, answered).await {
+            match self.talk(peer, channel, frames, wanted).await {
                 // The peer may have closed the stream in the meantime.
                 Err(error) if error.kind() != io::ErrorKind::TimedOut => {}
                 done => return done.map_err(RpcError::Peer),
             }
         }
         let channel = self.open(peer, addresses).await?;
-        self.talk(peer, channel, frame, answered)
+        self.talk(peer, channel, frames, wanted)
             .await
             .map_err(RpcError::Peer)
     }
 
+    /// The first answer, or the first of the `wanted` kind: some implementations answer what
+    /// needs no answer.
     async fn talk(
         &self,
         peer: PeerId,
         mut channel: Channel,
-        frame: &[u8],
-        answered: bool,
-    ) -> io::Result<Option<Message>> {
+        frames: &[u8],
+        wanted: Option<Type>,
+    ) -> io::Result<Message> {
         let talk = async {
-            channel.send(frame).await?;
-            if !answered {
-                return Ok(None);
+            channel.send(frames).await?;
+            for _ in 0..MAX_UNASKED {
+                let answer = channel.receive().await?;
+                let answer = answer.ok_or(io::ErrorKind::UnexpectedEof)?;
+                if wanted.is_none_or(|wanted| answer.r#type() == wanted) {
+                    return Ok(answer);
+                }
             }
-            let answer = channel.receive().await?;
-            match answer {
-                Some(answer) => Ok(Some(answer)),
-                None => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-            }
+            Err(io::Error::other("answers to questions nobody asked"))
         };
         let answer = timeout(ANSWER_TIMEOUT, talk)
             .await

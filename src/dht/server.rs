@@ -7,6 +7,7 @@ use tokio::time::timeout;
 
 use super::{
     Inner, PeerInfo,
+    disk::Origin,
     key::Key,
     message::{self, Channel, Message, Type},
     table::K,
@@ -21,6 +22,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Time for a peer to take an answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time for identify to finish with a peer that another asks for.
+const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longest provider key in bytes: a multihash (go-libp2p-kad-dht's bound).
 const MAX_PROVIDER_KEY: usize = 80;
@@ -65,6 +69,7 @@ impl Inner {
                 }
                 Err(_) => return,
             };
+            self.await_identify(&request).await;
             let answer = match self.answer(&peer, &request) {
                 Ok(Some(answer)) => frame::encode(&answer),
                 Ok(None) => continue,
@@ -77,6 +82,22 @@ impl Inner {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) | Err(_) => return,
             }
+        }
+    }
+
+    /// A peer that has just connected and is looked for already is given a moment to say where
+    /// it is.
+    async fn await_identify(&self, request: &Message) {
+        if request.r#type() != Type::FindNode {
+            return;
+        }
+        let sought = PeerId::from_bytes(&request.key).ok();
+        let connected = sought.and_then(|sought| self.node.streams().peers.get(&sought));
+        if let Some(peer) = connected
+            && peer.protocols().is_none()
+        {
+            // Without it the answer is as good as it can be.
+            let _ = timeout(IDENTIFY_TIMEOUT, peer.identified()).await;
         }
     }
 
@@ -111,7 +132,7 @@ impl Inner {
                 if !self.is_better(key, &record.value)? {
                     return Err(Refused::Old);
                 }
-                self.store.put_record(key, &record.value, false);
+                self.store.put_record(Origin::Peer, key, &record.value);
                 return Ok(Some(request.clone()));
             }
             Type::GetProviders => {
@@ -129,7 +150,7 @@ impl Inner {
                 for provider in message::providers(request) {
                     // Nobody speaks for others, and a provider nobody can find is none.
                     if provider.id == *from && !provider.addresses.is_empty() {
-                        self.store.put_provider(key, provider, false);
+                        self.store.put_provider(Origin::Peer, key, provider);
                     }
                 }
                 return Ok(None);

@@ -2,14 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 
-use super::PeerInfo;
+use super::{
+    PeerInfo,
+    disk::{Contents, Disk, Origin, StoredPeer},
+};
 
 /// How long a record or a provider is held (go-libp2p-kad-dht's `MaxRecordAge` and
 /// `ProvideValidity`).
@@ -23,7 +26,10 @@ const MAX_RECORD_BYTES: usize = 64 << 20;
 const MAX_PROVIDER_BYTES: usize = 64 << 20;
 
 /// Bytes that an entry takes besides its key, value and addresses.
-const OVERHEAD: usize = 256;
+const OVERHEAD: usize = 512;
+
+/// Bytes that an address takes besides its own.
+const ADDRESS_OVERHEAD: usize = 64;
 
 /// Providers told of one key, the latest first.
 const MAX_PROVIDERS: usize = 256;
@@ -134,9 +140,53 @@ struct State {
     records: Shelf<Bytes, Bytes>,
     /// By key and provider; `None`, which sorts first, is where a search begins.
     providers: Shelf<(Bytes, Option<PeerId>), Vec<Multiaddr>>,
+    /// Changed together with the rest, so that both see changes in one order.
+    disk: Option<Arc<Disk>>,
 }
 
-/// Records and providers, in memory.
+impl State {
+    fn put_record(&mut self, origin: Origin, key: &[u8], value: Bytes, received: SystemTime) {
+        if let Some(disk) = &self.disk {
+            disk.put_record(origin, key, &value, received);
+        }
+        let cost = key.len() + value.len() + OVERHEAD;
+        let key = Bytes::copy_from_slice(key);
+        let own = origin == Origin::Client;
+        let gone = self.records.insert(key, value, cost, own, received);
+        self.forget_records(&gone);
+    }
+
+    fn put_provider(&mut self, origin: Origin, key: &[u8], info: PeerInfo, received: SystemTime) {
+        if let Some(disk) = &self.disk {
+            disk.put_provider(origin, key, info.id, &info.addresses, received);
+        }
+        let addresses = info.addresses;
+        let size: usize = addresses
+            .iter()
+            .map(|address| address.len() + ADDRESS_OVERHEAD)
+            .sum();
+        let cost = key.len() + size + OVERHEAD;
+        let key = (Bytes::copy_from_slice(key), Some(info.id));
+        let own = origin == Origin::Client;
+        let gone = self.providers.insert(key, addresses, cost, own, received);
+        self.forget_providers(&gone);
+    }
+
+    fn forget_records(&self, keys: &[Bytes]) {
+        if let Some(disk) = &self.disk {
+            keys.iter().for_each(|key| disk.remove_record(key));
+        }
+    }
+
+    fn forget_providers(&self, keys: &[(Bytes, Option<PeerId>)]) {
+        let Some(disk) = &self.disk else { return };
+        for (key, provider) in keys {
+            provider.map(|provider| disk.remove_provider(key, provider));
+        }
+    }
+}
+
+/// Records and providers, in memory, with a journal on disk if there is a datastore.
 #[derive(Debug)]
 pub(super) struct Store(Mutex<State>);
 
@@ -145,11 +195,65 @@ impl Store {
         Self(Mutex::new(State {
             records: Shelf::new(MAX_RECORD_BYTES),
             providers: Shelf::new(MAX_PROVIDER_BYTES),
+            disk: None,
         }))
+    }
+
+    /// A store that goes on with what a datastore held. The peers it knew come back.
+    pub(super) fn restored(disk: Disk, held: Contents) -> (Self, Vec<StoredPeer>) {
+        let store = Self::new();
+        let mut state = store.state();
+        for record in held.records {
+            state.put_record(record.origin, &record.key, record.value, record.received);
+        }
+        for provider in held.providers {
+            let info = PeerInfo {
+                id: provider.provider,
+                addresses: provider.addresses,
+            };
+            state.put_provider(provider.origin, &provider.key, info, provider.received);
+        }
+        // Only now, or all of it would be written again.
+        state.disk = Some(Arc::new(disk));
+        drop(state);
+        (store, held.peers)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn disk(&self) -> Option<Arc<Disk>> {
+        self.state().disk.clone()
+    }
+
+    /// Waits until what is held so far is on disk, if there is a datastore.
+    pub(super) async fn flush(&self) {
+        if let Some(disk) = self.disk() {
+            disk.flush().await;
+        }
+    }
+
+    /// Closes the datastore, with everything written. From now on there is none.
+    pub(super) async fn close(&self) {
+        self.flush().await;
+        let disk = self.state().disk.take();
+        // Closing blocks.
+        let _ = tokio::task::spawn_blocking(move || drop(disk)).await;
+    }
+
+    /// Remembers a peer of the routing table across restarts.
+    pub(super) fn remember_peer(&self, peer: &PeerId, addresses: &[Multiaddr]) {
+        if let Some(disk) = self.disk() {
+            disk.put_peer(*peer, addresses, SystemTime::now());
+        }
+    }
+
+    /// Forgets a peer that has left the routing table.
+    pub(super) fn forget_peer(&self, peer: &PeerId) {
+        if let Some(disk) = self.disk() {
+            disk.remove_peer(*peer);
+        }
     }
 
     /// The record of `key`, unless it has expired.
@@ -159,14 +263,12 @@ impl Store {
         is_fresh(&entry.rank, SystemTime::now()).then(|| entry.value.clone())
     }
 
-    /// Stores a record; `own` if a client of this daemon put it.
-    pub(super) fn put_record(&self, key: &[u8], value: &[u8], own: bool) {
-        let cost = key.len() + value.len() + OVERHEAD;
-        // Copies: what is borrowed may be a small part of a large message.
-        let key = Bytes::copy_from_slice(key);
+    /// Stores a record.
+    pub(super) fn put_record(&self, origin: Origin, key: &[u8], value: &[u8]) {
+        // A copy: what is borrowed may be a small part of a large message.
         let value = Bytes::copy_from_slice(value);
-        let now = SystemTime::now();
-        self.state().records.insert(key, value, cost, own, now);
+        self.state()
+            .put_record(origin, key, value, SystemTime::now());
     }
 
     /// The providers of `key`, the latest first.
@@ -193,24 +295,20 @@ impl Store {
             .collect()
     }
 
-    /// Stores a provider of `key`; `own` if it is this daemon.
-    pub(super) fn put_provider(&self, key: &[u8], provider: PeerInfo, own: bool) {
-        let addresses = provider.addresses;
-        let size: usize = addresses.iter().map(|address| address.len() + 16).sum();
-        let cost = key.len() + size + OVERHEAD;
-        let key = (Bytes::copy_from_slice(key), Some(provider.id));
-        let now = SystemTime::now();
+    /// Stores a provider of `key`.
+    pub(super) fn put_provider(&self, origin: Origin, key: &[u8], provider: PeerInfo) {
         self.state()
-            .providers
-            .insert(key, addresses, cost, own, now);
+            .put_provider(origin, key, provider, SystemTime::now());
     }
 
     /// Removes what has expired.
     pub(super) fn expire(&self) {
         let now = SystemTime::now();
         let mut state = self.state();
-        state.records.expire(now);
-        state.providers.expire(now);
+        let records = state.records.expire(now);
+        state.forget_records(&records);
+        let providers = state.providers.expire(now);
+        state.forget_providers(&providers);
     }
 
     /// Records and providers held, expired ones included.
@@ -280,8 +378,8 @@ mod tests {
                 id: *id,
                 addresses: Vec::new(),
             };
-            store.put_provider(b"key", info.clone(), false);
-            store.put_provider(b"other key", info, false);
+            store.put_provider(Origin::Peer, b"key", info.clone());
+            store.put_provider(Origin::Peer, b"other key", info);
         }
         let told: Vec<PeerId> = store.providers(b"key").iter().map(|info| info.id).collect();
         let latest: Vec<PeerId> = ids.iter().rev().take(MAX_PROVIDERS).copied().collect();

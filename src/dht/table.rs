@@ -20,6 +20,17 @@ struct Entry {
     seen: Instant,
 }
 
+/// Whether a peer is in the table now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// It was before.
+    Known,
+    /// It is, perhaps instead of another.
+    New(Option<PeerId>),
+    /// Its bucket is full of better ones.
+    Full,
+}
+
 /// Known DHT servers, at most [`K`] in each of 257 buckets.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -42,14 +53,15 @@ impl Table {
 
     /// Admits a peer. In a full bucket it takes the place of the one that has been silent for
     /// longest among those that `connected` denies; if there is none, it is not admitted.
-    pub(super) fn admit(&mut self, peer: PeerId, connected: impl Fn(&PeerId) -> bool) -> bool {
+    pub(super) fn admit(&mut self, peer: PeerId, connected: impl Fn(&PeerId) -> bool) -> Admission {
         let key = Key::of(&peer.to_bytes());
         let seen = Instant::now();
         let bucket = self.bucket(&key);
         if let Some(entry) = bucket.iter_mut().find(|entry| entry.peer == peer) {
             entry.seen = seen;
-            return true;
+            return Admission::Known;
         }
+        let mut replaced = None;
         if bucket.len() >= K {
             let stale = bucket
                 .iter()
@@ -57,11 +69,21 @@ impl Table {
                 .filter(|(_, entry)| !connected(&entry.peer))
                 .min_by_key(|(_, entry)| entry.seen)
                 .map(|(index, _)| index);
-            let Some(index) = stale else { return false };
-            bucket.swap_remove(index);
+            let Some(index) = stale else {
+                return Admission::Full;
+            };
+            replaced = Some(bucket.swap_remove(index).peer);
         }
         bucket.push(Entry { peer, key, seen });
-        true
+        Admission::New(replaced)
+    }
+
+    /// How many leading bits a peer of the table shares with this daemon.
+    pub(super) fn shared_bits(&self, peer: &PeerId) -> Option<usize> {
+        let key = Key::of(&peer.to_bytes());
+        let bits = self.own.distance(&key).shared_bits();
+        let known = self.buckets[bits].iter().any(|entry| entry.peer == *peer);
+        known.then_some(bits)
     }
 
     /// The peer has answered.
@@ -73,10 +95,13 @@ impl Table {
         }
     }
 
-    /// The peer has failed, or serves no longer.
-    pub(super) fn remove(&mut self, peer: &PeerId) {
+    /// The peer has failed, or serves no longer. False if it was not there.
+    pub(super) fn remove(&mut self, peer: &PeerId) -> bool {
         let key = Key::of(&peer.to_bytes());
-        self.bucket(&key).retain(|entry| entry.peer != *peer);
+        let bucket = self.bucket(&key);
+        let before = bucket.len();
+        bucket.retain(|entry| entry.peer != *peer);
+        bucket.len() < before
     }
 
     /// The `count` peers closest to `key`, the closest first.
@@ -128,7 +153,7 @@ mod tests {
         let mut table = Table::new(PeerId::random());
         let peers: Vec<PeerId> = (0..2000)
             .map(|_| PeerId::random())
-            .filter(|peer| table.admit(*peer, |_| true))
+            .filter(|peer| table.admit(*peer, |_| true) == Admission::New(None))
             .collect();
         (table, peers)
     }
@@ -166,12 +191,14 @@ mod tests {
                 table.own.distance(&key).shared_bits() == 0
             })
             .expect("endless");
-        assert!(!table.admit(newcomer, |_| true));
-        assert!(table.admit(newcomer, |peer| *peer != gone));
+        assert_eq!(table.admit(newcomer, |_| true), Admission::Full);
+        let admitted = table.admit(newcomer, |peer| *peer != gone);
+        assert_eq!(admitted, Admission::New(Some(gone)));
+        assert_eq!(table.admit(newcomer, |_| true), Admission::Known);
         let now = table.peers();
         assert!(now.contains(&newcomer) && !now.contains(&gone));
         assert_eq!(now.len(), peers.len());
-        table.remove(&newcomer);
+        assert!(table.remove(&newcomer) && !table.remove(&newcomer));
         assert_eq!(table.peers().len(), peers.len() - 1);
     }
 }

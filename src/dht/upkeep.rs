@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
     Inner,
+    disk::StoredPeer,
     key::Key,
     lookup::Lookup,
     message::{self, Type},
@@ -31,12 +32,22 @@ const REFRESH_TIMEOUT: Duration = Duration::from_secs(60);
 /// a key for a nearer one takes ever longer.
 const MAX_REFRESHED_BUCKET: usize = 15;
 
+/// Peers known from before a restart that are tried.
+const MAX_REJOINED: usize = 256;
+
+/// Time to reach one of them.
+const REJOIN_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Silent peers probed at once.
 const MAX_PROBES: usize = 10;
 
 impl Inner {
-    /// Sweeps and refreshes until dropped.
-    pub(super) async fn upkeep(self: Arc<Self>) {
+    /// Joins the network again through peers that were `known` before a restart, then sweeps
+    /// and refreshes until dropped.
+    pub(super) async fn upkeep(self: Arc<Self>, known: Vec<StoredPeer>) {
+        if !known.is_empty() {
+            self.rejoin(known).await;
+        }
         let mut sweeps = interval(SWEEP_INTERVAL);
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next_refresh = Instant::now() + REFRESH_INTERVAL;
@@ -79,7 +90,31 @@ impl Inner {
         futures::stream::iter(silent)
             .for_each_concurrent(MAX_PROBES, |peer| self.probe(peer, &own))
             .await;
-        tracing::debug!(peers = self.table().peers().len(), "DHT table refreshed");
+        let peers = self.table().peers();
+        for peer in &peers {
+            self.store
+                .remember_peer(peer, &self.known_info(*peer).addresses);
+        }
+        tracing::debug!(peers = peers.len(), "DHT table refreshed");
+    }
+
+    /// Connects to known peers, whom identify then admits, and refreshes.
+    async fn rejoin(self: &Arc<Self>, known: Vec<StoredPeer>) {
+        let known = known.into_iter().take(MAX_REJOINED);
+        futures::stream::iter(known)
+            .for_each_concurrent(MAX_PROBES, |known| async move {
+                let StoredPeer {
+                    peer, addresses, ..
+                } = known;
+                let deadline = Instant::now() + REJOIN_TIMEOUT;
+                let dialed = self.node.connect_directly(peer, addresses, deadline);
+                if let Err(error) = dialed.await {
+                    // It stays on disk: perhaps it is this node that is cut off.
+                    tracing::debug!(%peer, ?error, "known DHT peer not reached");
+                }
+            })
+            .await;
+        self.refresh().await;
     }
 
     async fn walk(self: &Arc<Self>, key: &[u8]) {
@@ -97,7 +132,7 @@ impl Inner {
             Ok(_) => self.table().answered(&peer),
             Err(RpcError::Peer(error)) => {
                 tracing::debug!(%peer, %error, "silent DHT peer dropped");
-                self.table().remove(&peer);
+                self.drop_peer(&peer);
             }
             Err(RpcError::Own(_)) => {}
         }

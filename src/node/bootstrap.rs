@@ -9,6 +9,9 @@ use tokio::time::{Instant, interval};
 
 use super::{DialError, Node};
 
+/// The tag of bootstrap peers, of weight 1 (go-libp2p-daemon's).
+const TAG: &str = "bootstrap";
+
 /// Bootstrap peers to be connected to (go-libp2p-daemon's number).
 const WANTED: usize = 4;
 
@@ -61,6 +64,10 @@ impl BootstrapPeers {
                         .filter_map(|address| super::own_address(address, peer))
                         .collect();
                     let dialed = node.connect_directly(peer, addresses, deadline).await;
+                    if dialed.is_ok() {
+                        // Without room for tags the connection is worth no more than others.
+                        let _ = node.tag(peer, TAG, 1);
+                    }
                     (peer, dialed)
                 }
             })

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     book::{AddressBook, TEMPORARY},
+    connmgr::ConnectionManager,
     dial::DialError,
     limits::Limiter,
     listen::HostAddresses,
@@ -84,6 +85,7 @@ pub(super) struct Driver {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) streams: Arc<Streams>,
     pub(super) book: Arc<AddressBook>,
+    connmgr: Arc<ConnectionManager>,
     pub(super) addresses: HostAddresses,
     /// Whether strangers can dial this node.
     public: watch::Sender<bool>,
@@ -98,6 +100,7 @@ impl Driver {
         swarm: Swarm<Behaviour>,
         streams: Arc<Streams>,
         book: Arc<AddressBook>,
+        connmgr: Arc<ConnectionManager>,
         addresses: HostAddresses,
         public: watch::Sender<bool>,
     ) -> Self {
@@ -105,6 +108,7 @@ impl Driver {
             swarm,
             streams,
             book,
+            connmgr,
             addresses,
             public,
             dials: HashMap::new(),
@@ -258,6 +262,7 @@ impl Driver {
                 if num_established == 0 {
                     self.connections.remove(&peer_id);
                     self.book.disconnected(&peer_id);
+                    self.connmgr.disconnected(&peer_id);
                 } else if let Some(connections) = self.connections.get_mut(&peer_id) {
                     connections.remove(&connection_id);
                 }

@@ -106,8 +106,17 @@ pub(super) async fn listen<T>(
         messages.stream.flush().await?;
         header_sent = true;
     }
-    for _ in 0..MAX_PROPOSALS {
-        let proposal = messages.next().await?;
+    for number in 0..MAX_PROPOSALS {
+        let proposal = match messages.next().await {
+            Ok(proposal) => proposal,
+            Err(error) if number > 0 => {
+                // Payload behind a name that was refused: a reset would overtake the
+                // refusal, which the dialer has not read yet.
+                let _ = messages.stream.close_only().close().await;
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
         let mut answer = BytesMut::new();
         if !header_sent {
             answer.extend_from_slice(HEADER);
@@ -160,6 +169,11 @@ pub enum NegotiationError {
     Io(#[from] io::Error),
 }
 
+/// Whether a remote could tell the name from another, or from the end of a message.
+fn can_be_proposed(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len()) && !name.contains('\n')
+}
+
 /// Proposes `names` in order and waits for the remote's choice.
 ///
 /// Returns the stream and the index of the agreed name.
@@ -171,16 +185,19 @@ pub(super) async fn dial(
         stream,
         buffer: BytesMut::new(),
     };
-    for (index, name) in names.iter().enumerate() {
+    let mut first = true;
+    let names = names.iter().enumerate();
+    for (index, name) in names.filter(|(_, name)| can_be_proposed(name)) {
         let mut proposal = BytesMut::new();
-        if index == 0 {
+        if first {
             proposal.extend_from_slice(HEADER);
         }
         message(name.as_bytes(), &mut proposal);
         messages.stream.write_all(&proposal).await?;
         messages.stream.flush().await?;
-        if index == 0 {
+        if first {
             messages.expect_header().await?;
+            first = false;
         }
         let answer = messages.next().await?;
         if answer == name.as_bytes() {
@@ -202,18 +219,24 @@ pub(super) async fn dial(
 
 /// Proposes the one name that the remote is known to speak and does not wait: the answer is
 /// checked when the stream is first read, as in Go.
-pub(super) async fn dial_lazily(mut stream: Substream, name: &str) -> io::Result<UserStream> {
-    let mut proposal = BytesMut::from(HEADER);
-    message(name.as_bytes(), &mut proposal);
+pub(super) async fn dial_lazily(stream: Substream, name: &str) -> io::Result<UserStream> {
+    let (mut stream, proposal) = propose(stream, name);
     stream.write_all(&proposal).await?;
     stream.flush().await?;
-    let mut expected = BytesMut::from(HEADER);
-    message(name.as_bytes(), &mut expected);
-    Ok(UserStream {
+    Ok(stream)
+}
+
+/// As [`dial_lazily`], but leaves it to the caller to send the proposal, together with the
+/// first bytes of payload.
+pub(super) fn propose(stream: Substream, name: &str) -> (UserStream, BytesMut) {
+    let mut proposal = BytesMut::from(HEADER);
+    message(name.as_bytes(), &mut proposal);
+    let stream = UserStream {
         io: stream,
         buffer: BytesMut::new(),
-        expected: Some(expected.freeze()),
-    })
+        expected: Some(Bytes::copy_from_slice(&proposal)),
+    };
+    (stream, proposal)
 }
 
 /// A stream whose protocol is agreed on, or proposed to a remote known to speak it.
@@ -229,6 +252,13 @@ pub struct UserStream {
 }
 
 impl UserStream {
+    /// See [`Substream::close_only`].
+    #[must_use]
+    pub fn close_only(mut self) -> Self {
+        self.io = self.io.close_only();
+        self
+    }
+
     fn poll_expected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(expected) = &self.expected {
             let n = expected.len().min(self.buffer.len());

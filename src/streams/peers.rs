@@ -1,25 +1,39 @@
 //! The peers that are connected now, by what their connections' tasks report.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use libp2p::PeerId;
-use tokio::sync::{Notify, futures::Notified, watch};
+use tokio::{
+    sync::{Notify, Semaphore, futures::Notified, watch},
+    time::Instant,
+};
 
 use crate::muxer::Link;
 
 /// Protocols remembered of one peer (SECURITY.md 3).
 const MAX_PROTOCOLS: usize = 256;
 
+/// Names remembered that a peer has agreed to (SECURITY.md 3); more begin the list anew.
+const MAX_AGREED: usize = 256;
+
+/// Large calls that one peer may be sending (SECURITY.md 3); its further ones wait.
+const MAX_LARGE: usize = 8;
+
 /// A connected peer.
 #[derive(Debug)]
 pub struct Peer {
+    since: Instant,
     links: RwLock<Vec<Arc<Link>>>,
     /// What identify told; `None` until it has finished.
     protocols: watch::Sender<Option<Arc<[String]>>>,
+    /// Names it has agreed to on an earlier call; identify cannot list those without a slash.
+    agreed: RwLock<HashSet<Box<str>>>,
+    /// A place for each large call that the peer is sending.
+    pub large: Arc<Semaphore>,
 }
 
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
@@ -43,6 +57,12 @@ impl Peer {
             .cloned()
     }
 
+    /// When the first of its present connections was made.
+    #[must_use]
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
     /// All connections to the peer.
     #[must_use]
     pub fn links(&self) -> Vec<Arc<Link>> {
@@ -57,6 +77,29 @@ impl Peer {
             Ok(known) => known.clone().unwrap_or_default(),
             Err(_) => Arc::default(),
         }
+    }
+
+    /// Whether the peer spoke `name` when last asked, or lists it.
+    pub(super) fn speaks(&self, name: &str) -> bool {
+        read(&self.agreed).contains(name)
+            || self
+                .protocols
+                .borrow()
+                .as_ref()
+                .is_some_and(|known| known.iter().any(|other| other == name))
+    }
+
+    pub(super) fn agreed(&self, name: &str) {
+        let mut agreed = write(&self.agreed);
+        if agreed.len() == MAX_AGREED {
+            agreed.clear();
+        }
+        agreed.insert(name.into());
+    }
+
+    /// The peer no longer speaks `name`.
+    pub fn refused(&self, name: &str) {
+        write(&self.agreed).remove(name);
     }
 
     /// The peer's protocols as far as known.
@@ -120,8 +163,11 @@ impl Peers {
         let mut table = write(&self.table);
         let peer = table.entry(link.peer).or_insert_with(|| {
             Arc::new(Peer {
+                since: Instant::now(),
                 links: RwLock::default(),
                 protocols: watch::Sender::new(None),
+                agreed: RwLock::default(),
+                large: Arc::new(Semaphore::new(MAX_LARGE)),
             })
         });
         write(&peer.links).push(link.clone());

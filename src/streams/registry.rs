@@ -26,6 +26,8 @@ const MAX_ANNOUNCED_BYTES: usize = 2048;
 pub enum Target {
     /// A client's listening socket.
     Socket(ControlAddr),
+    /// A client that answers calls on its persistent connection.
+    Persistent(ConnectionId),
     /// The daemon sends back what it receives.
     Echo,
     /// As [`Target::Echo`], for liveness checks: nobody waits for such a stream to end.
@@ -34,7 +36,26 @@ pub enum Target {
     Service(Service),
 }
 
+/// Names a persistent connection; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// Handlers of streams and handlers of calls do not count as each other's rivals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Kind {
+    #[default]
+    Streams,
+    Calls,
+}
+
 impl Target {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Socket(_) | Self::Echo | Self::Ping | Self::Service(_) => Kind::Streams,
+            Self::Persistent(_) => Kind::Calls,
+        }
+    }
+
     /// Served by the daemon until a client takes the protocol over, as in Go.
     fn is_builtin(&self) -> bool {
         matches!(self, Self::Echo | Self::Ping)
@@ -91,6 +112,8 @@ pub enum RegistryError {
     NotFound(String),
     /// Nothing is registered for the protocol at this address.
     NotFoundAt(String, ControlAddr),
+    /// The protocol's handlers belong to other persistent connections.
+    NotOwned(String),
     /// The daemon itself needs the protocol.
     Reserved(String),
     /// Empty, or longer than the limit in bytes.
@@ -99,19 +122,72 @@ pub enum RegistryError {
     Full,
 }
 
+/// Handlers of one kind, taking turns.
 #[derive(Debug, Default)]
-struct Slots {
+struct Ring {
     targets: Vec<Target>,
     next: usize,
 }
 
-impl Slots {
+impl Ring {
     fn are_builtin(&self) -> bool {
         self.targets.iter().all(Target::is_builtin)
     }
 
+    /// Removes the first slot of `target`.
+    fn remove(&mut self, target: &Target) -> bool {
+        let Some(index) = self.targets.iter().position(|slot| slot == target) else {
+            return false;
+        };
+        self.targets.remove(index);
+        if index < self.next {
+            self.next -= 1;
+        }
+        true
+    }
+
+    /// All targets, the one whose turn it is first.
+    fn turn(&mut self) -> Vec<Target> {
+        let start = self.next % self.targets.len();
+        self.next = (start + 1) % self.targets.len();
+        let mut order = self.targets.clone();
+        order.rotate_left(start);
+        order
+    }
+}
+
+/// The handlers of one protocol. Only one kind is served at a time: that of the latest
+/// registration, as in Hivemind's daemon.
+#[derive(Debug, Default)]
+struct Slots {
+    streams: Ring,
+    calls: Ring,
+    latest: Kind,
+}
+
+impl Slots {
+    fn ring(&mut self, kind: Kind) -> &mut Ring {
+        match kind {
+            Kind::Streams => &mut self.streams,
+            Kind::Calls => &mut self.calls,
+        }
+    }
+
     fn are_service(&self) -> bool {
-        matches!(self.targets[..], [Target::Service(_)])
+        matches!(self.streams.targets[..], [Target::Service(_)])
+    }
+
+    fn is_empty(&self) -> bool {
+        self.streams.targets.is_empty() && self.calls.targets.is_empty()
+    }
+
+    fn serving(&mut self) -> &mut Ring {
+        let first = match self.latest {
+            Kind::Streams if self.streams.targets.is_empty() => Kind::Calls,
+            Kind::Calls if self.calls.targets.is_empty() => Kind::Streams,
+            latest => latest,
+        };
+        self.ring(first)
     }
 }
 
@@ -165,16 +241,13 @@ impl Registry {
     /// of that name is replaced.
     pub fn set_service(&self, name: &str, service: Option<Service>) {
         let mut table = self.table();
-        let removed = table
-            .slots
-            .remove(name)
-            .map_or(0, |slots| slots.targets.len());
+        let removed = table.slots.remove(name).map_or(0, |slots| {
+            slots.streams.targets.len() + slots.calls.targets.len()
+        });
         table.count -= removed;
         if let Some(service) = service {
-            let slots = Slots {
-                targets: vec![Target::Service(service)],
-                next: 0,
-            };
+            let mut slots = Slots::default();
+            slots.streams.targets.push(Target::Service(service));
             table.slots.insert(name.to_owned(), slots);
             table.count += 1;
         }
@@ -203,8 +276,8 @@ impl Registry {
             }
             let taken = table
                 .slots
-                .get(name)
-                .is_some_and(|slots| !slots.are_builtin());
+                .get_mut(name)
+                .is_some_and(|slots| !slots.ring(target.kind()).are_builtin());
             if policy == Policy::Exclusive && taken {
                 return Err(RegistryError::AlreadySet(name.clone()));
             }
@@ -215,14 +288,15 @@ impl Registry {
         let mut added = false;
         for name in names {
             let slots = table.slots.entry(name.clone()).or_default();
-            added |= slots.targets.is_empty();
-            if policy == Policy::Replace || slots.are_builtin() {
-                let removed = std::mem::take(&mut slots.targets).len();
-                slots.next = 0;
-                slots.targets.push(target.clone());
+            added |= slots.is_empty();
+            slots.latest = target.kind();
+            let ring = slots.ring(target.kind());
+            if policy == Policy::Replace || ring.are_builtin() {
+                let removed = std::mem::take(ring).targets.len();
+                ring.targets.push(target.clone());
                 table.count = table.count + 1 - removed;
             } else {
-                slots.targets.push(target.clone());
+                ring.targets.push(target.clone());
                 table.count += 1;
             }
         }
@@ -243,48 +317,59 @@ impl Registry {
             let slots = table
                 .slots
                 .get(name)
+                .filter(|slots| !slots.streams.targets.is_empty())
                 .ok_or_else(|| RegistryError::NotFound(name.clone()))?;
             let wanted = names[..=index]
                 .iter()
                 .filter(|other| *other == name)
                 .count();
-            let present = slots.targets.iter().filter(|slot| **slot == target).count();
+            let slots = slots.streams.targets.iter();
+            let present = slots.filter(|slot| **slot == target).count();
             if present < wanted {
                 return Err(RegistryError::NotFoundAt(name.clone(), addr.clone()));
             }
         }
-        let mut gone = false;
-        for name in names {
-            let Some(slots) = table.slots.get_mut(name) else {
-                continue;
-            };
-            if let Some(index) = slots.targets.iter().position(|slot| *slot == target) {
-                slots.targets.remove(index);
-                if index < slots.next {
-                    slots.next -= 1;
-                }
-                if slots.targets.is_empty() {
-                    table.slots.remove(name);
-                    gone = true;
-                }
-                table.count -= 1;
-            }
-        }
-        if gone {
-            table.announce(&self.library);
-        }
+        table.remove(&target, names.iter().map(String::as_str), &self.library);
         Ok(())
+    }
+
+    /// Removes one slot of the persistent connection `id` for `name`.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`] or [`RegistryError::NotOwned`].
+    pub fn unregister_calls(&self, id: ConnectionId, name: &str) -> Result<(), RegistryError> {
+        let target = Target::Persistent(id);
+        let mut table = self.table();
+        match table.slots.get(name) {
+            Some(slots) if slots.calls.targets.contains(&target) => {}
+            Some(slots) if !slots.calls.targets.is_empty() => {
+                return Err(RegistryError::NotOwned(name.to_owned()));
+            }
+            _ => return Err(RegistryError::NotFound(name.to_owned())),
+        }
+        table.remove(&target, [name], &self.library);
+        Ok(())
+    }
+
+    /// Removes every slot of the persistent connection `id`, which has ended.
+    pub fn forget(&self, id: ConnectionId) {
+        let target = Target::Persistent(id);
+        let mut table = self.table();
+        let names: Vec<String> = table
+            .slots
+            .iter()
+            .flat_map(|(name, slots)| {
+                let slots = slots.calls.targets.iter();
+                slots.filter(|slot| **slot == target).map(|_| name.clone())
+            })
+            .collect();
+        table.remove(&target, names.iter().map(String::as_str), &self.library);
     }
 
     /// The targets of `name` in the order in which to try them; advances the round robin.
     pub(super) fn select(&self, name: &str) -> Option<Vec<Target>> {
         let mut table = self.table();
-        let slots = table.slots.get_mut(name)?;
-        let start = slots.next % slots.targets.len();
-        slots.next = (start + 1) % slots.targets.len();
-        let mut order = slots.targets.clone();
-        order.rotate_left(start);
-        Some(order)
+        Some(table.slots.get_mut(name)?.serving().turn())
     }
 
     /// A waker that fires when what identify tells peers changes.
@@ -304,6 +389,32 @@ impl Registry {
 }
 
 impl Table {
+    /// Removes one slot of `target` for each of `names`.
+    fn remove<'a>(
+        &mut self,
+        target: &Target,
+        names: impl IntoIterator<Item = &'a str>,
+        library: &[&str],
+    ) {
+        let mut gone = false;
+        for name in names {
+            let Some(slots) = self.slots.get_mut(name) else {
+                continue;
+            };
+            if !slots.ring(target.kind()).remove(target) {
+                continue;
+            }
+            self.count -= 1;
+            if slots.is_empty() {
+                self.slots.remove(name);
+                gone = true;
+            }
+        }
+        if gone {
+            self.announce(library);
+        }
+    }
+
     /// Leaves out what the swarm announces itself: it counts names to see a change, and one
     /// that comes twice would hide the removal of another.
     fn announce(&mut self, library: &[&str]) {

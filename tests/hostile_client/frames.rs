@@ -93,7 +93,7 @@ fn http_on_a_tcp_control_socket_ends_at_its_first_bytes() {
 
 #[test]
 fn random_bytes_never_hurt() {
-    let daemon = Daemon::spawn(&[]);
+    let daemon = Daemon::spawn(&["-stayAlive"]);
     let quiet = Quiet::of(&daemon);
     let mut random = Random::new("random_bytes_never_hurt");
     let mut refused = 0;

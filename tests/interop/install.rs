@@ -54,6 +54,15 @@ pub static PY_LIBP2P: Installed = LazyLock::new(|| {
     })
 });
 
+/// Directory of the virtual environment (`venv`) with hivemind and what its networking
+/// modules need.
+pub static HIVEMIND_CLIENT: Installed = LazyLock::new(|| {
+    let pins = include_str!("../../interop/python/requirements-hivemind.txt");
+    installed("hivemind-client", pins, |dir| {
+        venv(dir, "requirements-hivemind.txt").map(drop)
+    })
+});
+
 /// Directory of the fork's daemon (`p2pd`).
 pub static HIVEMIND_P2PD: Installed = LazyLock::new(|| {
     installed("hivemind", HIVEMIND, |dir| {

@@ -1,13 +1,14 @@
 //! Streams between rp2pd and py-libp2p nodes, both ways.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use libtest_mimic::Trial;
+use serde_json::{Value, json};
 
 use super::install;
 use super::peers::{Link, NAMES, NOISE_TCP, NOISE_WS, QUIC_V1, TLS_TCP, UNKNOWN, echoes};
@@ -17,6 +18,8 @@ use crate::support::{Daemon, Launch, PATIENCE, eventually, payload};
 
 const SUITE: &str = "peer_py_libp2p";
 const DIAL: Duration = Duration::from_secs(120);
+/// Longer than the node gives itself for a request.
+const ANSWER: Duration = Duration::from_secs(60);
 /// Less than for the compiled peers: this one is slow.
 const SIZE: usize = 256 << 10;
 
@@ -47,31 +50,19 @@ fn gossipsub() -> Result<(), String> {
     let mut subscription = daemon.client().subscribe("topic")?;
     let addr = daemon.addrs().first().ok_or("rp2pd listens nowhere")?;
     let target = addr.clone().with(Protocol::P2p(daemon.peer_id()));
-    let child = program
-        .args(["answer", &target.to_string(), "topic"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .map_err(|error| error.to_string())?;
-    let node = Node {
-        child,
-        peer: PeerId::random(),
-        addr: Multiaddr::empty(),
-    };
+    let node = Node::start(program.args(["answer", &target.to_string(), "topic"]))?;
     let known = || {
         daemon
             .client()
             .topic_peers("topic")
-            .is_ok_and(|peers| !peers.is_empty())
+            .is_ok_and(|peers| peers == [node.peer])
     };
     assert!(eventually(PATIENCE, known), "it does not subscribe");
-    let peer = daemon.client().topic_peers("topic")?[0];
     daemon.client().publish("topic", b"forwards")?;
     assert_eq!(subscription.next_data(), b"forwards");
     let answer = subscription.next();
     assert_eq!(answer.data.as_deref(), Some(&b"sdrawrof"[..]));
-    assert_eq!(answer.from.as_deref(), Some(&peer.to_bytes()[..]));
-    drop(node);
+    assert_eq!(answer.from.as_deref(), Some(&node.peer.to_bytes()[..]));
     Ok(())
 }
 
@@ -126,47 +117,58 @@ fn daemon(link: Link) -> Result<Daemon, String> {
 }
 
 fn node() -> Result<Command, String> {
+    program("py_node.py")
+}
+
+fn program(name: &str) -> Result<Command, String> {
     let python = install::PY_LIBP2P.as_ref()?.join("venv/bin/python");
     let mut command = Command::new(python);
-    command.arg(install::source("python/py_node.py"));
+    command.arg(install::source("python").join(name));
     Ok(command)
 }
 
-/// A node that echoes every stream until it is dropped.
-struct Node {
+/// A running node; ends when it is dropped.
+#[derive(Debug)]
+pub struct Node {
     child: Child,
-    peer: PeerId,
-    addr: Multiaddr,
+    pub peer: PeerId,
+    pub addr: Multiaddr,
+    lines: Receiver<String>,
 }
 
 impl Node {
+    /// A node that echoes every stream.
     fn serve(link: Link) -> Result<Self, String> {
-        let mut child = node()?
-            .arg("serve")
-            .arg(link.listen)
-            .args(NAMES)
+        Self::start(node()?.arg("serve").arg(link.listen).args(NAMES))
+    }
+
+    /// A node that serves the DHT and answers requests.
+    pub fn kad(listen: &str) -> Result<Self, String> {
+        Self::start(program("py_kad_node.py")?.arg(listen))
+    }
+
+    /// Runs a program that prints its address first.
+    fn start(command: &mut Command) -> Result<Self, String> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|error| error.to_string())?;
-        let (sender, receiver) = sync_channel(1);
+        let (sender, lines) = sync_channel(16);
         if let Some(stdout) = child.stdout.take() {
             std::thread::spawn(move || {
-                let mut line = String::new();
-                let read = BufReader::new(stdout).read_line(&mut line);
-                // Nobody waits any more once the deadline has passed.
-                let _ = sender.send(read.map(|_| line));
+                let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+                // Ends with the node, or when nobody listens any more.
+                let _ = lines.map(|line| sender.send(line)).find(Result::is_err);
             });
         }
         let mut node = Self {
             child,
             peer: PeerId::random(),
             addr: Multiaddr::empty(),
+            lines,
         };
-        let line = receiver
-            .recv_timeout(PATIENCE)
-            .map_err(|_| format!("no address in {PATIENCE:?}"))?
-            .map_err(|error| error.to_string())?;
+        let line = node.line()?;
         node.addr = line
             .trim()
             .parse()
@@ -176,6 +178,23 @@ impl Node {
             _ => return Err(format!("{line:?} names no peer")),
         }
         Ok(node)
+    }
+
+    fn line(&self) -> Result<String, String> {
+        let silent = |_| format!("no line in {ANSWER:?}");
+        self.lines.recv_timeout(ANSWER).map_err(silent)
+    }
+
+    /// One request, a word and its arguments, and what comes of it.
+    pub fn ask(&mut self, request: &[&str]) -> Result<Value, String> {
+        let stdin = self.child.stdin.as_mut().ok_or("no stdin")?;
+        writeln!(stdin, "{}", json!(request)).map_err(|error| error.to_string())?;
+        let line = self.line()?;
+        let mut answer: Value = serde_json::from_str(&line).map_err(|error| error.to_string())?;
+        match answer.get_mut("ok") {
+            Some(value) => Ok(value.take()),
+            None => Err(line),
+        }
     }
 }
 

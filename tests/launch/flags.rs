@@ -207,11 +207,15 @@ fn notices_come_before_the_error() {
 
 #[test]
 fn what_is_not_there_yet_is_told_once() {
-    let run = accepted(&["-dht", "-idleTimeout=30.0s", "-relayHopLimit=3"]);
+    let run = accepted(&[
+        "-metricsAddr=127.0.0.1:0",
+        "-natPortMap",
+        "-relayHopLimit=3",
+    ]);
     assert_eq!(
         run.timed_lines(),
         [
-            "not available yet, ignored: -dht, -idleTimeout",
+            "not available yet, ignored: -metricsAddr, -natPortMap",
             "without effect: -relayHopLimit",
         ]
     );

@@ -5,6 +5,7 @@
 mod support;
 
 mod config;
+mod datastore;
 mod flags;
 mod hostile;
 mod keys;

@@ -77,14 +77,20 @@ fn peerstore_refuses_with_the_javascript_texts() {
 
 #[test]
 fn type_9_is_told_apart_by_its_field_9() {
-    let daemon = Daemon::spawn(&[]);
-    let mut client = daemon.client();
-    let persistent = "Persistent connections not enabled";
-    // Absent: the upgrade.
-    assert_eq!(refusal(&mut client, &[8, 9]), persistent);
-    // A removal by mistake: Go upgrades.
+    let daemon = Daemon::spawn(&["-stayAlive"]);
+    // Absent: the upgrade. A removal by mistake: Go upgrades.
     let by_mistake = [raw::int(1, 9), raw::bytes(9, &raw::bytes(1, ADDR))].concat();
-    assert_eq!(refusal(&mut client, &by_mistake), persistent);
+    for upgrade in [&[8, 9][..], &by_mistake] {
+        let mut client = daemon.client();
+        assert_eq!(ask(&mut client, upgrade), Response::default());
+        let cancel = [raw::bytes(1, &[1; 16]), raw::bytes(5, b"")].concat();
+        let remove = [raw::bytes(1, &[2; 16]), raw::bytes(6, b"")].concat();
+        let both = [raw::frame(&cancel), raw::frame(&remove)].concat();
+        client.send_raw(&both).expect("send");
+        let answer = client.pipe.read_frame().expect("a message");
+        assert_eq!(answer[..18], raw::bytes(1, &[2; 16]), "of the second one");
+    }
+    let mut client = daemon.client();
     // Present and empty: what a JavaScript encoder makes of UNSPECIFIED.
     let empty = [raw::int(1, 9), raw::bytes(9, &[])].concat();
     assert_eq!(refusal(&mut client, &empty), "ERR_INVALID_REQUEST_TYPE");

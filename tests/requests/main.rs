@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod conn_manager;
 mod dialects;
 mod dialing;
 mod framing;

@@ -69,7 +69,7 @@ fn an_unknown_type_gets_a_reason_and_the_connection_stays() {
 fn a_missing_sub_message_is_named_as_in_go() {
     let daemon = Daemon::spawn(&[]);
     let mut client = daemon.client();
-    for kind in [1, 2, 3, 7, 10] {
+    for kind in [1, 2, 3, 6, 7, 10] {
         let text = refusal(&mut client, &raw::int(1, kind));
         assert_eq!(text, "Malformed request; missing parameters", "type {kind}");
         assert_open(&mut client);
@@ -80,19 +80,14 @@ fn a_missing_sub_message_is_named_as_in_go() {
 fn features_that_are_off_say_so_before_they_look_at_parameters() {
     let daemon = Daemon::spawn(&[]);
     let mut client = daemon.client();
-    for (kind, field, word) in [(4, 5, "DHT"), (8, 8, "PubSub"), (6, 6, "onnection manager")] {
+    for (kind, field, word) in [(4, 5, "DHT"), (8, 8, "PubSub")] {
         for body in [Vec::new(), raw::bytes(field, &raw::int(1, 0))] {
             let payload = [raw::int(1, kind), body].concat();
             let text = refusal(&mut client, &payload);
-            assert!(
-                text.contains(word) && text.ends_with("not enabled"),
-                "{text}"
-            );
+            assert_eq!(text, format!("{word} not enabled"));
             assert_open(&mut client);
         }
     }
-    assert_eq!(refusal(&mut client, &raw::int(1, 4)), "DHT not enabled");
-    assert_eq!(refusal(&mut client, &raw::int(1, 8)), "PubSub not enabled");
 }
 
 #[test]
@@ -205,7 +200,7 @@ fn fields_may_be_unknown_repeated_split_and_in_any_order() {
 
 #[test]
 fn mutilated_requests_never_hurt_other_clients() {
-    let daemon = Daemon::spawn(&[]);
+    let daemon = Daemon::spawn(&["-stayAlive"]);
     let mut other = daemon.client();
     let mut random = Random::new("mutilated_requests_never_hurt_other_clients");
     let peer = PeerId::random();

@@ -240,7 +240,7 @@ pub fn typed(kind: request::Type) -> Request {
     }
 }
 
-fn parse(info: &PeerInfo) -> (PeerId, Vec<Multiaddr>) {
+pub(super) fn parse(info: &PeerInfo) -> (PeerId, Vec<Multiaddr>) {
     let id = PeerId::from_bytes(&info.id).expect("a peer id");
     let addrs = info
         .addrs

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::output::{keep_all, lines, text};
-use super::{Control, ControlClient, PATIENCE, eventually};
+use super::{Control, ControlClient, PATIENCE, Persistent, eventually};
 
 /// The binary under test: `RP2PD_TEST_DAEMON` if set, else the one cargo has just built.
 #[must_use]
@@ -173,6 +173,13 @@ impl Daemon {
     #[must_use]
     pub fn client(&self) -> ControlClient {
         ControlClient::connect(&self.control)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.control.multiaddr()))
+    }
+
+    /// A new persistent connection.
+    #[must_use]
+    pub fn persistent(&self) -> Persistent {
+        Persistent::connect(&self.control)
             .unwrap_or_else(|error| panic!("{}: {error}", self.control.multiaddr()))
     }
 

@@ -6,8 +6,11 @@
 pub mod address;
 pub mod control;
 pub mod daemon;
+pub mod dht;
 pub mod handler;
+pub mod kad;
 mod output;
+pub mod persistent;
 pub mod process;
 pub mod pubsub;
 pub mod random;
@@ -20,6 +23,7 @@ pub use address::Control;
 pub use control::{ControlClient, Pipe};
 pub use daemon::{Daemon, Launch};
 pub use handler::Handler;
+pub use persistent::Persistent;
 pub use random::Random;
 pub use socket::Socket;
 

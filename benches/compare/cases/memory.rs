@@ -40,7 +40,7 @@ pub(super) fn streams(setup: &Setup, side: &Side) -> Result<Outcome> {
     for count in [1_000.0, 5_000.0] {
         per_unit(&mut outcome, "memory per stream", &points, count, 5.0);
     }
-    outcome.curve = Some(Curve {
+    outcome.curves.push(Curve {
         name: "stream-memory",
         x: "open idle streams",
         y: "RSS of both daemons, MiB",
@@ -71,7 +71,7 @@ pub(super) fn connections(setup: &Setup, side: &Side) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let most = points.last().map_or(0.0, |point| point.x);
     per_unit(&mut outcome, "memory per connection", &points, most, 1.0);
-    outcome.curve = Some(Curve {
+    outcome.curves.push(Curve {
         name: "connection-memory",
         x: "connected peers",
         y: "RSS of the daemon, MiB",

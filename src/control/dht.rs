@@ -1,0 +1,199 @@
+//! DHT requests: one answer, or many between BEGIN and END (COMPATIBILITY.md 4.15).
+
+use std::{future::Future, io, time::Duration};
+
+use bytes::BytesMut;
+use futures::{
+    FutureExt as _, StreamExt as _,
+    stream::{self, BoxStream},
+};
+use libp2p::{PeerId, identity::PublicKey};
+use tokio::{
+    io::AsyncWriteExt as _,
+    time::{Instant, interval, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    request::{DhtRequest, Query},
+    response,
+    session::MAX_BATCH,
+    socket::Socket,
+};
+use crate::{
+    dht::{Dht, QueryError},
+    wire::{frame, pb},
+};
+
+/// How often a query that runs looks whether its client is still there.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How a request ended.
+#[derive(Debug)]
+pub(super) enum Served {
+    /// With this answer.
+    Answer(Box<pb::Response>),
+    /// With all its frames written.
+    Streamed,
+    /// The client has gone, or the daemon ends: the query was dropped.
+    Abandoned,
+}
+
+/// The client of a query.
+#[derive(Debug)]
+pub(super) struct Asker<'a> {
+    pub(super) socket: &'a mut Socket,
+    /// Frames to be written; nothing is left in it afterwards.
+    pub(super) output: &'a mut BytesMut,
+    /// Ends the query with the daemon.
+    pub(super) closing: &'a CancellationToken,
+}
+
+impl Asker<'_> {
+    /// Runs the query to its end.
+    ///
+    /// # Errors
+    /// If the client can no longer be written to.
+    pub(super) async fn serve(mut self, dht: &Dht, request: DhtRequest) -> io::Result<Served> {
+        let deadline = Instant::now() + request.timeout;
+        match request.query {
+            Query::FindPeer { peer } => {
+                let found = dht.find_peer(peer, deadline);
+                self.answer(found, |peer| response::dht(response::dht_peer(&peer)))
+                    .await
+            }
+            Query::PublicKey { peer } => {
+                let key = dht.public_key(peer, deadline);
+                let value = |key: PublicKey| response::dht_value(key.encode_protobuf());
+                self.answer(key, |key| response::dht(value(key))).await
+            }
+            Query::GetValue { key } => {
+                let value = dht.get_value(key, deadline);
+                self.answer(value, |value| response::dht(response::dht_value(value)))
+                    .await
+            }
+            Query::PutValue { key, value } => {
+                let put = dht.put_value(key, value, deadline);
+                self.answer(put, |()| response::ok()).await
+            }
+            Query::Provide { key } => {
+                let provided = dht.provide(key, deadline);
+                self.answer(provided, |()| response::ok()).await
+            }
+            Query::FindProviders { key, count } => {
+                let providers = dht.find_providers(key, count, deadline);
+                let frames = providers.map(|provider| response::dht_peer(&provider));
+                self.stream(frames.boxed(), deadline).await
+            }
+            Query::SearchValue { key } => {
+                let frames = dht.search_value(key, deadline).map(response::dht_value);
+                self.stream(frames.boxed(), deadline).await
+            }
+            Query::ClosestPeers { key } => {
+                let peers = dht.closest_peers(&key, deadline);
+                match self.unless_gone(peers).await {
+                    None => Ok(Served::Abandoned),
+                    Some(Err(error)) => Ok(failed(&error)),
+                    Some(Ok(peers)) => {
+                        let values = peers.into_iter().map(PeerId::to_bytes);
+                        let frames = stream::iter(values.map(response::dht_value));
+                        self.stream(frames.boxed(), deadline).await
+                    }
+                }
+            }
+        }
+    }
+
+    async fn answer<T>(
+        &self,
+        query: impl Future<Output = Result<T, QueryError>>,
+        reply: impl FnOnce(T) -> pb::Response,
+    ) -> io::Result<Served> {
+        Ok(match self.unless_gone(query).await {
+            None => Served::Abandoned,
+            Some(Err(error)) => failed(&error),
+            Some(Ok(found)) => Served::Answer(Box::new(reply(found))),
+        })
+    }
+
+    /// Writes BEGIN, `values` as they come, and END. A client that has not read what was found
+    /// by the `deadline` gets no more of it, so that it cannot keep a query for ever.
+    async fn stream(
+        &mut self,
+        mut values: BoxStream<'_, pb::DhtResponse>,
+        deadline: Instant,
+    ) -> io::Result<Served> {
+        self.put(&response::dht(response::dht_begin()));
+        loop {
+            let found = match values.next().now_or_never() {
+                Some(found) => found,
+                None => {
+                    if !self.flush_by(deadline).await? {
+                        break;
+                    }
+                    match self.unless_gone(values.next()).await {
+                        Some(found) => found,
+                        None => return Ok(Served::Abandoned),
+                    }
+                }
+            };
+            let Some(value) = found else { break };
+            self.put(&value);
+            if self.output.len() >= MAX_BATCH && !self.flush_by(deadline).await? {
+                break;
+            }
+        }
+        drop(values);
+        self.put(&response::dht_end());
+        self.flush().await?;
+        Ok(Served::Streamed)
+    }
+
+    async fn flush_by(&mut self, deadline: Instant) -> io::Result<bool> {
+        match timeout_at(deadline, self.flush()).await {
+            Ok(flushed) => flushed.map(|()| true),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn put(&mut self, message: &impl prost::Message) {
+        self.output.extend_from_slice(&frame::encode(message));
+    }
+
+    /// Cancel safe: what is left to write stays.
+    async fn flush(&mut self) -> io::Result<()> {
+        while !self.output.is_empty() {
+            if self.socket.write_buf(self.output).await? == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// `None` if nobody waits for the answer any longer. A client that has only ended its own
+    /// side still waits; over tcp that looks the same as one that has gone.
+    async fn unless_gone<T>(&self, query: impl Future<Output = T>) -> Option<T> {
+        let gone = async {
+            let mut ticks = interval(TICK);
+            loop {
+                ticks.tick().await;
+                if self.socket.hung_up() {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            done = query => Some(done),
+            () = self.closing.cancelled() => None,
+            () = gone => None,
+        }
+    }
+}
+
+fn failed(error: &QueryError) -> Served {
+    Served::Answer(Box::new(response::error(response::query_error(error))))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,308 @@
+//! Persistent connections (COMPATIBILITY.md 4.19 to 4.22): calls between clients of two
+//! daemons, many at a time on one connection.
+//!
+//! `request` and `response` know the messages, `outbox` what waits for the client, `call`
+//! and `answer` one call each way, `connection` what they share, `table` which connections
+//! there are. Here is the task that reads what the client sends.
+
+mod answer;
+mod call;
+mod connection;
+mod exchange;
+mod outbox;
+mod request;
+mod response;
+mod table;
+
+use std::{io, pin::pin, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use libp2p::PeerId;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, split},
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout, timeout_at},
+};
+
+pub(super) use call::CallError;
+pub use table::Connections;
+
+use super::{
+    response::{call_error, registry_error},
+    session::{Context, FRAME_TIMEOUT},
+    socket::Socket,
+};
+use crate::{
+    streams::{MAX_NAME, RegistryError, Target},
+    wire::frame::{self, FrameError},
+};
+use call::Call;
+use connection::Connection;
+use outbox::{Lanes, outbox};
+use request::{CallId, Message, Rejected};
+
+/// Room for one read from the client, in bytes.
+const READ: usize = 16 * 1024;
+
+/// Room that a silent client keeps, in bytes.
+const KEPT: usize = 64 * 1024;
+
+/// How long the last frames may take to reach a client that has gone wrong.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A connection in its persistent mode.
+#[derive(Debug)]
+pub(super) struct Persistent {
+    socket: Socket,
+    input: BytesMut,
+    lanes: Lanes,
+    entered: Entered,
+    /// The place among the clients that send requests.
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Ends what there is of a connection however its task ends.
+#[derive(Debug)]
+struct Entered(Arc<Connection>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.end();
+        self.0.context.persistent.leave(self.0.id);
+    }
+}
+
+/// Why there is nothing more to read.
+enum End {
+    /// The client has closed, or the daemon stops and no call is left.
+    Closed,
+    /// What the client sends cannot be read on.
+    Broken(Rejected),
+}
+
+impl Persistent {
+    /// `input` is what the client sent already, `output` what it gets first. `None` if the
+    /// daemon is over.
+    pub(super) fn enter(
+        socket: Socket,
+        input: BytesMut,
+        output: BytesMut,
+        context: Arc<Context>,
+        permit: OwnedSemaphorePermit,
+    ) -> Option<Self> {
+        let (outbox, lanes) = outbox(output);
+        let table = context.persistent.clone();
+        let connection = table.enter(|id| Connection::new(id, context, outbox))?;
+        Some(Self {
+            socket,
+            input,
+            lanes,
+            entered: Entered(connection),
+            _permit: permit,
+        })
+    }
+
+    /// Serves the client until it closes or sends what is no message.
+    ///
+    /// # Errors
+    /// If the client can no longer be read from or written to.
+    pub(super) async fn run(self) -> io::Result<()> {
+        let Self {
+            socket,
+            mut input,
+            mut lanes,
+            entered,
+            _permit,
+        } = self;
+        let (mut source, mut sink) = split(socket);
+        let connection = &entered.0;
+        let end = tokio::select! {
+            biased;
+            end = read(connection, &mut source, &mut input) => end?,
+            written = lanes.write(&mut sink) => return written,
+        };
+        let mut last = BytesMut::new();
+        let pending = connection.end();
+        if let End::Broken(Rejected { id, reason, .. }) = end {
+            tracing::debug!(reason, "persistent connection ended");
+            // Clients wait for ever for the answer to a call whose connection has gone.
+            let text = format!("persistent connection closed: {reason}");
+            let told = id.map(|id| (id, reason));
+            let all = pending.into_iter().map(|id| (id, text.clone()));
+            for (id, text) in told.into_iter().chain(all) {
+                last.extend_from_slice(&response::failed(&id, text));
+            }
+        }
+        let farewell = async {
+            lanes.close();
+            lanes.write(&mut sink).await?;
+            sink.write_all(&last).await?;
+            sink.shutdown().await?;
+            if !last.is_empty() {
+                // Closing a socket with unread bytes would destroy what was just written.
+                let mut rest = [0; 4096];
+                while source.read(&mut rest).await? > 0 {}
+            }
+            Ok(())
+        };
+        // A client that does not read has had its time.
+        timeout(FAREWELL, farewell).await.unwrap_or(Ok(()))
+    }
+}
+
+async fn read(
+    connection: &Arc<Connection>,
+    socket: &mut ReadHalf<Socket>,
+    input: &mut BytesMut,
+) -> io::Result<End> {
+    let max_frame = connection.context.max_frame;
+    let closing = connection.context.closing.clone();
+    let mut closing = pin!(closing.cancelled());
+    let mut stopping = false;
+    let mut deadline = None;
+    loop {
+        match frame::take(input, max_frame) {
+            Ok(Some(frame)) => {
+                deadline = None;
+                if let Err(rejected) = obey(connection, frame, stopping).await {
+                    if rejected.close {
+                        return Ok(End::Broken(rejected));
+                    }
+                    tracing::debug!(reason = rejected.reason, "message rejected");
+                    if let Some(id) = rejected.id {
+                        send(connection, response::failed(&id, rejected.reason)).await;
+                    }
+                }
+                continue;
+            }
+            Ok(None) => {}
+            Err(error) => {
+                return Ok(End::Broken(Rejected {
+                    id: too_large(error, input),
+                    reason: error.to_string(),
+                    close: true,
+                }));
+            }
+        }
+        let begun = !input.is_empty();
+        if !begun && input.capacity() > KEPT {
+            *input = BytesMut::new();
+        }
+        input.reserve(READ);
+        if stopping && connection.is_quiet() {
+            return Ok(End::Closed);
+        }
+        let read = async {
+            tokio::select! {
+                biased;
+                () = closing.as_mut(), if !stopping => {
+                    stopping = true;
+                    Ok(None)
+                }
+                () = connection.quieter.notified(), if stopping => Ok(None),
+                read = socket.read_buf(input) => read.map(Some),
+            }
+        };
+        let read = if begun {
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + FRAME_TIMEOUT);
+            match timeout_at(deadline, read).await {
+                Ok(read) => read?,
+                Err(_) => {
+                    return Ok(End::Broken(Rejected {
+                        id: None,
+                        reason: "timeout while reading a frame".to_owned(),
+                        close: true,
+                    }));
+                }
+            }
+        } else {
+            read.await?
+        };
+        if read == Some(0) {
+            return Ok(End::Closed);
+        }
+    }
+}
+
+/// The id of the call that a frame above the limit holds, as far as it has come.
+fn too_large(error: FrameError, input: &[u8]) -> Option<CallId> {
+    let FrameError::TooLarge { .. } = error else {
+        return None;
+    };
+    let (_, payload) = unsigned_varint::decode::u64(input).ok()?;
+    request::peek(payload)
+}
+
+async fn send(connection: &Connection, frame: Bytes) {
+    // An error means that the client is gone, which its own reading ends with.
+    let _ = connection.outbox.send(frame).await;
+}
+
+/// Does what the client asks for; calls go on by themselves.
+async fn obey(connection: &Arc<Connection>, frame: Bytes, stopping: bool) -> Result<(), Rejected> {
+    let (id, message) = request::parse(&frame)?;
+    let registry = &connection.context.node.streams().registry;
+    let handler = Target::Persistent(connection.id);
+    let changed = |result: Result<(), RegistryError>| match result {
+        Ok(()) => response::done(&id),
+        Err(error) => response::failed(&id, registry_error(&error)),
+    };
+    match message {
+        Message::Add { name, policy } => {
+            let added = changed(registry.register(&handler, &[name], policy));
+            send(connection, added).await;
+        }
+        Message::Remove { name } => {
+            let removed = changed(registry.unregister_calls(connection.id, &name));
+            send(connection, removed).await;
+        }
+        Message::Call { peer, name, data } => {
+            let begun = if stopping {
+                Err(CallError::Stopping)
+            } else {
+                begin(connection, id, peer, &name, data)
+            };
+            if let Err(error) = begun {
+                let text = call_error(&error, &name);
+                send(connection, response::failed(&id, text)).await;
+            }
+        }
+        Message::Answer(answer) => {
+            if !connection.answered(&id, answer) {
+                tracing::debug!("answer to a call that nobody waits for");
+            }
+        }
+        Message::Cancel => {
+            if connection.end_call(&id) {
+                send(connection, response::cancelled(&id)).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn begin(
+    connection: &Arc<Connection>,
+    id: CallId,
+    peer: PeerId,
+    name: &str,
+    data: Bytes,
+) -> Result<(), CallError> {
+    if name.is_empty() || name.len() > MAX_NAME {
+        return Err(CallError::BadName(name.len()));
+    }
+    let bytes = u32::try_from(data.len()).map_err(|_| CallError::TooMany)?;
+    let unsent = connection.unsent.clone().try_acquire_many_owned(bytes);
+    let unsent = unsent.map_err(|_| CallError::TooMany)?;
+    let place = connection.calling().ok_or(CallError::TooMany)?;
+    let removed = connection.begin_call(id).ok_or(CallError::InUse)?;
+    let call = Call {
+        id,
+        peer,
+        name: name.to_owned(),
+        data,
+        unsent,
+    };
+    connection.context.tasks.spawn(call.run(place, removed));
+    Ok(())
+}

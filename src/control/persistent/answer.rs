@@ -1,0 +1,166 @@
+//! A call of another peer that the client handles.
+
+use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{AsyncRead as _, AsyncWriteExt as _};
+use libp2p::PeerId;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+
+use super::{
+    connection::{Busy, Connection},
+    exchange::Arriving,
+    request::{self, Answer, CallId},
+    response,
+};
+use crate::streams::UserStream;
+
+/// How long the caller may be silent within its call (SECURITY.md 3).
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// How long the caller may take to read its answer (SECURITY.md 3).
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Largest part of a call that is read before the peer needs a place for large ones, in
+/// bytes.
+const SMALL: usize = 64 * 1024;
+
+/// A place for one call at a client.
+#[derive(Debug)]
+pub(in crate::control) struct Place(Busy);
+
+impl Place {
+    pub(super) fn take(connection: Arc<Connection>) -> Option<Self> {
+        connection.handling().map(Self)
+    }
+
+    /// Serves the call of `caller` that comes on `stream`.
+    ///
+    /// A caller whose call is not answered reads the end of the stream.
+    pub(in crate::control) async fn serve(self, caller: PeerId, name: String, stream: UserStream) {
+        let connection = &self.0.connection;
+        let mut stream = stream.close_only();
+        let handled = match read(connection, caller, &mut stream).await {
+            Some(call) => {
+                let id = call.id;
+                let handled = handle(connection, caller, name, call, &mut stream).await;
+                handled.map(|answer| response::peer_answer(&id, answer))
+            }
+            None => Handled::Lost,
+        };
+        let last = match handled {
+            Handled::Answered(frame) => frame,
+            Handled::Lost => Bytes::new(),
+            Handled::Cancelled => return,
+        };
+        let sent = async {
+            stream.write_all(&last).await?;
+            stream.close().await
+        };
+        // A caller that has gone needs no answer.
+        let _ = timeout(ANSWER_TIMEOUT, sent).await;
+    }
+}
+
+/// A call as it came.
+struct Call {
+    /// The caller's name for it.
+    id: CallId,
+    data: Bytes,
+    /// Held until the client has it.
+    large: Option<OwnedSemaphorePermit>,
+}
+
+enum Handled<T> {
+    Answered(T),
+    /// The caller has given up.
+    Cancelled,
+    /// The client is gone, or the call was none.
+    Lost,
+}
+
+impl<T> Handled<T> {
+    fn map<U>(self, with: impl FnOnce(T) -> U) -> Handled<U> {
+        match self {
+            Self::Answered(answer) => Handled::Answered(with(answer)),
+            Self::Cancelled => Handled::Cancelled,
+            Self::Lost => Handled::Lost,
+        }
+    }
+}
+
+/// Reads the call; `None` if it is none.
+async fn read(connection: &Connection, caller: PeerId, stream: &mut UserStream) -> Option<Call> {
+    let max_frame = connection.context.max_frame;
+    let mut arriving = Arriving::default();
+    let mut large = None;
+    loop {
+        match arriving.take(max_frame) {
+            Ok(Some(frame)) => {
+                let (id, data) = request::call(frame)?;
+                return Some(Call { id, data, large });
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!(peer = %caller, ?error, "call refused");
+                return None;
+            }
+        }
+        if large.is_none() && arriving.len() > SMALL {
+            let peer = connection.context.node.streams().peers.get(&caller)?;
+            large = Some(peer.large.clone().acquire_owned().await.ok()?);
+        }
+        match timeout(SILENCE, poll_fn(|cx| arriving.poll_more(stream, cx))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(peer = %caller, ?error, "call cut short");
+                return None;
+            }
+            Err(_) => {
+                tracing::debug!(peer = %caller, "call timed out");
+                return None;
+            }
+        }
+    }
+}
+
+/// Hands the call to the client and waits for its answer.
+async fn handle(
+    connection: &Connection,
+    caller: PeerId,
+    name: String,
+    call: Call,
+    stream: &mut UserStream,
+) -> Handled<Answer> {
+    let Call { data, large, .. } = call;
+    let Some((id, mut answered)) = connection.begin_handling() else {
+        return Handled::Lost;
+    };
+    let frame = response::handle(&id, caller, name, data);
+    // Whatever comes from the caller now, were it the end, cancels the call, as in Go.
+    let mut rest = [0];
+    let mut given_up = poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut rest));
+    let lane = tokio::select! {
+        biased;
+        _ = &mut given_up => {
+            connection.end_handling(&id);
+            return Handled::Cancelled;
+        }
+        sent = connection.outbox.send(frame) => match sent {
+            Ok(lane) => lane,
+            Err(_) => return Handled::Lost,
+        },
+    };
+    drop(large);
+    tokio::select! {
+        biased;
+        answer = &mut answered => answer.map_or(Handled::Lost, Handled::Answered),
+        _ = &mut given_up => {
+            if connection.end_handling(&id) {
+                // An error means that the client is gone as well.
+                let _ = connection.outbox.send_by(lane, response::cancelled(&id)).await;
+            }
+            Handled::Cancelled
+        }
+    }
+}

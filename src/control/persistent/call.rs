@@ -1,0 +1,133 @@
+//! A call of the client to another peer.
+
+use std::{convert::Infallible, io::ErrorKind};
+
+use bytes::Bytes;
+use libp2p::PeerId;
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::Instant,
+};
+
+use super::{
+    connection::{Busy, Connection},
+    exchange::{ReadError, exchange},
+    request::{self, Answer, CallId},
+    response,
+};
+use crate::{
+    control::{request::DEFAULT_TIMEOUT, response::call_error},
+    node::StreamError,
+    wire::frame::FrameError,
+};
+
+/// Why a call has no answer (COMPATIBILITY.md 4.20).
+#[derive(Debug)]
+pub(in crate::control) enum CallError {
+    /// No stream to the callee.
+    Open(StreamError),
+    /// The callee no longer speaks the protocol.
+    Refused,
+    /// The callee has closed without an answer.
+    Closed,
+    /// The callee has closed within its answer.
+    Cut,
+    /// The stream or its connection is lost.
+    Lost,
+    /// The answer is larger than a frame may be.
+    TooLarge,
+    /// The answer is no message.
+    Undecodable(String),
+    /// The answer is neither a response nor an error.
+    Empty,
+    /// No protocol has a name of so many bytes.
+    BadName(usize),
+    /// The client has too many calls under way, or too many bytes in them.
+    TooMany,
+    /// The client has a call of that id under way.
+    InUse,
+    /// The daemon takes no further calls.
+    Stopping,
+}
+
+impl From<ReadError> for CallError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Closed => Self::Closed,
+            ReadError::Cut => Self::Cut,
+            ReadError::Frame(FrameError::TooLarge { .. }) => Self::TooLarge,
+            ReadError::Frame(error @ FrameError::BadLength) => Self::Undecodable(error.to_string()),
+            ReadError::Io(error) => match error.kind() {
+                ErrorKind::ConnectionRefused => Self::Refused,
+                ErrorKind::UnexpectedEof => Self::Closed,
+                _ => Self::Lost,
+            },
+        }
+    }
+}
+
+/// A call to be made.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) id: CallId,
+    pub(super) peer: PeerId,
+    pub(super) name: String,
+    pub(super) data: Bytes,
+    /// Held until the call is sent.
+    pub(super) unsent: OwnedSemaphorePermit,
+}
+
+impl Call {
+    /// Makes the call and tells the client its outcome, unless the call is `removed` first.
+    pub(super) async fn run(self, place: Busy, removed: oneshot::Receiver<Infallible>) {
+        let connection = &place.connection;
+        let (id, name) = (self.id, self.name.clone());
+        let made = tokio::select! {
+            biased;
+            // Dropping the stream tells the callee.
+            _ = removed => return,
+            made = self.make(connection) => made,
+        };
+        if !connection.end_call(&id) {
+            return;
+        }
+        let frame = match made {
+            Ok(answer) => response::answer(&id, answer),
+            Err(error) => {
+                tracing::debug!(?error, protocol = name, "call failed");
+                response::failed(&id, call_error(&error, &name))
+            }
+        };
+        // An error means that nobody is left to tell.
+        let _ = connection.outbox.send(frame).await;
+    }
+
+    async fn make(self, connection: &Connection) -> Result<Answer, CallError> {
+        let node = &connection.context.node;
+        let Self {
+            id,
+            peer,
+            name,
+            data,
+            unsent,
+        } = self;
+        let (mut stream, mut request) = node
+            .open_call(peer, &name, Instant::now() + DEFAULT_TIMEOUT)
+            .await
+            .map_err(CallError::Open)?;
+        request.extend_from_slice(&response::peer_call(&id, peer, name.clone(), data));
+        let answered = exchange(&mut stream, request, connection.context.max_frame, unsent);
+        let frame = answered.await.map_err(|error| {
+            let error = CallError::from(error);
+            if matches!(error, CallError::Refused)
+                && let Some(peer) = node.streams().peers.get(&peer)
+            {
+                peer.refused(&name);
+            }
+            error
+        })?;
+        request::answered(frame)
+            .map_err(|error| CallError::Undecodable(error.to_string()))?
+            .ok_or(CallError::Empty)
+    }
+}

@@ -1,0 +1,249 @@
+//! Which connections are worth keeping, as go-libp2p's connection manager sees it
+//! (COMPATIBILITY.md 4.17).
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use libp2p::PeerId;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use super::Node;
+
+/// Time between looks at the number of connections (go-libp2p's silence period).
+const TRIM_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Tags of one peer (SECURITY.md 3).
+const MAX_TAGS: usize = 64;
+
+/// Longest tag, in bytes.
+const MAX_TAG: usize = 256;
+
+/// Peers that have tags; of those without a connection the first tagged goes.
+const MAX_TAGGED: usize = 8192;
+
+/// When connections are closed, and how many are left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marks {
+    /// Connections left after a trim; 0 means that none is ever closed.
+    pub low: usize,
+    /// Connections that start a trim; 0 means the same.
+    pub high: usize,
+    /// Age below which a peer is spared.
+    pub grace: Duration,
+}
+
+/// What the daemon itself thinks of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Its connections are not trimmed.
+    Protected,
+    /// Its tags count this much more.
+    Worth(i64),
+}
+
+#[derive(Debug)]
+struct Tagged {
+    since: Instant,
+    tags: BTreeMap<String, i64>,
+}
+
+/// Why a peer was not tagged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TagError {
+    /// The tag is longer than the limit in bytes.
+    TooLong(usize),
+    /// The peer has as many tags as it may have.
+    TooMany,
+}
+
+/// The tags that clients, and the daemon itself, gave to peers.
+#[derive(Debug)]
+pub(super) struct ConnectionManager {
+    marks: Marks,
+    peers: Mutex<HashMap<PeerId, Tagged>>,
+}
+
+impl ConnectionManager {
+    pub(super) fn new(marks: Marks) -> Self {
+        Self {
+            marks,
+            peers: Mutex::default(),
+        }
+    }
+
+    fn peers(&self) -> MutexGuard<'_, HashMap<PeerId, Tagged>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sum of the peer's tags.
+    fn value(&self, peer: &PeerId) -> i64 {
+        let peers = self.peers();
+        let tags = peers.get(peer).map(|tagged| tagged.tags.values());
+        tags.into_iter()
+            .flatten()
+            .fold(0, |sum, weight| sum.saturating_add(*weight))
+    }
+
+    /// The tags of a peer go with its last connection.
+    pub(super) fn disconnected(&self, peer: &PeerId) {
+        self.peers().remove(peer);
+    }
+}
+
+/// A peer that may be disconnected.
+#[derive(Debug)]
+struct Candidate {
+    peer: PeerId,
+    value: i64,
+    streams: usize,
+    connections: usize,
+}
+
+/// Who goes: the least valued first, those without streams before those with, until no more
+/// than `low` connections of candidates are left.
+fn select(mut candidates: Vec<Candidate>, low: usize) -> Vec<PeerId> {
+    let mut left: usize = candidates
+        .iter()
+        .map(|candidate| candidate.connections)
+        .sum();
+    candidates.sort_by_key(|candidate| (candidate.value, candidate.streams));
+    let surplus = candidates.into_iter().take_while(|candidate| {
+        let goes = left > low;
+        left = left.saturating_sub(candidate.connections);
+        goes
+    });
+    surplus.map(|candidate| candidate.peer).collect()
+}
+
+impl Node {
+    /// Gives `peer` a tag of this weight, or changes the weight of the one it has.
+    ///
+    /// # Errors
+    /// See [`TagError`].
+    pub fn tag(&self, peer: PeerId, tag: &str, weight: i64) -> Result<(), TagError> {
+        if tag.len() > MAX_TAG {
+            return Err(TagError::TooLong(MAX_TAG));
+        }
+        let mut peers = self.0.connmgr.peers();
+        if peers.len() >= MAX_TAGGED && !peers.contains_key(&peer) {
+            let first = peers
+                .iter()
+                .filter(|(peer, _)| !self.is_connected(peer))
+                .min_by_key(|(_, tagged)| tagged.since)
+                .map(|(peer, _)| *peer);
+            match first {
+                Some(first) => peers.remove(&first),
+                None => return Err(TagError::TooMany),
+            };
+        }
+        let tagged = peers.entry(peer).or_insert_with(|| Tagged {
+            since: Instant::now(),
+            tags: BTreeMap::new(),
+        });
+        if tagged.tags.len() >= MAX_TAGS && !tagged.tags.contains_key(tag) {
+            return Err(TagError::TooMany);
+        }
+        tagged.tags.insert(tag.to_owned(), weight);
+        Ok(())
+    }
+
+    /// Takes a tag from `peer`, if it has it.
+    pub fn untag(&self, peer: &PeerId, tag: &str) {
+        let mut peers = self.0.connmgr.peers();
+        if let Some(tagged) = peers.get_mut(peer) {
+            tagged.tags.remove(tag);
+            if tagged.tags.is_empty() {
+                peers.remove(peer);
+            }
+        }
+    }
+
+    /// Closes connections of the least valued peers down to the low mark and waits until they
+    /// are closed. Spares peers that are young or protected; does nothing if those that are
+    /// neither have fewer connections than the low mark.
+    pub async fn trim(&self) {
+        let Marks { low, high, grace } = self.0.connmgr.marks;
+        if low == 0 || high == 0 {
+            return;
+        }
+        let now = Instant::now();
+        let mut candidates = Vec::new();
+        let mut connections = 0;
+        for (peer, connected) in self.0.streams.peers.list() {
+            let links = connected.links();
+            connections += links.len();
+            let standing = self.0.routing.get().map(|routing| routing.standing(&peer));
+            let worth = match standing {
+                Some(Standing::Protected) => continue,
+                Some(Standing::Worth(worth)) => worth,
+                None => 0,
+            };
+            if now.duration_since(connected.since()) < grace {
+                continue;
+            }
+            candidates.push(Candidate {
+                peer,
+                value: self.0.connmgr.value(&peer).saturating_add(worth),
+                streams: links.iter().map(|link| link.inbound_streams()).sum(),
+                connections: links.len(),
+            });
+        }
+        if connections <= low {
+            return;
+        }
+        let surplus = select(candidates, low);
+        tracing::debug!(connections, closing = surplus.len(), "trimming connections");
+        futures::future::join_all(surplus.into_iter().map(|peer| self.disconnect(peer))).await;
+    }
+
+    /// Trims whenever there are more connections than the high mark, until dropped.
+    pub async fn keep_trimmed(self) {
+        let mut ticks = interval_at(Instant::now() + TRIM_INTERVAL, TRIM_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let peers = self.0.streams.peers.list();
+            let connections: usize = peers.iter().map(|(_, peer)| peer.links().len()).sum();
+            if connections >= self.0.connmgr.marks.high {
+                self.trim().await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(value: i64, streams: usize, connections: usize) -> Candidate {
+        Candidate {
+            peer: PeerId::random(),
+            value,
+            streams,
+            connections,
+        }
+    }
+
+    #[test]
+    fn the_least_valued_go_down_to_the_low_mark() {
+        let candidates = vec![
+            candidate(5, 0, 1),
+            candidate(-3, 9, 1),
+            candidate(0, 1, 1),
+            candidate(0, 0, 1),
+        ];
+        let peers: Vec<PeerId> = candidates.iter().map(|candidate| candidate.peer).collect();
+        assert_eq!(select(candidates, 1), [peers[1], peers[3], peers[2]]);
+    }
+
+    #[test]
+    fn a_peer_goes_with_all_its_connections() {
+        let candidates = vec![candidate(1, 0, 3), candidate(2, 0, 1), candidate(3, 0, 1)];
+        let first = candidates[0].peer;
+        assert_eq!(select(candidates, 2), [first]);
+        assert!(select(vec![candidate(1, 0, 2)], 2).is_empty());
+    }
+}

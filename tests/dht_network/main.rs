@@ -1,0 +1,75 @@
+//! The DHT as clients and peers of a real network see it: several daemons on 127.0.0.1, and
+//! peers whose every answer the test writes by hand (COMPATIBILITY.md 6).
+//!
+//! `RP2PD_TEST_DAEMON` names another daemon to test, Go's own for instance.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bootstrap;
+mod hostile;
+mod lookups;
+mod modes;
+mod providers;
+mod records;
+mod restart;
+mod served;
+mod waiting;
+
+use libp2p::PeerId;
+use sha2::{Digest, Sha256};
+
+use support::{Daemon, Launch};
+
+const LISTEN: &str = "-hostAddrs=/ip4/127.0.0.1/tcp/0";
+
+/// A daemon that listens on 127.0.0.1, in this mode.
+fn launch(mode: &str) -> Launch {
+    Launch::new().args([mode, LISTEN])
+}
+
+fn server() -> Daemon {
+    launch("-dhtServer").spawn()
+}
+
+fn client_mode() -> Daemon {
+    launch("-dhtClient").spawn()
+}
+
+fn servers<const N: usize>() -> [Daemon; N] {
+    std::array::from_fn(|_| server())
+}
+
+/// Connects two servers; each has the other in its table when this returns.
+fn join(a: &Daemon, b: &Daemon) {
+    a.connect_to(b);
+    a.client().await_table(&[b.peer_id()]);
+    b.client().await_table(&[a.peer_id()]);
+}
+
+/// Servers, all of them connected to the first and to no other.
+fn star<const N: usize>() -> [Daemon; N] {
+    let daemons = servers();
+    let [hub, others @ ..] = daemons.as_slice() else {
+        panic!("a star has a hub");
+    };
+    for daemon in others {
+        join(hub, daemon);
+    }
+    daemons
+}
+
+/// Servers in a row, each connected to the next.
+fn row<const N: usize>() -> [Daemon; N] {
+    let daemons = servers();
+    for pair in daemons.windows(2) {
+        join(&pair[0], &pair[1]);
+    }
+    daemons
+}
+
+/// How far `peer` is from `key` in the key space.
+fn distance(key: &[u8], peer: PeerId) -> [u8; 32] {
+    let (key, peer) = (Sha256::digest(key), Sha256::digest(peer.to_bytes()));
+    std::array::from_fn(|at| key[at] ^ peer[at])
+}
