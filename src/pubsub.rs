@@ -1,4 +1,4 @@
-//! Pubsub: topics that clients publish to and are subscribed to (COMPATIBILITY.md 7).
+//! Pubsub: topics that clients publish to and are subscribed to (COMPATIBILITY.md 4.24).
 //!
 //! [`PubSub`] is the handle; [`Gossip`] lives in the swarm and does what needs the library.
 //! Between them are a bounded queue of commands and the table of subscriptions, which fans

@@ -1,4 +1,4 @@
-//! PUBSUB requests, and connections that have become subscriptions (COMPATIBILITY.md 7).
+//! PUBSUB requests, and connections that have become subscriptions (COMPATIBILITY.md 4.24).
 
 use std::{io, sync::Arc};
 

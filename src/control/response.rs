@@ -308,7 +308,7 @@ pub(super) fn query_error(error: &QueryError) -> String {
     error.to_string()
 }
 
-/// The text of a failed PUBLISH (COMPATIBILITY.md 7).
+/// The text of a failed PUBLISH (COMPATIBILITY.md 4.24).
 pub(super) fn publish_error(error: &PublishError) -> String {
     match error {
         PublishError::TooLarge { len, max } => {
@@ -318,7 +318,7 @@ pub(super) fn publish_error(error: &PublishError) -> String {
     }
 }
 
-/// The text of a failed SUBSCRIBE (COMPATIBILITY.md 7).
+/// The text of a failed SUBSCRIBE (COMPATIBILITY.md 4.24).
 pub(super) fn subscribe_error(error: &SubscribeError) -> String {
     match error {
         SubscribeError::NameTooLong(len) => {

@@ -11,7 +11,7 @@ use libp2p::{
     gossipsub::{MessageId, TopicHash},
 };
 
-/// How long ago a message may be that a new subscriber gets (COMPATIBILITY.md 7).
+/// How long ago a message may be that a new subscriber gets (COMPATIBILITY.md 4.25).
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// Messages remembered, of all topics.

@@ -1,5 +1,5 @@
 //! Pubsub through the control socket: what clients of one daemon and of several see
-//! (COMPATIBILITY.md 7), what slow and hostile ones cost (SECURITY.md 2, 3).
+//! (COMPATIBILITY.md 4.24 to 4.26), what slow and hostile ones cost (SECURITY.md 2, 3).
 
 #[path = "../support/mod.rs"]
 mod support;
