@@ -35,6 +35,10 @@ pub enum ToHandler {
 
 /// From the part of one connection.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box for each RPC would cost more than rare marks"
+)]
 pub enum FromHandler {
     /// From the library.
     Library(FromLibrary),
