@@ -1,6 +1,6 @@
 //! Compiles the protocols with a pure-Rust protobuf compiler: no `protoc` needed.
 
-const PROTOCOLS: [&str; 2] = ["proto/p2pd.proto", "proto/kad.proto"];
+const PROTOCOLS: [&str; 3] = ["proto/p2pd.proto", "proto/kad.proto", "proto/pubsub.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for protocol in PROTOCOLS {

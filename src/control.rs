@@ -7,6 +7,7 @@ pub mod dialback;
 pub mod listener;
 pub mod persistent;
 mod pipe;
+mod pubsub;
 mod request;
 pub(crate) mod response;
 pub mod session;

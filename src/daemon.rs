@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     banner,
-    config::{Config, DhtMode, Muxer, Reachability},
+    config::{self, Config, DhtMode, Muxer, Reachability},
     control::{
         dialback, listener::Listener, persistent::Connections, response::dial_error,
         session::Context,
@@ -25,6 +25,7 @@ use crate::{
         BootstrapPeers, ConnectionLimits, LIBRARY_PROTOCOLS, Marks, Node, Options,
         REPLACEABLE_PROTOCOLS, Started,
     },
+    pubsub::{self, PubSub, Router, Signing},
     shutdown::{Asked, Signals},
     streams::{Policy, Registry, Streams, Target},
     telemetry::{operator_line, raw_text},
@@ -92,7 +93,14 @@ async fn serve(
         stop_serving.clone(),
     ));
     let options = options(config, descriptors);
-    let start = Node::start(identity, &options, streams, stop_node.clone());
+    let (pubsub, gossip) = match &config.pubsub {
+        Some(wanted) => {
+            let (pubsub, gossip) = PubSub::new(identity, &pubsub_settings(wanted))?;
+            (Some(pubsub), Some(gossip))
+        }
+        None => (None, None),
+    };
+    let start = Node::start(identity, &options, streams, gossip, stop_node.clone());
     let Started {
         node,
         mut driver,
@@ -135,6 +143,7 @@ async fn serve(
     let context = Arc::new(Context {
         node: node.clone(),
         dht: dht.clone(),
+        pubsub: pubsub.clone(),
         persistent: persistent.clone(),
         max_frame: config.max_frame,
         tasks: pipes.clone(),
@@ -157,7 +166,8 @@ async fn serve(
             asked = signals.next() => match asked {
                 Asked::Report => {
                     let dht = dht.as_ref().map(Dht::report).unwrap_or_default();
-                    let report = dht + &node.report();
+                    let pubsub = pubsub.as_ref().map(PubSub::report).unwrap_or_default();
+                    let report = dht + &node.report() + &pubsub;
                     // Whoever does not read the report must not stop the daemon.
                     tokio::task::spawn_blocking(move || raw_text(&report));
                 }
@@ -268,7 +278,11 @@ fn datastore(config: &Config) -> Result<Option<(Disk, Contents)>, DiskError> {
 }
 
 fn registry(config: &Config) -> Registry {
-    let registry = Registry::new(LIBRARY_PROTOCOLS.into(), REPLACEABLE_PROTOCOLS.into());
+    let mut library = LIBRARY_PROTOCOLS.to_vec();
+    if let Some(pubsub) = &config.pubsub {
+        library.extend(pubsub_settings(pubsub).router.protocols());
+    }
+    let registry = Registry::new(library, REPLACEABLE_PROTOCOLS.into());
     // The library answers one ping stream per connection, its own peer's.
     let mut builtin = vec![(PING_PROTOCOL, Target::Ping)];
     if config.echo {
@@ -304,5 +318,21 @@ fn options(config: &Config, descriptors: u64) -> Options {
                 grace: manager.grace,
             }),
         probe_reachability: config.dht == Some(DhtMode::Auto) && config.nat.reachability.is_none(),
+    }
+}
+
+fn pubsub_settings(wanted: &config::PubSub) -> pubsub::Settings {
+    pubsub::Settings {
+        router: match wanted.router {
+            config::Router::Gossipsub => Router::Gossipsub,
+            config::Router::Floodsub => Router::Floodsub,
+        },
+        signing: match (wanted.sign, wanted.sign_strict) {
+            (true, true) => Signing::Strict,
+            (true, false) => Signing::Lax,
+            (false, _) => Signing::Off,
+        },
+        heartbeat_interval: wanted.heartbeat_interval,
+        heartbeat_delay: wanted.heartbeat_delay,
     }
 }

@@ -43,6 +43,7 @@ pub mod healthcheck;
 pub mod identity;
 pub mod muxer;
 pub mod node;
+pub mod pubsub;
 pub mod shutdown;
 pub mod streams;
 pub mod telemetry;

@@ -52,6 +52,7 @@ pub use transport::PeerIdMismatch;
 use crate::{
     identity::contained_key,
     muxer::{Host, Link},
+    pubsub::Gossip,
     streams::{Announce, OpenError, Peer, StreamHost, Streams, UserStream},
 };
 
@@ -190,6 +191,7 @@ impl Node {
         identity: &Keypair,
         options: &Options,
         streams: Arc<Streams>,
+        gossip: Option<Gossip>,
         stop: CancellationToken,
     ) -> Result<Started, StartError> {
         let peer_id = identity.public().to_peer_id();
@@ -197,7 +199,7 @@ impl Node {
         let transport = transport::build(identity, options, &host).map_err(StartError::Identity)?;
         let mut swarm = Swarm::new(
             transport,
-            behaviour(identity, options, &streams),
+            behaviour(identity, options, &streams, gossip),
             peer_id,
             swarm_config(),
         );
@@ -313,6 +315,18 @@ impl Node {
     #[must_use]
     pub fn peer_protocols(&self, peer: &PeerId) -> Option<Arc<[String]>> {
         self.0.streams.peers.get(peer)?.protocols()
+    }
+
+    /// Connected peers of which identify tells that they speak one of `protocols`.
+    #[must_use]
+    pub fn peers_speaking(&self, protocols: &[&str]) -> Vec<PeerId> {
+        let speaks = |peer: &Peer| {
+            let known = peer.protocols().unwrap_or_default();
+            known.iter().any(|name| protocols.contains(&name.as_str()))
+        };
+        let peers = self.0.streams.peers.list();
+        let speaking = peers.into_iter().filter(|(_, peer)| speaks(peer));
+        speaking.map(|(id, _)| id).collect()
     }
 
     /// Connects to `peer`, trying `addresses` and those known of it, or else those that the
@@ -560,7 +574,12 @@ fn own_address(address: Multiaddr, peer: PeerId) -> Option<Multiaddr> {
     }
 }
 
-fn behaviour(identity: &Keypair, options: &Options, streams: &Arc<Streams>) -> Behaviour {
+fn behaviour(
+    identity: &Keypair,
+    options: &Options,
+    streams: &Arc<Streams>,
+    gossip: Option<Gossip>,
+) -> Behaviour {
     let identify = identify::Config::new(String::new(), identity.public())
         .with_agent_version(concat!("rp2pd/", env!("CARGO_PKG_VERSION")).to_owned())
         // Go identifies once and relies on pushes.
@@ -573,6 +592,7 @@ fn behaviour(identity: &Keypair, options: &Options, streams: &Arc<Streams>) -> B
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
         announce: Announce(streams.registry.clone()),
+        gossip: Toggle::from(gossip),
         autonat: Toggle::from(options.probe_reachability.then(|| {
             let config = autonat::v1::Config {
                 // Asks only: others are told that nobody dials them from here.

@@ -20,6 +20,8 @@ mod interop {
     pub mod p2pclient_python;
     pub mod peers;
     pub mod program;
+    pub mod pubsub;
+    pub mod pubsub_crowd;
     pub mod py_libp2p;
     pub mod quickstart;
     pub mod suite;
@@ -30,7 +32,7 @@ use std::process::ExitCode;
 use interop::suite::suite;
 use interop::{
     auto_mode, calls, dht, dht_crowd, go_client, go_records, hivemind_client, install, js_client,
-    p2pclient_python, peers, py_libp2p, quickstart,
+    p2pclient_python, peers, pubsub, pubsub_crowd, py_libp2p, quickstart,
 };
 use libtest_mimic::Arguments;
 
@@ -60,5 +62,10 @@ fn main() -> ExitCode {
     trials.extend(suite("dht_py_libp2p", &python, dht::py));
     let both = go.clone().and(hivemind.clone());
     trials.extend(suite("dht_crowd", &both, dht_crowd::trials));
+    trials.extend(suite("pubsub_crowd", &go, pubsub_crowd::trials));
+    trials.extend(suite("pubsub_rp2pd", &Ok(()), pubsub::own));
+    trials.extend(suite("pubsub_go_v0_9_2", &go, pubsub::go));
+    trials.extend(suite("pubsub_hivemind", &hivemind, pubsub::hivemind));
+    trials.extend(suite("pubsub_js", &node, pubsub::js));
     libtest_mimic::run(&arguments, trials).exit_code()
 }

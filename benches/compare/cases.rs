@@ -4,6 +4,7 @@ mod calls;
 mod connect;
 mod dht;
 mod memory;
+mod pubsub;
 mod requests;
 mod start;
 mod streams;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use self::pubsub::Shape;
 use crate::args::Args;
 use crate::binary::Side;
 use crate::daemon::{QUIC, TCP_NOISE, TCP_TLS, WS_NOISE};
@@ -177,6 +179,18 @@ pub(crate) fn all(quick: bool) -> Vec<Case> {
         "lookup time and memory against the number of daemons in the network",
         Box::new(dht::size),
     );
+    for (shape, len) in [
+        (Shape::Pair, 256),
+        (Shape::Pair, 64 << 10),
+        (Shape::Line(10), 256),
+        (Shape::Mesh(10), 256),
+    ] {
+        add(
+            format!("pubsub-{}-{len}", shape.name()),
+            "messages of so many bytes, in sequence and then in a flood",
+            Box::new(move |setup, side| pubsub::run(setup, side, shape, len)),
+        );
+    }
     add(
         "churn".into(),
         if quick {

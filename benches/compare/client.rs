@@ -1,6 +1,6 @@
 //! A client of the control socket: blocking, one request at a time.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -10,10 +10,13 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 use rp2pd::wire::frame::{self, DEFAULT_MAX_FRAME};
-use rp2pd::wire::pb::{self, dht_request, dht_response, request, response};
+use rp2pd::wire::pb::{self, dht_request, dht_response, ps_request, request, response};
 
 /// Longest wait for any answer: a daemon that hangs fails its measurement, not the run.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Bytes of messages read at once.
+const FEED_CHUNK: usize = 128 * 1024;
 
 /// Code of `/unix` in a binary multiaddr.
 const UNIX_CODE: u64 = 400;
@@ -106,6 +109,21 @@ impl Control {
         Ok(self.socket)
     }
 
+    pub(crate) fn publish(&mut self, topic: &str, data: &[u8]) -> Result<()> {
+        let data = Some(Bytes::copy_from_slice(data));
+        let call = pubsub(ps_request::Type::Publish, topic, data);
+        self.call(&call).context("PUBLISH").map(drop)
+    }
+
+    /// Turns the connection into a subscription that ends after `quiet` without a message.
+    pub(crate) fn subscribe(mut self, topic: &str, quiet: Duration) -> Result<Feed> {
+        let call = pubsub(ps_request::Type::Subscribe, topic, None);
+        self.call(&call).context("SUBSCRIBE")?;
+        self.socket.set_read_timeout(Some(quiet))?;
+        let (socket, received) = (self.socket, self.received);
+        Ok(Feed { socket, received })
+    }
+
     /// Turns the connection into a persistent one: its socket, and what came already.
     pub(crate) fn upgrade(mut self) -> Result<(UnixStream, BytesMut)> {
         self.call(&request(request::Type::PersistentConnUpgrade))
@@ -190,6 +208,44 @@ fn query(kind: dht_request::Type) -> pb::DhtRequest {
     pb::DhtRequest {
         r#type: Some(kind as i64),
         ..Default::default()
+    }
+}
+
+fn pubsub(kind: ps_request::Type, topic: &str, data: Option<Bytes>) -> pb::Request {
+    let mut call = request(request::Type::Pubsub);
+    call.pubsub = Some(pb::PsRequest {
+        r#type: Some(kind as i64),
+        topic: Some(topic.to_owned()),
+        data,
+    });
+    call
+}
+
+/// A subscription.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    socket: UnixStream,
+    received: BytesMut,
+}
+
+impl Feed {
+    /// The next message's payload; none if it is quiet.
+    pub(crate) fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            if let Some(frame) = frame::take(&mut self.received, DEFAULT_MAX_FRAME)? {
+                return Ok(Some(pb::PsMessage::decode(frame)?.data.unwrap_or_default()));
+            }
+            let held = self.received.len();
+            self.received.resize(held + FEED_CHUNK, 0);
+            let read = self.socket.read(&mut self.received[held..]);
+            self.received.truncate(held + *read.as_ref().unwrap_or(&0));
+            match read {
+                Ok(0) => bail!("the subscription has ended"),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error).context("read a message"),
+            }
+        }
     }
 }
 

@@ -87,6 +87,13 @@ async function listed (client, count) {
   }
 }
 
+async function until (holds) {
+  const deadline = Date.now() + 10_000
+  while (!await holds()) {
+    assert.ok(Date.now() < deadline, 'no such state in 10 s')
+  }
+}
+
 async function echo (protocol, size) {
   const peer = await connect()
   const echoed = echoOnB(protocol)
@@ -137,6 +144,35 @@ const cases = {
 
   async echo_slashless () {
     await echo('DHTProtocol.rpc_ping', Number(argument))
+  },
+
+  async pubsub () {
+    const topic = 'a topic'
+    assert.deepEqual(await a.pubsub.getTopics(), [])
+    const peer = await connect()
+    assert.deepEqual(await a.pubsub.getSubscribers(topic), [])
+    const own = await a.pubsub.subscribe(topic)
+    const other = await b.pubsub.subscribe(topic)
+    assert.deepEqual(await a.pubsub.getTopics(), [topic])
+    await until(async () => {
+      const subscribers = await a.pubsub.getSubscribers(topic)
+      return subscribers.length === 1 && subscribers[0].equals(peer)
+    })
+    const { peerId } = await a.identify()
+    for (const data of [randomBytes(3), randomBytes(Number(argument)), new Uint8Array()]) {
+      await a.pubsub.publish(topic, data)
+      for (const subscription of [own, other]) {
+        const { value } = await subscription.messages().next()
+        assert.deepEqual(Buffer.from(value.data), Buffer.from(data))
+        assert.deepEqual(Buffer.from(value.from), Buffer.from(peerId.toMultihash().bytes))
+        assert.deepEqual(value.topicIDs, [topic])
+        assert.equal(value.seqno.length, 8)
+      }
+    }
+    await assert.rejects(a.pubsub.publish(topic, new Uint8Array(1024 * 1024)),
+      { name: 'OperationFailedError' })
+    await own.cancel()
+    await until(async () => (await a.pubsub.getTopics()).length === 0)
   },
 
   // The handler of `/interop/late/1.0.0` at b belongs to the caller: it answers with the

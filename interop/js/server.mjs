@@ -1,10 +1,13 @@
 // A js-libp2p node behind `@libp2p/daemon-server`, started and announced as p2pd is:
 //   node server.mjs -listen=<control> -hostAddrs=<a,b> [-noise=false] [-tls=false] [-dhtServer]
+//     [-pubsub] [-pubsubRouter=floodsub]
 
 import './node20.mjs'
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
 import { createServer } from '@libp2p/daemon-server'
+import { floodsub } from '@libp2p/floodsub'
+import { gossipsub } from '@libp2p/gossipsub'
 import { identify } from '@libp2p/identify'
 import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
 import { ping } from '@libp2p/ping'
@@ -28,6 +31,11 @@ const dht = () => kadDHT({
   peerInfoMapper: passthroughMapper
 })
 
+const pubsub = () => {
+  const options = { emitSelf: true, allowPublishToZeroTopicPeers: true }
+  return (flags.pubsubRouter === 'floodsub' ? floodsub : gossipsub)(options)
+}
+
 const node = await createLibp2p({
   addresses: { listen: (flags.hostAddrs ?? '').split(',').filter(Boolean) },
   transports: [tcp(), webSockets()],
@@ -35,6 +43,7 @@ const node = await createLibp2p({
   streamMuxers: [yamux()],
   services: {
     identify: identify(),
+    ...('pubsub' in flags ? { pubsub: pubsub() } : {}),
     ...('dhtServer' in flags ? { ping: ping(), dht: dht() } : {})
   }
 })

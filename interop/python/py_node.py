@@ -2,6 +2,8 @@
 
     py_node.py serve LISTEN NAME...   prints its address, echoes streams until stdin ends
     py_node.py dial TARGET NAME...    echoes 1 MiB through one stream of each name
+    py_node.py answer TARGET TOPIC    prints its address, answers the topic's first message
+                                      with the reverse of it
 
 Addresses are multiaddrs; the printed one and TARGET end in /p2p/<peer id>.
 """
@@ -15,6 +17,9 @@ import trio
 from libp2p import new_host
 from libp2p.custom_types import TProtocol
 from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.pubsub.gossipsub import GossipSub
+from libp2p.pubsub.pubsub import Pubsub
+from libp2p.tools.anyio_service.context import background_trio_service
 from multiaddr import Multiaddr
 
 SIZE = 1 << 20
@@ -64,6 +69,26 @@ async def dial(target, names):
                 await echoed(await host.new_stream(info.peer_id, [TProtocol(name)]))
 
 
+async def answer(target, topics):
+    listen = Multiaddr("/ip4/127.0.0.1/tcp/0")
+    host = new_host(listen_addrs=[listen])
+    router = GossipSub([TProtocol("/meshsub/1.1.0")], degree=6, degree_low=5, degree_high=12)
+    pubsub = Pubsub(host, router, strict_signing=True)
+    async with (
+        host.run(listen_addrs=[listen]),
+        background_trio_service(pubsub),
+        background_trio_service(router),
+    ):
+        await pubsub.wait_until_ready()
+        print(host.get_addrs()[0], flush=True)
+        subscription = await pubsub.subscribe(topics[0])
+        await host.connect(info_from_p2p_addr(target))
+        with trio.fail_after(PATIENCE):
+            message = await subscription.get()
+        await pubsub.publish(topics[0], message.data[::-1])
+        await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
+
+
 async def echoed(stream):
     sent = os.urandom(SIZE)
     got = hashlib.sha256()
@@ -90,4 +115,4 @@ if __name__ == "__main__":
     # The library reports every closed connection as an error with its traceback.
     logging.disable(logging.CRITICAL)
     job, address, *names = sys.argv[1:]
-    trio.run({"serve": serve, "dial": dial}[job], Multiaddr(address), names)
+    trio.run({"serve": serve, "dial": dial, "answer": answer}[job], Multiaddr(address), names)

@@ -54,7 +54,6 @@ fn not_available<'a>(args: &Args, config: &Config) -> Vec<(&'a str, bool)> {
         ),
         ("-metricsAddr", config.metrics_addr.is_some()),
         ("-natPortMap", config.nat.port_map),
-        ("-pubsub", config.pubsub.is_some()),
         ("-relayBufferSize", other(args.relay_buffer_size, 16 << 20)),
         ("-relayDataLimit", other(args.relay_data_limit, 4 << 30)),
         ("-relayMaxCircuits", other(args.relay_max_circuits, 16)),

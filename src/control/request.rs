@@ -4,6 +4,7 @@ mod dht;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use prost::Message as _;
 
@@ -76,6 +77,17 @@ pub(super) enum Request {
     },
     /// Turn the connection into a persistent one.
     Upgrade,
+    /// Looked at only if pubsub is on.
+    PubSub(Result<PubSubRequest, Rejected>),
+}
+
+/// What a client asks of pubsub. The names of topics may be empty.
+#[derive(Debug)]
+pub(super) enum PubSubRequest {
+    Topics,
+    Peers { topic: String },
+    Publish { topic: String, data: Bytes },
+    Subscribe { topic: String },
 }
 
 /// A request that is answered with an ERROR straight away.
@@ -105,7 +117,7 @@ fn missing(field: &str) -> Rejected {
 }
 
 /// Reads one frame (COMPATIBILITY.md 4.1 to 4.3).
-pub(super) fn parse(frame: &[u8]) -> Result<Request, Rejected> {
+pub(super) fn parse(frame: Bytes) -> Result<Request, Rejected> {
     let request = pb::Request::decode(frame).map_err(undecodable)?;
     let kind = request.r#type.ok_or_else(|| missing("type"))?;
     let kind = i32::try_from(kind)
@@ -175,10 +187,33 @@ pub(super) fn parse(frame: &[u8]) -> Result<Request, Rejected> {
         }
         Type::ListPeers => Ok(Request::ListPeers),
         Type::Dht => Ok(Request::Dht(dht::parse(request.dht))),
-        Type::Pubsub => Err(refuse("PubSub not enabled")),
+        Type::Pubsub => Ok(Request::PubSub(pubsub(request.pubsub))),
         Type::Connmanager => conn_manager(request.conn_manager),
         Type::PersistentConnUpgrade => persistent_or_peerstore(&request.extension),
     }
+}
+
+fn pubsub(request: Option<pb::PsRequest>) -> Result<PubSubRequest, Rejected> {
+    use pb::ps_request::Type;
+    let request = request.ok_or_else(|| refuse(MISSING_PARAMETERS))?;
+    let kind = request.r#type.ok_or_else(|| missing("type"))?;
+    let kind = i32::try_from(kind)
+        .ok()
+        .and_then(|kind| Type::try_from(kind).ok())
+        .ok_or_else(|| refuse("Unexpected request"))?;
+    let topic = || {
+        let missing = || refuse("Malformed request; missing topic parameter");
+        request.topic.ok_or_else(missing)
+    };
+    Ok(match kind {
+        Type::GetTopics => PubSubRequest::Topics,
+        Type::ListPeers => PubSubRequest::Peers { topic: topic()? },
+        Type::Subscribe => PubSubRequest::Subscribe { topic: topic()? },
+        Type::Publish => PubSubRequest::Publish {
+            topic: topic()?,
+            data: request.data.unwrap_or_default(),
+        },
+    })
 }
 
 /// Type 9 means one thing to Hivemind and another to JavaScript (COMPATIBILITY.md 4.2).

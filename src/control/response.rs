@@ -8,6 +8,7 @@ use super::persistent::CallError;
 use crate::{
     dht::{PeerInfo, QueryError},
     node::{Cause, DialError, OpenedStream, RoutingError, StreamError, TagError},
+    pubsub::{MAX_TOPIC, Message, PublishError, SubscribeError, seqno_bytes},
     streams::{MAX_NAME, NegotiationError, OpenError, RegistryError},
     wire::pb,
     wording::quote,
@@ -56,6 +57,39 @@ pub(super) fn stream(peer: PeerId, opened: &OpenedStream) -> pb::Response {
             proto: opened.protocol.clone(),
         }),
         ..ok()
+    }
+}
+
+/// The part for pubsub is there even when it is empty: the JavaScript client insists.
+pub(super) fn topics(topics: Vec<String>) -> pb::Response {
+    pb::Response {
+        pubsub: Some(pb::PsResponse {
+            topics,
+            peer_i_ds: Vec::new(),
+        }),
+        ..ok()
+    }
+}
+
+pub(super) fn topic_peers(peers: &[PeerId]) -> pb::Response {
+    pb::Response {
+        pubsub: Some(pb::PsResponse {
+            topics: Vec::new(),
+            peer_i_ds: peers.iter().map(|peer| peer.to_bytes().into()).collect(),
+        }),
+        ..ok()
+    }
+}
+
+/// A message as its subscribers get it.
+pub(super) fn message(message: &Message) -> pb::PsMessage {
+    pb::PsMessage {
+        from: message.from.clone(),
+        data: Some(message.data.clone()),
+        seqno: message.seqno.map(seqno_bytes),
+        topic_i_ds: vec![message.topic.clone()],
+        signature: message.signature.clone(),
+        key: message.key.clone(),
     }
 }
 
@@ -272,4 +306,25 @@ pub(super) fn call_error(error: &CallError, protocol: &str) -> String {
 /// The text of a failed DHT request (COMPATIBILITY.md 4.15).
 pub(super) fn query_error(error: &QueryError) -> String {
     error.to_string()
+}
+
+/// The text of a failed PUBLISH (COMPATIBILITY.md 4.24).
+pub(super) fn publish_error(error: &PublishError) -> String {
+    match error {
+        PublishError::TooLarge { len, max } => {
+            format!("message of {len} bytes: must be at most {max} bytes long on this topic")
+        }
+        PublishError::Failed => "failed to publish message".to_owned(),
+    }
+}
+
+/// The text of a failed SUBSCRIBE (COMPATIBILITY.md 4.24).
+pub(super) fn subscribe_error(error: &SubscribeError) -> String {
+    match error {
+        SubscribeError::NameTooLong(len) => {
+            format!("topic name of {len} bytes: must be at most {MAX_TOPIC} bytes long")
+        }
+        SubscribeError::TooManyTopics => "too many topics".to_owned(),
+        SubscribeError::TooManySubscriptions => "too many subscriptions".to_owned(),
+    }
 }

@@ -22,6 +22,7 @@ use super::{
     dht::{Asker, Served},
     persistent::{Connections, Persistent},
     pipe::Pipe,
+    pubsub::{self, Feed},
     request::{self, DhtRequest, Rejected, Request},
     response,
     socket::Socket,
@@ -29,6 +30,7 @@ use super::{
 use crate::{
     dht::Dht,
     node::{Node, OpenedStream},
+    pubsub::{PubSub, Subscription},
     streams::Target,
     wire::{frame, pb},
 };
@@ -47,6 +49,8 @@ pub struct Context {
     pub node: Node,
     /// The DHT, unless it is off.
     pub dht: Option<Dht>,
+    /// Pubsub, unless it is off.
+    pub pubsub: Option<PubSub>,
     /// The persistent connections.
     pub persistent: Arc<Connections>,
     /// Largest frame accepted from a client, or from a peer that makes or answers a call, in
@@ -73,14 +77,17 @@ pub(super) struct Session {
 enum Mode {
     Closed,
     Pipe(Pipe),
+    Feed(Box<Feed>),
     Persistent(Persistent),
 }
 
 /// What a request leads to.
-enum Outcome {
+pub(super) enum Outcome {
     Answer(pb::Response),
     /// The connection carries this stream from now on.
     Stream(pb::Response, Box<OpenedStream>),
+    /// The connection carries these messages from now on.
+    Feed(pb::Response, Subscription),
     /// The connection is to be a persistent one.
     Upgrade,
     Close(pb::Response),
@@ -118,6 +125,7 @@ impl Session {
         match Box::pin(self.requests()).await? {
             Mode::Closed => {}
             Mode::Pipe(pipe) => pipe.await,
+            Mode::Feed(feed) => feed.run().await?,
             Mode::Persistent(persistent) => Box::pin(persistent.run()).await?,
         }
         Ok(())
@@ -138,7 +146,7 @@ impl Session {
                     return Ok(Mode::Closed);
                 }
             };
-            match self.handle(&frame).await? {
+            match self.handle(frame).await? {
                 Outcome::Answer(answer) => self.answer(&answer),
                 Outcome::Stream(answer, opened) => {
                     self.answer(&answer);
@@ -146,6 +154,12 @@ impl Session {
                     let early = self.input.freeze();
                     let pipe = Pipe::new(self.socket, opened.stream, early, preface);
                     return Ok(Mode::Pipe(pipe));
+                }
+                Outcome::Feed(answer, subscription) => {
+                    self.answer(&answer);
+                    let (socket, context) = (self.socket, &self.context);
+                    let feed = Feed::new(socket, self.input, self.output, subscription, context);
+                    return Ok(Mode::Feed(Box::new(feed)));
                 }
                 Outcome::Upgrade => return Ok(self.upgrade()),
                 Outcome::Close(answer) => {
@@ -248,7 +262,7 @@ impl Session {
         Ok(())
     }
 
-    async fn handle(&mut self, frame: &[u8]) -> io::Result<Outcome> {
+    async fn handle(&mut self, frame: Bytes) -> io::Result<Outcome> {
         let request = match request::parse(frame) {
             Ok(request) => request,
             Err(rejected) => return Ok(reject(rejected)),
@@ -258,6 +272,7 @@ impl Session {
             Request::Connect { .. }
                 | Request::OpenStream { .. }
                 | Request::Disconnect { .. }
+                | Request::PubSub(_)
                 | Request::Trim
         );
         // Earlier answers must not wait for a slow request.
@@ -295,6 +310,7 @@ impl Session {
         Ok(Outcome::Answer(match request {
             Request::Identify => response::identify(node.peer_id(), &node.addresses()),
             Request::ListPeers => response::peers(node.peers()),
+            Request::PubSub(request) => return Ok(pubsub::serve(&self.context, request).await),
             Request::Connect {
                 peer,
                 addresses,
@@ -366,7 +382,7 @@ impl Session {
     }
 }
 
-fn reject(rejected: Rejected) -> Outcome {
+pub(super) fn reject(rejected: Rejected) -> Outcome {
     tracing::debug!(reason = rejected.reason, "request rejected");
     let answer = response::error(rejected.reason);
     if rejected.close {

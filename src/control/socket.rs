@@ -3,12 +3,14 @@
 use std::{
     io,
     net::SocketAddr,
+    os::fd::AsFd,
     path::Path,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
+use bytes::BytesMut;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -53,21 +55,79 @@ impl Socket {
         Ok(Self::Tcp(stream))
     }
 
+    /// Waits until there is something to read, and reads it into the spare room of `buffer`.
+    /// None means the end.
+    pub(super) async fn read_some(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        loop {
+            let read = match self {
+                Self::Unix(stream) => {
+                    stream.readable().await?;
+                    stream.try_read_buf(buffer)
+                }
+                Self::Tcp(stream) => {
+                    stream.readable().await?;
+                    stream.try_read_buf(buffer)
+                }
+            };
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Writes all of `bytes`.
+    pub(super) async fn write_whole(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = match self {
+                Self::Unix(stream) => {
+                    stream.writable().await?;
+                    stream.try_write(bytes)
+                }
+                Self::Tcp(stream) => {
+                    stream.writable().await?;
+                    stream.try_write(bytes)
+                }
+            };
+            match written {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => bytes = &bytes[n..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the other end has finished or gone; what it sent may still be unread.
+    pub(super) fn finished(&self) -> bool {
+        match self {
+            Self::Unix(stream) => is(stream, PollFlags::RDHUP),
+            Self::Tcp(stream) => is(stream, PollFlags::RDHUP),
+        }
+    }
+
     /// Whether the other end will read no more. A unix socket tells at once; tcp only by
     /// failing a later write.
     pub(super) fn hung_up(&self) -> bool {
-        let Self::Unix(stream) = self else {
-            return false;
-        };
-        let mut fds = [PollFd::new(stream, PollFlags::empty())];
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        match poll(&mut fds, Some(&now)) {
-            Ok(_) => fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR),
-            Err(_) => false,
+        match self {
+            Self::Unix(stream) => is(stream, PollFlags::empty()),
+            Self::Tcp(_) => false,
         }
+    }
+}
+
+/// Whether the other end has gone, or `asked` holds.
+fn is(stream: &impl AsFd, asked: PollFlags) -> bool {
+    let mut fds = [PollFd::new(stream, asked)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let ends = asked | PollFlags::HUP | PollFlags::ERR;
+    match poll(&mut fds, Some(&now)) {
+        Ok(_) => fds[0].revents().intersects(ends),
+        Err(_) => false,
     }
 }
 

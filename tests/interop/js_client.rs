@@ -32,6 +32,14 @@ pub fn trials() -> Vec<Trial> {
             let id = daemon.peer_id().to_string();
             client("identify", &daemon, &daemon, &id)
         }));
+        trials.push(trial(SUITE, &format!("pubsub_{control}"), move || {
+            let daemon = || {
+                let launch = Launch::new().args(["-hostAddrs=/ip4/127.0.0.1/tcp/0", "-pubsub"]);
+                if tcp { launch.tcp() } else { launch }.spawn()
+            };
+            let half = (MIB / 2).to_string();
+            client("pubsub", &daemon(), &daemon(), &half)
+        }));
         trials.push(trial(SUITE, &format!("half_close_{control}"), move || {
             half_close(tcp)
         }));

@@ -14,7 +14,7 @@ use super::install;
 use super::peers::{Link, NAMES, NOISE_TCP, NOISE_WS, QUIC_V1, TLS_TCP, UNKNOWN, echoes};
 use super::program::run;
 use super::suite::trial;
-use crate::support::{Daemon, Launch, payload};
+use crate::support::{Daemon, Launch, PATIENCE, eventually, payload};
 
 const SUITE: &str = "peer_py_libp2p";
 const DIAL: Duration = Duration::from_secs(120);
@@ -37,7 +37,33 @@ pub fn trials() -> Vec<Trial> {
             move || peer_opens(link),
         ));
     }
+    trials.push(trial(SUITE, "gossipsub", gossipsub));
     trials
+}
+
+/// Messages both ways, each judged by the other's library.
+fn gossipsub() -> Result<(), String> {
+    let mut program = node()?;
+    let daemon = Launch::new()
+        .args(["-hostAddrs=/ip4/127.0.0.1/tcp/0", "-pubsub"])
+        .try_spawn()?;
+    let mut subscription = daemon.client().subscribe("topic")?;
+    let addr = daemon.addrs().first().ok_or("rp2pd listens nowhere")?;
+    let target = addr.clone().with(Protocol::P2p(daemon.peer_id()));
+    let node = Node::start(program.args(["answer", &target.to_string(), "topic"]))?;
+    let known = || {
+        daemon
+            .client()
+            .topic_peers("topic")
+            .is_ok_and(|peers| peers == [node.peer])
+    };
+    assert!(eventually(PATIENCE, known), "it does not subscribe");
+    daemon.client().publish("topic", b"forwards")?;
+    assert_eq!(subscription.next_data(), b"forwards");
+    let answer = subscription.next();
+    assert_eq!(answer.data.as_deref(), Some(&b"sdrawrof"[..]));
+    assert_eq!(answer.from.as_deref(), Some(&node.peer.to_bytes()[..]));
+    Ok(())
 }
 
 fn rp2pd_opens(link: Link) -> Result<(), String> {

@@ -12,6 +12,7 @@ pub mod kad;
 mod output;
 pub mod persistent;
 pub mod process;
+pub mod pubsub;
 pub mod random;
 pub mod raw;
 pub mod socket;

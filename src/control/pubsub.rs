@@ -1,0 +1,147 @@
+//! PUBSUB requests, and connections that have become subscriptions (COMPATIBILITY.md 4.24).
+
+use std::{io, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use prost::Message as _;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    request::{PubSubRequest, Rejected},
+    response,
+    session::{Context, Outcome, reject},
+    socket::Socket,
+};
+use crate::{
+    pubsub::Subscription,
+    wire::{frame, pb},
+};
+
+/// Bytes of messages written at once, unless a single one is larger.
+const MAX_BATCH: usize = 64 * 1024;
+
+/// Answers a request; pubsub that is off answers before it looks at it.
+pub(super) async fn serve(context: &Context, request: Result<PubSubRequest, Rejected>) -> Outcome {
+    let Some(pubsub) = &context.pubsub else {
+        return Outcome::Answer(response::error("PubSub not enabled"));
+    };
+    let request = match request {
+        Ok(request) => request,
+        Err(rejected) => return reject(rejected),
+    };
+    Outcome::Answer(match request {
+        PubSubRequest::Topics => response::topics(pubsub.topics()),
+        PubSubRequest::Peers { topic } if topic.is_empty() => {
+            let speaking = context.node.peers_speaking(pubsub.protocols());
+            response::topic_peers(&speaking)
+        }
+        PubSubRequest::Peers { topic } => response::topic_peers(&pubsub.peers(topic).await),
+        PubSubRequest::Publish { topic, data } => match pubsub.publish(topic, data).await {
+            Ok(()) => response::ok(),
+            Err(error) => response::error(response::publish_error(&error)),
+        },
+        PubSubRequest::Subscribe { topic } => match pubsub.subscribe(topic).await {
+            Ok(subscription) => return Outcome::Feed(response::ok(), subscription),
+            Err(error) => response::error(response::subscribe_error(&error)),
+        },
+    })
+}
+
+/// A client that gets the messages of a topic until it closes.
+#[derive(Debug)]
+pub(super) struct Feed {
+    socket: Arc<Socket>,
+    subscription: Subscription,
+    /// What the client has sent and nobody has looked at.
+    input: BytesMut,
+    output: BytesMut,
+    max_frame: usize,
+    closing: CancellationToken,
+}
+
+impl Feed {
+    /// `early` is what the client sent already, `preface` what it gets first.
+    pub(super) fn new(
+        socket: Socket,
+        early: BytesMut,
+        preface: BytesMut,
+        subscription: Subscription,
+        context: &Context,
+    ) -> Self {
+        let socket = Arc::new(socket);
+        let watched = Arc::downgrade(&socket);
+        // Clients close and ask for the topics in the same moment.
+        subscription.set_probe(move || watched.upgrade().is_none_or(|socket| socket.finished()));
+        Self {
+            socket,
+            subscription,
+            input: early,
+            output: preface,
+            max_frame: context.max_frame,
+            closing: context.closing.clone(),
+        }
+    }
+
+    /// Runs until the client closes or half-closes, sends what is no request, or the daemon
+    /// ends.
+    ///
+    /// # Errors
+    /// If the client can no longer be written to.
+    pub(super) async fn run(self) -> io::Result<()> {
+        let Self {
+            socket,
+            mut subscription,
+            input,
+            output,
+            max_frame,
+            closing,
+        } = self;
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => Ok(()),
+            ended = watch(&socket, input, max_frame) => ended,
+            ended = feed(&socket, &mut subscription, output) => ended,
+        }
+    }
+}
+
+/// Ends when the client does. Requests are read and ignored, as in Go.
+async fn watch(socket: &Socket, mut input: BytesMut, max_frame: usize) -> io::Result<()> {
+    loop {
+        loop {
+            let request = frame::take(&mut input, max_frame).map_err(io::Error::other)?;
+            let Some(request) = request else { break };
+            pb::Request::decode(request).map_err(io::Error::other)?;
+        }
+        if input.is_empty() {
+            // A silent client costs no buffer.
+            input = BytesMut::new();
+        }
+        input.reserve(1024);
+        if socket.read_some(&mut input).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+async fn feed(
+    socket: &Socket,
+    subscription: &mut Subscription,
+    mut output: BytesMut,
+) -> io::Result<()> {
+    loop {
+        socket.write_whole(&output).await?;
+        output.clear();
+        if output.capacity() > MAX_BATCH {
+            output = BytesMut::new();
+        }
+        let mut next = subscription.next().await;
+        while let Some(message) = next.take() {
+            let encoded: Bytes = frame::encode(&response::message(&message));
+            output.extend_from_slice(&encoded);
+            if output.len() < MAX_BATCH {
+                next = subscription.try_next();
+            }
+        }
+    }
+}

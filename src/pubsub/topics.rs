@@ -1,0 +1,312 @@
+//! Topics that clients of this daemon are subscribed to, and the way to those clients.
+//!
+//! A subscriber that does not keep up loses messages and holds up nobody.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use futures::task::AtomicWaker;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Message, SubscribeError};
+
+/// Messages that wait for one subscriber; a further one is dropped (Go holds 32).
+const MAX_QUEUED: usize = 256;
+
+/// Bytes of them. One message is taken whatever its size.
+const MAX_QUEUED_BYTES: usize = 8 << 20;
+
+/// Topics that clients are subscribed to.
+const MAX_TOPICS: usize = 16 * 1024;
+
+/// Longest name of a topic that is subscribed to, here or by a peer, in bytes.
+pub const MAX_TOPIC: usize = 1024;
+
+/// Bytes of all their names: a new peer is told all of them in one RPC, which must not be
+/// larger than a message may be.
+const MAX_NAMES: usize = 512 * 1024;
+
+/// Subscriptions of all clients together.
+const MAX_SUBSCRIPTIONS: usize = 32 * 1024;
+
+/// Time between two log lines about one slow subscriber.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Tells whether a subscriber has gone, before its subscription has been dropped.
+type Probe = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// The subscriptions of all clients.
+#[derive(Debug, Default)]
+pub(super) struct Topics {
+    table: Mutex<Table>,
+    /// Wakes who announces topics to peers.
+    announcer: AtomicWaker,
+    /// Messages that slow subscribers have lost.
+    pub(super) dropped: AtomicU64,
+    /// Messages queued for subscribers.
+    pub(super) delivered: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    topics: HashMap<String, Topic>,
+    /// Topics of which peers may have to be told.
+    changed: HashSet<String>,
+    subscriptions: usize,
+    /// Bytes of the names of `topics`.
+    names: usize,
+}
+
+#[derive(Debug, Default)]
+struct Topic {
+    subscribers: Vec<Arc<Subscriber>>,
+    /// Whether connected peers have been told.
+    announced: bool,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+struct Subscriber {
+    queue: mpsc::Sender<Arc<Message>>,
+    bytes: AtomicUsize,
+    dropped: AtomicU64,
+    logged: Mutex<Option<Instant>>,
+    probe: OnceLock<Probe>,
+}
+
+impl fmt::Debug for Subscriber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscriber")
+            .field("bytes", &self.bytes)
+            .field("dropped", &self.dropped)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Subscriber {
+    fn is_gone(&self) -> bool {
+        self.probe.get().is_some_and(|probe| probe())
+    }
+
+    /// Whether there was room.
+    fn offer(&self, message: &Arc<Message>) -> bool {
+        let size = message.size();
+        let before = self.bytes.fetch_add(size, Ordering::AcqRel);
+        let fits = before == 0 || before + size <= MAX_QUEUED_BYTES;
+        if fits && self.queue.try_send(message.clone()).is_ok() {
+            return true;
+        }
+        self.bytes.fetch_sub(size, Ordering::AcqRel);
+        let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
+            *logged = Some(Instant::now());
+            let topic = &message.topic;
+            tracing::warn!(topic, dropped, "a slow subscriber loses messages");
+        }
+        false
+    }
+}
+
+/// A change of what peers are to be told.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub(super) topic: String,
+    /// Whether there are subscribers now.
+    pub(super) subscribed: bool,
+}
+
+impl Topics {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a subscriber; the receiver hears when connected peers have been told, and is
+    /// absent if they have been before.
+    pub(super) fn subscribe(
+        self: &Arc<Self>,
+        topic: String,
+    ) -> Result<(Subscription, Option<oneshot::Receiver<()>>), SubscribeError> {
+        if topic.len() > MAX_TOPIC {
+            return Err(SubscribeError::NameTooLong(topic.len()));
+        }
+        let (queue, messages) = mpsc::channel(MAX_QUEUED);
+        let subscriber = Arc::new(Subscriber {
+            queue,
+            bytes: AtomicUsize::new(0),
+            dropped: AtomicU64::new(0),
+            logged: Mutex::new(None),
+            probe: OnceLock::new(),
+        });
+        let mut table = self.table();
+        if table.subscriptions >= MAX_SUBSCRIPTIONS {
+            return Err(SubscribeError::TooManySubscriptions);
+        }
+        if !table.topics.contains_key(&topic) {
+            let names = table.names + topic.len();
+            let topics = table.topics.len().max(table.changed.len());
+            if topics >= MAX_TOPICS || names > MAX_NAMES {
+                return Err(SubscribeError::TooManyTopics);
+            }
+            table.names = names;
+            table.changed.insert(topic.clone());
+            self.announcer.wake();
+        }
+        table.subscriptions += 1;
+        let entry = table.topics.entry(topic.clone()).or_default();
+        entry.subscribers.push(subscriber.clone());
+        let announced = (!entry.announced).then(|| {
+            let (sender, receiver) = oneshot::channel();
+            entry.waiting.push(sender);
+            receiver
+        });
+        drop(table);
+        let subscription = Subscription {
+            topics: self.clone(),
+            topic,
+            subscriber,
+            messages,
+        };
+        Ok((subscription, announced))
+    }
+
+    fn unsubscribe(&self, topic: &str, subscriber: &Arc<Subscriber>) {
+        let mut table = self.table();
+        let Some(entry) = table.topics.get_mut(topic) else {
+            return;
+        };
+        let before = entry.subscribers.len();
+        entry
+            .subscribers
+            .retain(|other| !Arc::ptr_eq(other, subscriber));
+        let (left, after) = (before - entry.subscribers.len(), entry.subscribers.len());
+        table.subscriptions -= left;
+        if after == 0 {
+            table.topics.remove(topic);
+            table.names -= topic.len();
+            table.changed.insert(topic.to_owned());
+            self.announcer.wake();
+        }
+    }
+
+    /// Topics with a subscriber that is still there.
+    pub(super) fn list(&self) -> Vec<String> {
+        let topics: Vec<(String, Vec<Arc<Subscriber>>)> = self
+            .table()
+            .topics
+            .iter()
+            .map(|(name, topic)| (name.clone(), topic.subscribers.clone()))
+            .collect();
+        topics
+            .into_iter()
+            .filter(|(_, subscribers)| subscribers.iter().any(|subscriber| !subscriber.is_gone()))
+            .map(|(name, _)| name)
+            .collect()
+    }
+
+    pub(super) fn has_subscribers(&self, topic: &str) -> bool {
+        self.table().topics.contains_key(topic)
+    }
+
+    /// Queues `message` for the subscribers of its topic.
+    pub(super) fn deliver(&self, message: Message) {
+        let table = self.table();
+        let Some(topic) = table.topics.get(&message.topic) else {
+            return;
+        };
+        let message = Arc::new(message);
+        for subscriber in &topic.subscribers {
+            let counter = if subscriber.offer(&message) {
+                &self.delivered
+            } else {
+                &self.dropped
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What peers are to be told since the last call; `waker` is woken when there is more.
+    pub(super) fn changes(&self, waker: &Waker) -> Vec<Change> {
+        self.announcer.register(waker);
+        let mut table = self.table();
+        let changed = std::mem::take(&mut table.changed);
+        changed
+            .into_iter()
+            .map(|topic| Change {
+                subscribed: table.topics.contains_key(&topic),
+                topic,
+            })
+            .collect()
+    }
+
+    /// Connected peers have been told that there are subscribers to `topics`.
+    pub(super) fn announced(&self, topics: &[String]) {
+        let mut table = self.table();
+        for topic in topics {
+            if let Some(entry) = table.topics.get_mut(topic) {
+                entry.announced = true;
+                for waiting in entry.waiting.drain(..) {
+                    // Whoever has given up need not know.
+                    let _ = waiting.send(());
+                }
+            }
+        }
+    }
+}
+
+/// A client's subscription to one topic. Ends when dropped.
+#[derive(Debug)]
+pub struct Subscription {
+    topics: Arc<Topics>,
+    topic: String,
+    subscriber: Arc<Subscriber>,
+    messages: mpsc::Receiver<Arc<Message>>,
+}
+
+impl Subscription {
+    /// The next message.
+    ///
+    /// # Cancel safety
+    /// Loses nothing.
+    pub async fn next(&mut self) -> Option<Arc<Message>> {
+        let message = self.messages.recv().await?;
+        self.taken(&message);
+        Some(message)
+    }
+
+    /// The next message, if it is there already.
+    pub fn try_next(&mut self) -> Option<Arc<Message>> {
+        let message = self.messages.try_recv().ok()?;
+        self.taken(&message);
+        Some(message)
+    }
+
+    /// Sets how to tell that the subscriber has gone before this is dropped. There can be
+    /// one; a second is ignored.
+    pub fn set_probe(&self, is_gone: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.subscriber.probe.set(Box::new(is_gone));
+    }
+
+    fn taken(&self, message: &Message) {
+        let size = message.size();
+        self.subscriber.bytes.fetch_sub(size, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.topics.unsubscribe(&self.topic, &self.subscriber);
+        let dropped = self.subscriber.dropped.load(Ordering::Relaxed);
+        if dropped > 0 {
+            let topic = &self.topic;
+            tracing::warn!(topic, dropped, "a slow subscriber has left");
+        }
+    }
+}

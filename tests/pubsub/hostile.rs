@@ -1,0 +1,228 @@
+//! Gossip by hand that no honest peer sends.
+
+use std::time::{Duration, Instant};
+
+use libp2p::identity::Keypair;
+
+use super::rpc::{Peer, control, message, subscription};
+use super::support::{Random, raw};
+use super::*;
+
+/// A victim that is subscribed to `t`, and an honest peer that is as well.
+fn scene() -> (Daemon, Daemon, support::pubsub::Subscription) {
+    let (victim, honest) = (node(&[]), node(&[]));
+    victim.connect_to(&honest);
+    let subscription = victim.subscribe("t");
+    await_peer(&honest, &victim, "t");
+    (victim, honest, subscription)
+}
+
+/// The victim serves its clients and its honest peers, at once.
+fn assert_well(
+    victim: &Daemon,
+    honest: &Daemon,
+    subscription: &mut support::pubsub::Subscription,
+    after: &str,
+) {
+    let started = Instant::now();
+    let _ = victim.client().identify();
+    honest.publish("t", after.as_bytes());
+    assert_eq!(subscription.next_data(), after.as_bytes());
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(2), "{after}: {took:?}");
+}
+
+#[test]
+fn hundreds_of_thousands_of_subscriptions_are_refused() {
+    let (victim, honest, mut own) = scene();
+    let mut hostile = Peer::of(&victim);
+    let before = victim.rss_kib();
+    // CVE-2026-46679: one RPC of 4 MiB with 349,525 subscriptions.
+    let rpc: Vec<u8> = (0..349_525_u32)
+        .flat_map(|n| subscription(true, &n.to_be_bytes()))
+        .collect();
+    hostile.say(&rpc);
+    assert_well(&victim, &honest, &mut own, "one RPC of many");
+    // The same in RPCs as large as may be, and in small ones.
+    for names in [40_000_u32, 1000] {
+        hostile.again(&victim);
+        for start in (0..200_000).step_by(names as usize) {
+            let rpc: Vec<u8> = (start..start + names)
+                .flat_map(|n| subscription(true, format!("{n:010}").as_bytes()))
+                .collect();
+            hostile.say(&rpc);
+        }
+        assert_well(&victim, &honest, &mut own, &format!("RPCs of {names}"));
+    }
+    hostile.again(&victim);
+    hostile.say(&subscription(true, &[b'x'; 100_000]));
+    assert_well(&victim, &honest, &mut own, "a long name");
+    let grown = victim.rss_kib().saturating_sub(before);
+    println!("RSS grew by {grown} KiB");
+    assert!(grown < 64 << 10, "RSS grew by {grown} KiB");
+    let long = String::from_utf8(vec![b'x'; 100_000]).expect("UTF-8");
+    assert_eq!(victim.client().topic_peers(&long), Ok(vec![]));
+}
+
+#[test]
+fn prunes_and_grafts_of_any_kind_are_harmless() {
+    let (victim, honest, mut own) = scene();
+    let mut hostile = Peer::of(&victim);
+    hostile.say(&subscription(true, b"t"));
+    await_peer(&victim, &hostile.daemon, "t");
+    let before = victim.rss_kib();
+    for backoff in [0, 1, -1, i64::MAX, i64::MIN] {
+        for topic in [&b"t"[..], b"unknown", b""] {
+            let prune = [raw::bytes(1, topic), raw::int(3, backoff)].concat();
+            hostile.say(&control(4, &prune));
+            hostile.say(&control(3, &raw::bytes(1, topic)));
+        }
+    }
+    assert_well(&victim, &honest, &mut own, "prunes of all lengths");
+    for round in 0..20_000_u32 {
+        let topic = raw::bytes(1, format!("u{round}").as_bytes());
+        hostile.say(&[control(3, &topic), control(4, &topic)].concat());
+    }
+    assert_well(&victim, &honest, &mut own, "unknown topics");
+    // Peers in a PRUNE are not dialed.
+    let stranger = libp2p::PeerId::random().to_bytes();
+    let peers = raw::bytes(2, &raw::bytes(1, &stranger)).repeat(1000);
+    hostile.say(&control(4, &[raw::bytes(1, b"t"), peers].concat()));
+    assert_well(&victim, &honest, &mut own, "peer exchange");
+    let grown = victim.rss_kib().saturating_sub(before);
+    println!("RSS grew by {grown} KiB");
+    assert!(grown < 32 << 10, "RSS grew by {grown} KiB");
+}
+
+#[test]
+fn a_million_ids_are_not_asked_for() {
+    let (victim, honest, mut own) = scene();
+    let mut hostile = Peer::of(&victim);
+    hostile.say(&subscription(true, b"t"));
+    await_peer(&victim, &hostile.daemon, "t");
+    let before = victim.rss_kib();
+    for kind in [1, 2] {
+        for start in (0..1_000_000_u64).step_by(20_000) {
+            let field = 3 - kind;
+            let ids: Vec<u8> = (start..start + 20_000)
+                .flat_map(|n| raw::bytes(field, &n.to_be_bytes()))
+                .collect();
+            let topic = if kind == 1 {
+                raw::bytes(1, b"t")
+            } else {
+                vec![]
+            };
+            hostile.say(&control(kind, &[topic, ids].concat()));
+        }
+        assert_well(&victim, &honest, &mut own, &format!("control {kind}"));
+    }
+    let grown = victim.rss_kib().saturating_sub(before);
+    println!("RSS grew by {grown} KiB");
+    assert!(grown < 64 << 10, "RSS grew by {grown} KiB");
+}
+
+/// A message signed by `key`, whatever it says of its author.
+fn signed(key: &Keypair, from: &[u8], seqno: &[u8], data: &[u8]) -> Vec<u8> {
+    let fields = [(1, from), (2, data), (3, seqno), (4, &b"t"[..])];
+    let text: Vec<_> = fields
+        .iter()
+        .map(|(number, value)| raw::bytes(*number, value))
+        .collect();
+    let text = [&b"libp2p-pubsub:"[..], &text.concat()].concat();
+    let signature = key.sign(&text).expect("a signature");
+    message(&[&fields[..], &[(5, &signature)]].concat())
+}
+
+#[test]
+fn forged_messages_reach_nobody_and_replayed_ones_once() {
+    let (victim, honest, mut own) = scene();
+    let mut hostile = Peer::of(&victim);
+    let key = Keypair::generate_ed25519();
+    let from = key.public().to_peer_id().to_bytes();
+    let other = honest.peer_id().to_bytes();
+    let us = victim.peer_id().to_bytes();
+    let seqno = 7_u64.to_be_bytes();
+    let good = signed(&key, &from, &seqno, b"good");
+    let mut changed = signed(&key, &from, &seqno, b"badd");
+    let at = changed.windows(4).position(|w| w == b"badd").expect("data");
+    changed[at] ^= 1;
+    for forged in [
+        changed,
+        signed(&key, &other, &seqno, b"bad"),
+        signed(&key, &us, &seqno, b"bad"),
+        signed(&key, b"no peer", &seqno, b"bad"),
+        signed(&key, &from, b"short", b"bad"),
+        message(&[(1, &from), (2, b"bad"), (3, &seqno), (4, b"t")]),
+        message(&[(2, b"bad"), (4, b"t")]),
+        message(&[]),
+    ] {
+        hostile.say(&forged);
+    }
+    for _ in 0..1000 {
+        hostile.say(&good);
+    }
+    assert_eq!(own.next_data(), b"good");
+    hostile.say(&signed(&key, &from, &8_u64.to_be_bytes(), b"good"));
+    assert_eq!(own.next_data(), b"good", "another number, another message");
+    assert_well(&victim, &honest, &mut own, "all of them");
+}
+
+#[test]
+fn messages_for_topics_without_subscribers_cost_nothing() {
+    let (victim, honest, mut own) = scene();
+    let mut hostile = Peer::of(&victim);
+    let key = Keypair::generate_ed25519();
+    let from = key.public().to_peer_id().to_bytes();
+    let before = victim.rss_kib();
+    let data = vec![1; 900 << 10];
+    for seqno in 0..200_u64 {
+        let fields = [
+            (1, &from[..]),
+            (2, &data),
+            (3, &seqno.to_be_bytes()),
+            (4, b"u"),
+        ];
+        let text: Vec<_> = fields
+            .iter()
+            .map(|(number, value)| raw::bytes(*number, value))
+            .collect();
+        let text = [&b"libp2p-pubsub:"[..], &text.concat()].concat();
+        let signature = key.sign(&text).expect("a signature");
+        hostile.say(&message(&[&fields[..], &[(5, &signature)]].concat()));
+    }
+    assert_well(&victim, &honest, &mut own, "many large messages");
+    let grown = victim.rss_kib().saturating_sub(before);
+    println!("RSS grew by {grown} KiB");
+    assert!(grown < 48 << 10, "RSS grew by {grown} KiB");
+}
+
+#[test]
+fn random_rpcs_never_hurt() {
+    let (victim, honest, mut own) = scene();
+    let mut random = Random::new("random_rpcs_never_hurt");
+    let whole = [
+        subscription(true, b"t"),
+        message(&[(1, b"f"), (2, b"d"), (3, b"12345678"), (4, b"t")]),
+        control(1, &[raw::bytes(1, b"t"), raw::bytes(2, b"id")].concat()),
+        control(2, &raw::bytes(1, b"id")),
+        control(4, &[raw::bytes(1, b"t"), raw::int(3, 1)].concat()),
+    ]
+    .concat();
+    for _ in 0..5 {
+        // A connection whose streams are reset too often is left alone by the library.
+        let mut hostile = Peer::of(&victim);
+        for _ in 0..3 {
+            for _ in 0..200 {
+                let mut rpc = whole.clone();
+                for _ in 0..=random.below(3) {
+                    let at = random.below(rpc.len());
+                    rpc[at] = random.bytes(1)[0];
+                }
+                hostile.say(&rpc[..random.below(rpc.len())]);
+            }
+            hostile.say(&random.bytes(100));
+            hostile.again(&victim);
+        }
+    }
+    assert_well(&victim, &honest, &mut own, "random RPCs");
+}
