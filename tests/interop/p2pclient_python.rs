@@ -20,8 +20,9 @@ const SUITE: &str = "p2pclient_python";
 const RUN: Duration = Duration::from_secs(300);
 /// The file of the suite that starts daemons; the others test the client alone.
 const INTEGRATION: &str = "test_p2pclient_integration.py";
-/// Without what rp2pd does not serve yet, and on one of the client's two event loops.
-const SELECTED: &str = "not trio";
+/// The client has two event loops: one is tried with each kind of control socket.
+const IP4_LOOP: &str = "not trio";
+const UNIX_LOOP: &str = "trio";
 const TESTS: [&str; 27] = [
     "test_client_identify_unix_socket",
     "test_client_identify",
@@ -69,8 +70,8 @@ impl Outcome {
 
 type Outcomes = LazyLock<Result<Vec<Outcome>, String>>;
 
-static IP4: Outcomes = LazyLock::new(|| outcomes("ip4"));
-static UNIX: Outcomes = LazyLock::new(|| outcomes("unix"));
+static IP4: Outcomes = LazyLock::new(|| outcomes("ip4", IP4_LOOP));
+static UNIX: Outcomes = LazyLock::new(|| outcomes("unix", UNIX_LOOP));
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
@@ -116,7 +117,7 @@ fn passed(outcomes: &Outcomes, chosen: impl Fn(&Outcome) -> bool) -> Result<(), 
     if any { Ok(()) } else { Err("not run".into()) }
 }
 
-fn outcomes(control: &str) -> Result<Vec<Outcome>, String> {
+fn outcomes(control: &str, selected: &str) -> Result<Vec<Outcome>, String> {
     let dir = install::P2PCLIENT_PYTHON.as_ref()?;
     let scratch = tempfile::tempdir().map_err(|error| error.to_string())?;
     let results = scratch.path().join("results");
@@ -125,7 +126,7 @@ fn outcomes(control: &str) -> Result<Vec<Outcome>, String> {
     let ended = run(
         Command::new(dir.join("venv/bin/python"))
             .args(["-m", "pytest", "-q", "-p", "no:cacheprovider"])
-            .args(["-p", "p2pclient_suite", "-k", SELECTED])
+            .args(["-p", "p2pclient_suite", "-k", selected])
             .arg(dir.join("tests"))
             .env("PATH", first_on_path(scratch.path())?)
             .env("PYTHONPATH", install::source("python"))
