@@ -184,7 +184,8 @@ fn public_keys_come_from_ids_connections_and_the_network() {
     let mut client = a.client();
 
     let public = keypair.public().encode_protobuf();
-    for node in [&b, &far] {
+    // Better than Go, where the first of them finds it only if the two happen to have met.
+    for node in [&a, &b, &far] {
         assert_eq!(
             node.client().public_key(far.peer_id()).as_ref(),
             Ok(&public)
