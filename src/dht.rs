@@ -15,7 +15,10 @@ mod upkeep;
 use std::{
     fmt::Write as _,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -96,9 +99,21 @@ struct Inner {
     validator: Validator,
     rpc: Rpc,
     queries: Semaphore,
+    counters: Counters,
     refresh_wanted: Notify,
     tasks: TaskTracker,
     closing: CancellationToken,
+}
+
+/// What has happened so far, for the report.
+#[derive(Debug, Default)]
+struct Counters {
+    /// Requests of peers that were dealt with.
+    answered: AtomicU64,
+    /// Requests of peers that were not.
+    refused: AtomicU64,
+    /// Requests to peers that brought no answer.
+    failed: AtomicU64,
 }
 
 impl Dht {
@@ -124,6 +139,7 @@ impl Dht {
             validator,
             rpc: Rpc::new(node.clone()),
             queries: Semaphore::new(MAX_QUERIES),
+            counters: Counters::default(),
             refresh_wanted: Notify::new(),
             tasks: TaskTracker::new(),
             closing,
@@ -159,7 +175,6 @@ impl Dht {
     /// The routing table and the store, for the report of SIGUSR1.
     #[must_use]
     pub fn report(&self) -> String {
-        let (records, providers) = self.0.store.len();
         let mut out = String::from("DHT Routing Table:\n");
         // Writing to a String cannot fail.
         for (bits, peers) in self.0.table().by_bucket() {
@@ -168,7 +183,16 @@ impl Dht {
                 let _ = writeln!(out, "\t{peer}");
             }
         }
-        let _ = writeln!(out, "records: {records}, providers: {providers}\n\n");
+        out += &self.0.store.report();
+        let counters = &self.0.counters;
+        let _ = writeln!(
+            out,
+            "queries under way: {}, requests answered: {}, refused: {}, peers that failed: {}\n\n",
+            MAX_QUERIES - self.0.queries.available_permits(),
+            counters.answered.load(Ordering::Relaxed),
+            counters.refused.load(Ordering::Relaxed),
+            counters.failed.load(Ordering::Relaxed),
+        );
         out
     }
 }

@@ -438,7 +438,7 @@ async def a_failed_start_tells_why():
 
 async def the_daemon_goes_with_a_killed_python():
     holder = subprocess.Popen([sys.executable, __file__, "--hold"], stdout=subprocess.PIPE, text=True)
-    pid, control = holder.stdout.readline().split()
+    pid, control, own = holder.stdout.readline().split()
     assert os.path.exists(f"/proc/{pid}")
     holder.send_signal(signal.SIGKILL)
     holder.wait()
@@ -447,13 +447,17 @@ async def the_daemon_goes_with_a_killed_python():
         assert time.monotonic() - killed < 5, "the daemon outlives its client"
         await asyncio.sleep(0.01)
     assert not os.path.exists(control), "the socket file is left behind"
+    # That of the killed client is nobody's any more.
+    os.unlink(own)
 
 
 async def a_daemon_without_a_client_ends():
     started = time.monotonic()
-    p2p = await P2P.create(idle_timeout=1)
+    # Enough for a busy machine to get from the start to the first connection.
+    idle = 5
+    p2p = await P2P.create(idle_timeout=idle)
     # This one has its client, and stays beyond its time.
-    while time.monotonic() - started < 2:
+    while time.monotonic() - started < idle + 1:
         await p2p._client.identify()
         await asyncio.sleep(0.05)
     await p2p.shutdown()
@@ -490,7 +494,10 @@ def is_alive(pid):
 async def hold():
     p2p = await P2P.create()
     await Service().add_p2p_handlers(p2p)
-    print(p2p._child.pid, p2p.daemon_listen_maddr["unix"], flush=True)
+    while not os.path.exists(p2p._client_listen_maddr["unix"]):
+        await asyncio.sleep(0.01)
+    paths = [p2p.daemon_listen_maddr["unix"], p2p._client_listen_maddr["unix"]]
+    print(p2p._child.pid, *paths, flush=True)
     await asyncio.Future()
 
 

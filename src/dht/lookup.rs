@@ -1,6 +1,9 @@
 //! The walk towards a key: ask those who are closest, learn of closer ones, ask them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
@@ -111,6 +114,7 @@ impl Lookup {
                 }
                 Err(RpcError::Peer(error)) => {
                     tracing::debug!(%peer, %error, "DHT peer failed");
+                    self.dht.counters.failed.fetch_add(1, Ordering::Relaxed);
                     if self.sought != Some(peer) {
                         self.dht.drop_peer(&peer);
                     }

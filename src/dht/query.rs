@@ -82,34 +82,7 @@ impl Dht {
             let info = timeout_at(deadline, dht.reached_info(peer)).await;
             return info.map_err(|_| QueryError::DeadlineExceeded);
         }
-        let query = async {
-            let key = peer.to_bytes();
-            let request = message::request(Type::FindNode, &key);
-            let mut lookup = Lookup::start(dht, &key, &request, deadline)?.seek(peer);
-            if peer == dht.node.peer_id() {
-                return Ok(dht.own_info());
-            }
-            while lookup.next().await.is_some() {
-                if dht.node.is_connected(&peer) {
-                    let mut info = dht.reached_info(peer).await;
-                    if info.addresses.is_empty() {
-                        info.addresses = lookup.addresses(&peer);
-                    }
-                    return Ok(info);
-                }
-            }
-            let addresses = lookup.addresses(&peer);
-            if addresses.is_empty() {
-                return Err(QueryError::NotFound);
-            }
-            // Known to others, though not reachable from here at this moment.
-            dht.node.learn(peer, addresses.clone());
-            Ok(PeerInfo {
-                id: peer,
-                addresses,
-            })
-        };
-        within(dht, deadline, query).await
+        within(dht, deadline, dht.locate(peer, deadline)).await
     }
 
     /// At most `count` providers of `key`, a multihash, as they are found; those known here
@@ -186,7 +159,10 @@ impl Dht {
         }
         let from_peer = async {
             let met = dht.node.connect_directly(peer, Vec::new(), deadline).await;
-            met.ok().and_then(|()| dht.node.public_key(&peer))
+            if met.is_err() {
+                dht.locate(peer, deadline).await.ok()?;
+            }
+            dht.node.public_key(&peer)
         }
         .boxed();
         let from_others = async {
@@ -315,6 +291,39 @@ impl Inner {
             connected.identified().await;
         }
         self.known_info(peer)
+    }
+
+    /// Walks towards `peer` until it is reached, or everybody has been asked.
+    async fn locate(
+        self: &Arc<Self>,
+        peer: PeerId,
+        deadline: Instant,
+    ) -> Result<PeerInfo, QueryError> {
+        let key = peer.to_bytes();
+        let request = message::request(Type::FindNode, &key);
+        let mut lookup = Lookup::start(self, &key, &request, deadline)?.seek(peer);
+        if peer == self.node.peer_id() {
+            return Ok(self.own_info());
+        }
+        while lookup.next().await.is_some() {
+            if self.node.is_connected(&peer) {
+                let mut info = self.reached_info(peer).await;
+                if info.addresses.is_empty() {
+                    info.addresses = lookup.addresses(&peer);
+                }
+                return Ok(info);
+            }
+        }
+        let addresses = lookup.addresses(&peer);
+        if addresses.is_empty() {
+            return Err(QueryError::NotFound);
+        }
+        // Known to others, though not reachable from here at this moment.
+        self.node.learn(peer, addresses.clone());
+        Ok(PeerInfo {
+            id: peer,
+            addresses,
+        })
     }
 
     async fn closest(

@@ -1,6 +1,9 @@
 //! Answers to other nodes, as Go's node gives them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use libp2p::PeerId;
 use tokio::time::timeout;
@@ -70,7 +73,13 @@ impl Inner {
                 Err(_) => return,
             };
             self.await_identify(&request).await;
-            let answer = match self.answer(&peer, &request) {
+            let answer = self.answer(&peer, &request);
+            let counter = match &answer {
+                Ok(_) => &self.counters.answered,
+                Err(_) => &self.counters.refused,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+            let answer = match answer {
                 Ok(Some(answer)) => frame::encode(&answer),
                 Ok(None) => continue,
                 Err(error) => {

@@ -58,6 +58,8 @@ struct Shelf<K, V> {
     bytes: usize,
     budget: usize,
     number: u64,
+    /// Entries that had to make room so far.
+    evicted: u64,
 }
 
 impl<K: Ord + Clone, V> Shelf<K, V> {
@@ -68,6 +70,7 @@ impl<K: Ord + Clone, V> Shelf<K, V> {
             bytes: 0,
             budget,
             number: 0,
+            evicted: 0,
         }
     }
 
@@ -91,6 +94,7 @@ impl<K: Ord + Clone, V> Shelf<K, V> {
             let key = key.clone();
             self.remove(&key);
             gone.push(key);
+            self.evicted += 1;
         }
         gone
     }
@@ -311,10 +315,20 @@ impl Store {
         state.forget_providers(&providers);
     }
 
-    /// Records and providers held, expired ones included.
-    pub(super) fn len(&self) -> (usize, usize) {
+    /// What is held, expired entries included, and what had no room, as lines for the operator.
+    pub(super) fn report(&self) -> String {
         let state = self.state();
-        (state.records.entries.len(), state.providers.entries.len())
+        let missed = state.disk.as_ref().map_or(0, |disk| disk.missed());
+        format!(
+            "records: {}, bytes: {}, evicted: {}\nproviders: {}, bytes: {}, evicted: {}\n\
+             not written to disk: {missed}\n",
+            state.records.entries.len(),
+            state.records.bytes,
+            state.records.evicted,
+            state.providers.entries.len(),
+            state.providers.bytes,
+            state.providers.evicted,
+        )
     }
 }
 

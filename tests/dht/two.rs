@@ -164,3 +164,24 @@ fn a_client_that_has_ended_its_side_gets_its_answers() {
     let end: DhtResponse = client.receive().expect("a frame");
     assert_eq!(end, typed(dht_response::Type::End));
 }
+
+#[test]
+fn a_report_tells_the_table_and_what_is_held() {
+    let (a, b) = pair();
+    let cid = raw::bytes(field::CID, &cid("reported"));
+    ask(&mut b.client(), verb::PROVIDE, from_ref(&cid)).expect("PROVIDE");
+    a.signal(rustix::process::Signal::USR1);
+    let table = "DHT Routing Table:\nbucket ";
+    for part in [
+        table,
+        &b.peer_id().to_base58(),
+        "\nrecords: 0, bytes: 0, evicted: 0\n",
+        "\nproviders: 1, bytes: ",
+        "\nqueries under way: 0, requests answered: ",
+    ] {
+        let told = || a.stderr().contains(part);
+        assert!(support::eventually(PATIENCE, told), "{}", a.stderr());
+    }
+    // What the other announced, and the ping by which it knows that it was heard.
+    assert!(!a.stderr().contains("requests answered: 0"));
+}

@@ -184,8 +184,12 @@ fn public_keys_come_from_ids_connections_and_the_network() {
     let mut client = a.client();
 
     let public = keypair.public().encode_protobuf();
-    assert_eq!(client.public_key(far.peer_id()), Ok(public.clone()));
-    assert_eq!(far.client().public_key(far.peer_id()), Ok(public));
+    for node in [&b, &far] {
+        assert_eq!(
+            node.client().public_key(far.peer_id()).as_ref(),
+            Ok(&public)
+        );
+    }
     for inlined in [
         a.peer_id(),
         b.peer_id(),

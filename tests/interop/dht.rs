@@ -15,8 +15,6 @@ use crate::support::kad::{Kind, Message, ask, open};
 use crate::support::{Daemon, Launch, PATIENCE, eventually};
 
 const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
-/// Nodes of either kind.
-const EACH: usize = 3;
 
 /// A node, whatever takes its requests.
 #[derive(Debug)]
@@ -168,12 +166,15 @@ type Case = fn(Other) -> Result<(), String>;
 struct Other {
     suite: &'static str,
     start: Start,
+    /// Nodes of either kind.
+    each: usize,
 }
 
 pub fn go() -> Vec<Trial> {
     trials(Other {
         suite: "dht_go_v0_9_2",
         start: Node::go,
+        each: 3,
     })
 }
 
@@ -181,6 +182,7 @@ pub fn hivemind() -> Vec<Trial> {
     trials(Other {
         suite: "dht_hivemind",
         start: Node::hivemind,
+        each: 3,
     })
 }
 
@@ -188,6 +190,8 @@ pub fn js() -> Vec<Trial> {
     trials(Other {
         suite: "dht_js",
         start: Node::js,
+        // These take seconds to start.
+        each: 2,
     })
 }
 
@@ -195,6 +199,7 @@ pub fn py() -> Vec<Trial> {
     trials(Other {
         suite: "dht_py_libp2p",
         start: Node::python,
+        each: 2,
     })
 }
 
@@ -211,49 +216,53 @@ fn trials(other: Other) -> Vec<Trial> {
         .collect()
 }
 
-/// rp2pd's nodes first. Each kind's second and third hang on the other kind's first, and
-/// these two on each other.
+/// rp2pd's nodes first. Each kind's further nodes hang on the other kind's first, and these
+/// two on each other.
 fn network(other: Other) -> Result<Vec<Node>, String> {
+    let each = other.each;
     let mut nodes = Vec::new();
     for start in [Node::own, other.start] {
-        for _ in 0..EACH {
+        for _ in 0..each {
             nodes.push(start()?);
         }
     }
-    for (own, other) in [
-        (0, EACH),
-        (1, EACH),
-        (2, EACH),
-        (0, EACH + 1),
-        (0, EACH + 2),
-    ] {
-        let (low, high) = nodes.split_at_mut(EACH);
-        let (own, other) = (&mut low[own], &mut high[other - EACH]);
-        // py-libp2p's table takes whom it asks or is asked by, not whoever connects.
-        if other.is_python() || own.id() < other.id() {
-            other.connect(own)?;
-        } else {
-            own.connect(other)?;
+    let (own, others) = nodes.split_at_mut(each);
+    for at in 0..each {
+        link(&mut own[at], &mut others[0])?;
+        if at > 0 {
+            link(&mut own[0], &mut others[at])?;
         }
     }
     // Both kinds admit a node to their tables in the background.
-    let witness = Launch::new()
-        .binary(env!("CARGO_BIN_EXE_rp2pd"))
-        .try_spawn()?;
-    for (at, members) in [(0, [EACH, EACH + 1, EACH + 2]), (EACH, [0, 1, 2])] {
-        let wanted = members.map(|member| nodes[member].id());
+    let witness = witness()?;
+    for (at, members) in [(0, each..2 * each), (each, 0..each)] {
+        let wanted: Vec<_> = nodes[members].iter().map(Node::id).collect();
         let mut table = Vec::new();
         let met = eventually(PATIENCE, || {
             table = table_of(&witness, &nodes[at]).unwrap_or_default();
             wanted.iter().all(|peer| table.contains(peer))
         });
         if !met {
-            return Err(format!(
-                "node {at} has {table:?} in its table, not {wanted:?}"
-            ));
+            return Err(format!("node {at} has {table:?}, not {wanted:?}"));
         }
     }
     Ok(nodes)
+}
+
+fn link(own: &mut Node, other: &mut Node) -> Result<(), String> {
+    // py-libp2p's table takes whom it asks or is asked by, not whoever connects.
+    if other.is_python() || own.id() < other.id() {
+        other.connect(own)
+    } else {
+        own.connect(other)
+    }
+}
+
+/// A daemon that only looks on.
+fn witness() -> Result<Daemon, String> {
+    Launch::new()
+        .binary(env!("CARGO_BIN_EXE_rp2pd"))
+        .try_spawn()
 }
 
 /// The peers that `node` tells when it is asked for somebody whom nobody knows: all it has,
@@ -341,10 +350,8 @@ fn tables(other: Other) -> Result<(), String> {
             let _ = nodes[seeker].find(id);
         }
     }
-    let witness = Launch::new()
-        .binary(env!("CARGO_BIN_EXE_rp2pd"))
-        .try_spawn()?;
-    let kinds = [0..EACH, EACH..2 * EACH];
+    let witness = witness()?;
+    let kinds = [0..other.each, other.each..2 * other.each];
     for (at, node) in nodes.iter().enumerate() {
         for kind in &kinds {
             let wanted: Vec<_> = kind

@@ -25,7 +25,14 @@ fn thousands_of_calls_in_flight_keep_their_answers() {
     let mut waiting = HashMap::new();
     let mut times = Vec::with_capacity(calls);
     let (mut begun, mut done) = (0, 0);
+    let mut before = Vec::new();
     while done < calls {
+        if done == calls / 5 {
+            // The first calls cost the daemons what they keep for all later ones.
+            before = [&a, &b]
+                .map(|daemon| (daemon.fds(), daemon.rss_kib()))
+                .into();
+        }
         while begun < calls && waiting.len() < AT_ONCE {
             let name = ["one", "two"][begun % 2];
             let data = payload(100 + begun % 50, begun as u64);
@@ -44,6 +51,12 @@ fn thousands_of_calls_in_flight_keep_their_answers() {
     times.sort_unstable();
     let p99 = times[calls * 99 / 100 - 1];
     println!("{calls} calls, {AT_ONCE} at once: p99 {p99:?}");
+    for (daemon, (fds, kib)) in [&a, &b].into_iter().zip(before) {
+        assert_eq!(daemon.fds(), fds);
+        let grown = daemon.rss_kib().saturating_sub(kib);
+        println!("RSS grew by {grown} KiB from call {} on", calls / 5);
+        assert!(grown < 8 << 10, "RSS grew by {grown} KiB");
+    }
     drop(b);
     let served: usize = serving
         .into_iter()
