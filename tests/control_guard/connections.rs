@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 
 use libp2p::multiaddr::Protocol;
+use rp2pd::wire::pb::ConnectRequest;
 
 use super::addresses::connect;
 use super::*;
@@ -18,10 +19,23 @@ fn peers_connected(daemon: &Daemon, count: usize) -> usize {
     let peers: Vec<Daemon> = (0..count)
         .map(|_| Daemon::spawn(&["-noListenAddrs"]))
         .collect();
-    for peer in &peers {
-        // Whoever is refused may learn of it only after its own handshake.
-        let _ = peer.client().connect_to(daemon.peer_id(), daemon.addrs());
-    }
+    let mut request = typed(request::Type::Connect);
+    request.connect = Some(ConnectRequest {
+        peer: Some(daemon.peer_id().to_bytes().into()),
+        addrs: daemon
+            .addrs()
+            .iter()
+            .map(|addr| addr.to_vec().into())
+            .collect(),
+        timeout: Some(10),
+    });
+    std::thread::scope(|scope| {
+        for peer in &peers {
+            // Whoever is refused learns of it only after its own handshake, and waits for
+            // identify.
+            scope.spawn(|| drop(peer.client().request(&request)));
+        }
+    });
     let mut seen = 0;
     let settled = eventually(PATIENCE, || {
         seen = daemon.client().list_peers().len();
