@@ -14,6 +14,8 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 
 use crate::cli::Args;
+use crate::control::guard::Rules;
+use crate::node::AddressLimits;
 use crate::wire::maddr::{ControlAddr, MaddrError};
 use crate::wording::quote;
 
@@ -29,6 +31,8 @@ pub struct Config {
     pub listen_mode: u32,
     /// Group that owns a unix control socket; the process's own if `None`.
     pub listen_group: Option<u32>,
+    /// Who may use the control socket, and how far requests reach.
+    pub control: Rules,
     /// Whether stdout stays empty.
     pub quiet: bool,
     /// Key file; a fresh key if `None`.
@@ -67,6 +71,8 @@ pub struct Config {
     pub relay: Relay,
     /// The connection manager's own marks, if wanted.
     pub conn_manager: Option<ConnManager>,
+    /// What one address may do to this host.
+    pub per_address: AddressLimits,
     /// Address translation and reachability.
     pub nat: Nat,
     /// Where metrics are served, `host:port`.
@@ -75,6 +81,8 @@ pub struct Config {
     pub idle_timeout: Option<Duration>,
     /// Outlives its last persistent connection.
     pub stay_alive: bool,
+    /// Flags of limits that the file has set, unless they were typed.
+    pub in_file: Vec<&'static str>,
     /// What the operator should know; one line of stderr each, printed once.
     pub notices: Vec<String>,
 }
@@ -217,6 +225,12 @@ pub enum ConfigError {
     /// No such group.
     #[error("listenGroup: unknown group {}", quote(.0))]
     UnknownGroup(String),
+    /// An entry of `-controlUids`.
+    #[error("controlUids: {} is no user id", quote(.0))]
+    ControlUid(String),
+    /// An entry of `-controlAllow`.
+    #[error("controlAllow: {} is no network", quote(.0))]
+    ControlAllow(String),
     /// `-noise=0 -tls=0` without plaintext.
     #[error("at least one channel security protocol must be enabled")]
     NoSecurity,
@@ -263,7 +277,9 @@ impl Config {
         }
         let mut notices = Vec::new();
         let file = file::load(args, &mut notices)?;
+        let in_file = file.limits();
         let mut config = resolve::resolve(args, file)?;
+        config.in_file = in_file;
         notices.extend(notices::of(args, &config));
         config.notices = notices;
         Ok(config)

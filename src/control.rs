@@ -4,6 +4,7 @@
 
 mod dht;
 pub mod dialback;
+pub mod guard;
 pub mod listener;
 pub mod persistent;
 mod pipe;

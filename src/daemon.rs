@@ -14,13 +14,14 @@ use crate::{
     banner,
     config::{self, Config, DhtMode, Muxer, Reachability},
     control::{
-        dialback, listener::Listener, persistent::Connections, response::dial_error,
+        dialback, guard::Guard, listener::Listener, persistent::Connections, response::dial_error,
         session::Context,
     },
     dht::{
         Dht, Validator,
         disk::{Contents, Disk, DiskError},
     },
+    limits,
     node::{
         BootstrapPeers, ConnectionLimits, LIBRARY_PROTOCOLS, Marks, Node, Options,
         REPLACEABLE_PROTOCOLS, Started,
@@ -64,7 +65,7 @@ pub enum End {
 /// # Errors
 /// What kept it from starting, as one line for the operator.
 pub fn run(config: &Config, identity: &Keypair, listener: Listener) -> anyhow::Result<End> {
-    let descriptors = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(ASSUMED_DESCRIPTORS);
+    let descriptors = descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -86,9 +87,10 @@ async fn serve(
     let stop_node = CancellationToken::new();
     let pipes = TaskTracker::new();
     let persistent = Arc::new(Connections::new(config.stay_alive));
+    let guard = Arc::new(Guard::new(config.control.clone()));
     let streams = Arc::new(Streams::new(
         Arc::new(registry(config)),
-        dialback::serve(persistent.clone()),
+        dialback::serve(guard.clone(), persistent.clone()),
         pipes.clone(),
         stop_serving.clone(),
     ));
@@ -144,6 +146,7 @@ async fn serve(
         node: node.clone(),
         dht: dht.clone(),
         pubsub: pubsub.clone(),
+        guard,
         persistent: persistent.clone(),
         max_frame: config.max_frame,
         tasks: pipes.clone(),
@@ -167,7 +170,7 @@ async fn serve(
                 Asked::Report => {
                     let dht = dht.as_ref().map(Dht::report).unwrap_or_default();
                     let pubsub = pubsub.as_ref().map(PubSub::report).unwrap_or_default();
-                    let report = dht + &node.report() + &pubsub;
+                    let report = dht + &node.report() + &pubsub + &limits::report();
                     // Whoever does not read the report must not stop the daemon.
                     tokio::task::spawn_blocking(move || raw_text(&report));
                 }
@@ -296,6 +299,28 @@ fn registry(config: &Config) -> Registry {
     registry
 }
 
+/// Raises the process's limit of open files as far as it goes; the limit.
+#[must_use]
+pub fn descriptors() -> u64 {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap_or(ASSUMED_DESCRIPTORS)
+}
+
+pub(crate) fn connection_limits(config: &Config, descriptors: u64) -> ConnectionLimits {
+    ConnectionLimits {
+        per_address: config.per_address,
+        ..ConnectionLimits::scaled(descriptors)
+    }
+}
+
+pub(crate) fn marks(config: &Config) -> Marks {
+    let manager = config.conn_manager.as_ref();
+    manager.map_or(DEFAULT_MARKS, |manager| Marks {
+        low: manager.low,
+        high: manager.high,
+        grace: manager.grace,
+    })
+}
+
 fn options(config: &Config, descriptors: u64) -> Options {
     Options {
         noise: config.noise,
@@ -308,15 +333,8 @@ fn options(config: &Config, descriptors: u64) -> Options {
             config.host_addrs.clone()
         },
         announce: config.announce_addrs.clone(),
-        limits: ConnectionLimits::scaled(descriptors),
-        marks: config
-            .conn_manager
-            .as_ref()
-            .map_or(DEFAULT_MARKS, |manager| Marks {
-                low: manager.low,
-                high: manager.high,
-                grace: manager.grace,
-            }),
+        limits: connection_limits(config, descriptors),
+        marks: marks(config),
         probe_reachability: config.dht == Some(DhtMode::Auto) && config.nat.reachability.is_none(),
     }
 }

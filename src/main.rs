@@ -8,7 +8,7 @@ use rp2pd::{
     control::listener::Listener,
     daemon, healthcheck,
     identity::{self, Keypair},
-    telemetry,
+    telemetry, validate,
 };
 
 /// Time for the last log lines to reach a slow reader.
@@ -74,6 +74,9 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         telemetry::operator_line(notice);
     }
     if args.validate == Some(true) {
+        let table = validate::table(args, &config, daemon::descriptors());
+        // The exit code is the answer; nobody may be left to read the table.
+        let _ = std::io::stdout().write_all(table.as_bytes());
         return Ok(ExitCode::SUCCESS);
     }
     let logs = telemetry::init();

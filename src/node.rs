@@ -39,12 +39,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use book::AddressBook;
+pub(crate) use book::MAX_PEERS;
 pub use bootstrap::BootstrapPeers;
 use connmgr::ConnectionManager;
 pub use connmgr::{Marks, Standing, TagError};
 pub use dial::{Cause, DialError, RoutingError};
 use driver::{Behaviour, Command, Driver};
-pub use limits::ConnectionLimits;
+pub use limits::{AddressLimits, ConnectionLimits};
 use listen::HostAddresses;
 pub use listen::ListenError;
 pub use transport::PeerIdMismatch;

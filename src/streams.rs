@@ -3,7 +3,7 @@
 mod announce;
 mod negotiate;
 mod peers;
-mod registry;
+pub(crate) mod registry;
 
 use std::{
     io,
@@ -24,9 +24,14 @@ pub use announce::Announce;
 use negotiate::{Choice, Negotiated};
 pub use negotiate::{MAX_NAME, NegotiationError, UserStream};
 pub use peers::{Observer, Peer, Peers};
-pub use registry::{ConnectionId, Policy, Registry, RegistryError, Service, Target};
+pub use registry::{
+    ConnectionId, Listening, Origin, Policy, Registry, RegistryError, Service, Target,
+};
 
-use crate::muxer::{Handover, Host, InboundSlot, Link, Substream};
+use crate::{
+    limits::Limit,
+    muxer::{Handover, Host, InboundSlot, Link, Substream},
+};
 
 /// Inbound user streams of all peers together; a further one is reset.
 pub const MAX_INBOUND: usize = 64 * 1024;
@@ -215,7 +220,7 @@ impl Streams {
                     .await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "inbound stream: negotiation failed"),
-            Err(_) => tracing::debug!("inbound stream: negotiation timed out"),
+            Err(_) => Limit::NegotiationTime.hit(),
         }
     }
 
@@ -254,6 +259,7 @@ impl Host for StreamHost {
 
     fn refused(&self, link: &Arc<Link>) {
         self.0.counters.refused.fetch_add(1, Ordering::Relaxed);
+        Limit::Streams.hit();
         tracing::debug!(peer = %link.peer, "inbound stream refused: limit reached");
     }
 }

@@ -42,10 +42,15 @@ flags! {
     autonat "autonat" bool, "", "Enables the AutoNAT service";
     bootstrap "b" bool, "", "connects to bootstrap peers and bootstraps the dht if enabled";
     bootstrap_peers "bootstrapPeers" String, "", "comma separated list of bootstrap peers; defaults to the IPFS DHT peers";
+    conn_burst "connBurst" i64, "16", "new inbound connections that one address may make at once; 0 is no limit";
     conn_grace "connGrace" GoDuration, "2m0s", "Connection Manager grace period, with a unit";
     conn_hi "connHi" i64, "512", "Connection Manager High Water mark";
     conn_lo "connLo" i64, "256", "Connection Manager Low Water mark";
     conn_manager "connManager" bool, "", "Enables the Connection Manager";
+    conn_per_address "connPerAddress" i64, "8", "inbound connections that one address may have; 0 is no limit";
+    conn_refill "connRefill" GoDuration, "5s", "time after which an address that has used up its burst may connect once more, with a unit";
+    control_allow "controlAllow" String, "", "comma separated list of networks from which clients may connect to a tcp control socket, beside loopback; without it from anywhere";
+    control_uids "controlUids" String, "", "comma separated list of user ids that may connect to a unix control socket; without it all that can open it";
     datastore "datastore" PathBuf, "", "a file in which the dht keeps records, providers and good peers over restarts";
     dht "dht" bool, "", "Enables the DHT in full node mode";
     dht_client "dhtClient" bool, "", "Enables the DHT in client mode";
@@ -57,6 +62,7 @@ flags! {
     force_public "forceReachabilityPublic" bool, "", "Set up ForceReachability as public for autonat";
     heartbeat_delay "gossipsubHeartbeatInitialDelay" GoDuration, "", "Specifies the gossipsub initial heartbeat delay";
     heartbeat_interval "gossipsubHeartbeatInterval" GoDuration, "", "Specifies the gossipsub heartbeat interval";
+    handler_any "handlerAllowAny" bool, "", "lets clients name any address as a stream handler, as Go does";
     healthcheck "healthcheck" bool, "", "asks the daemon at -listen for its identity and exits with 0 if it answers, else 1";
     host_addrs "hostAddrs" String, "", "comma separated list of multiaddrs the host should listen on";
     stdin "i" bool, "", "have the daemon read the json config from stdin";

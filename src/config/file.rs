@@ -19,6 +19,9 @@ const MAX_SIZE: u64 = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Settings {
     pub(super) listen: Option<ControlAddr>,
+    pub(super) control_uids: Option<String>,
+    pub(super) control_allow: Option<String>,
+    pub(super) handler_any: Option<bool>,
     pub(super) quiet: Option<bool>,
     pub(super) id: Option<PathBuf>,
     pub(super) bootstrap: Option<bool>,
@@ -28,6 +31,9 @@ pub(super) struct Settings {
     pub(super) conn_lo: Option<i64>,
     pub(super) conn_hi: Option<i64>,
     pub(super) conn_grace: Option<GoDuration>,
+    pub(super) conn_per_address: Option<i64>,
+    pub(super) conn_burst: Option<i64>,
+    pub(super) conn_refill: Option<GoDuration>,
     pub(super) nat_port_map: Option<bool>,
     pub(super) pubsub: Option<bool>,
     pub(super) pubsub_router: Option<String>,
@@ -47,6 +53,22 @@ pub(super) struct Settings {
     pub(super) tls: Option<bool>,
     pub(super) plaintext: Option<bool>,
     pub(super) echo: Option<bool>,
+}
+
+impl Settings {
+    /// The flags of limits that are set here.
+    pub(super) fn limits(&self) -> Vec<&'static str> {
+        let set = [
+            ("connBurst", self.conn_burst.is_some()),
+            ("connGrace", self.conn_grace.is_some()),
+            ("connHi", self.conn_hi.is_some()),
+            ("connLo", self.conn_lo.is_some()),
+            ("connPerAddress", self.conn_per_address.is_some()),
+            ("connRefill", self.conn_refill.is_some()),
+        ];
+        let set = set.iter().filter(|(_, set)| *set);
+        set.map(|(flag, _)| *flag).collect()
+    }
 }
 
 /// Reads the config that `args` name: stdin wins over a file, neither means no settings.
@@ -88,6 +110,8 @@ pub(super) fn parse(text: &[u8], notices: &mut Vec<String>) -> Result<Settings, 
     let root = Object::parse(text)?;
     let bootstrap = root.object("Bootstrap")?;
     let conn_manager = root.object("ConnectionManager")?;
+    let per_address = root.object("PerAddress")?;
+    let control = root.object("Control")?;
     let pubsub = root.object("PubSub")?;
     let heartbeat = pubsub.object("GossipSubHeartbeat")?;
     let relay = root.object("Relay")?;
@@ -95,6 +119,9 @@ pub(super) fn parse(text: &[u8], notices: &mut Vec<String>) -> Result<Settings, 
     without_effect(&root, &relay, notices)?;
     Ok(Settings {
         listen: listen(&root)?,
+        control_uids: control.string("Uids")?,
+        control_allow: control.string("Allow")?,
+        handler_any: control.bool("HandlerAllowAny")?,
         quiet: root.bool("Quiet")?,
         id: root.string("ID")?.map(PathBuf::from),
         bootstrap: bootstrap.bool("Enabled")?,
@@ -105,6 +132,9 @@ pub(super) fn parse(text: &[u8], notices: &mut Vec<String>) -> Result<Settings, 
         conn_hi: conn_manager.int("HighWaterMark")?,
         // Go's published schema misspells the key.
         conn_grace: conn_manager.duration(&["GracePeriod", "GradePeriod"], notices)?,
+        conn_per_address: per_address.int("Connections")?,
+        conn_burst: per_address.int("Burst")?,
+        conn_refill: per_address.duration(&["Refill"], notices)?,
         nat_port_map: root.bool("NatPortMap")?,
         pubsub: pubsub.bool("Enabled")?,
         pubsub_router: pubsub.string("Router")?,

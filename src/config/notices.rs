@@ -2,6 +2,7 @@
 
 use super::{Config, DhtMode, Muxer};
 use crate::cli::{Args, GoDuration};
+use crate::wire::maddr::ControlAddr;
 use crate::wording::quote;
 
 /// Notices on `config`, which came of `args`; flags at their defaults cause none.
@@ -72,6 +73,14 @@ fn not_available<'a>(args: &Args, config: &Config) -> Vec<(&'a str, bool)> {
 fn without_effect<'a>(args: &Args, config: &Config) -> Vec<(&'a str, bool)> {
     let on = |flag: Option<bool>| flag == Some(true);
     vec![
+        (
+            "-controlAllow",
+            matches!(config.listen, ControlAddr::Unix(_)) && !config.control.allow.is_empty(),
+        ),
+        (
+            "-controlUids",
+            matches!(config.listen, ControlAddr::Tcp { .. }) && !config.control.uids.is_empty(),
+        ),
         (
             "-datastore",
             config.dht.is_none() && config.datastore.is_some(),

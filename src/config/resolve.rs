@@ -1,5 +1,6 @@
 //! Lays flags over file over defaults, in Go's order of precedence and of complaints.
 
+use std::net::{AddrParseError, IpAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
@@ -12,7 +13,9 @@ use super::{
     Router, group,
 };
 use crate::cli::{Args, FileMode, GoDuration};
+use crate::control::guard::Rules;
 use crate::dht::Validator;
+use crate::node::AddressLimits;
 use crate::wire::frame::DEFAULT_MAX_FRAME;
 use crate::wire::maddr::{ControlAddr, parse_multiaddr};
 
@@ -61,6 +64,7 @@ pub(super) fn resolve(args: &Args, file: Settings) -> Result<Config, ConfigError
         listen_group: not_empty(args.listen_group.as_deref())
             .map(group::lookup)
             .transpose()?,
+        control: control(args, &file)?,
         quiet: on(args.quiet, file.quiet),
         identity_file: args
             .id
@@ -93,12 +97,14 @@ pub(super) fn resolve(args: &Args, file: Settings) -> Result<Config, ConfigError
         pubsub: pubsub(args, &file)?,
         relay,
         conn_manager: conn_manager(args, &file),
+        per_address: per_address(args, &file),
         nat,
         metrics_addr: not_empty(args.metrics_addr.as_deref())
             .map(Into::into)
             .or(file.metrics_addr),
         idle_timeout: args.idle_timeout.and_then(GoDuration::positive),
         stay_alive: args.stay_alive == Some(true),
+        in_file: Vec::new(),
         notices: Vec::new(),
     })
 }
@@ -127,6 +133,26 @@ fn listen(args: &Args, file: Option<&ControlAddr>) -> Result<ControlAddr, Config
         }
     }
     Ok(addr)
+}
+
+fn control(args: &Args, file: &Settings) -> Result<Rules, ConfigError> {
+    let uids = not_empty(args.control_uids.as_deref()).or(file.control_uids.as_deref());
+    let allow = not_empty(args.control_allow.as_deref()).or(file.control_allow.as_deref());
+    let uid = |text: &str| {
+        let uid = text.parse();
+        uid.map_err(|_| ConfigError::ControlUid(text.to_owned()))
+    };
+    let network = |text: &str| {
+        let network = text.parse().or_else(|_| text.parse().map(IpAddr::into));
+        network.map_err(|_: AddrParseError| ConfigError::ControlAllow(text.to_owned()))
+    };
+    Ok(Rules {
+        uids: uids.map_or(Ok(Vec::new()), |list| list.split(',').map(uid).collect())?,
+        allow: allow.map_or(Ok(Vec::new()), |list| {
+            list.split(',').map(network).collect()
+        })?,
+        handler_any: on(args.handler_any, file.handler_any),
+    })
 }
 
 /// The comma separated list of a flag, or else the file's.
@@ -285,6 +311,21 @@ fn pubsub(args: &Args, file: &Settings) -> Result<Option<PubSub>, ConfigError> {
         heartbeat_interval: positive(args.heartbeat_interval, file.heartbeat_interval),
         heartbeat_delay: positive(args.heartbeat_delay, file.heartbeat_delay),
     }))
+}
+
+fn per_address(args: &Args, file: &Settings) -> AddressLimits {
+    let default = AddressLimits::default();
+    AddressLimits {
+        connections: count(
+            args.conn_per_address.or(file.conn_per_address),
+            default.connections,
+        ),
+        burst: count(args.conn_burst.or(file.conn_burst), default.burst),
+        refill: args
+            .conn_refill
+            .or(file.conn_refill)
+            .map_or(default.refill, |time| time.positive().unwrap_or_default()),
+    }
 }
 
 fn conn_manager(args: &Args, file: &Settings) -> Option<ConnManager> {

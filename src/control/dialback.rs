@@ -6,31 +6,32 @@ use bytes::Bytes;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::{persistent::Connections, pipe::Pipe, socket::Socket};
+use super::{guard::Guard, persistent::Connections, pipe::Pipe};
 use crate::{
+    limits::Limit,
     streams::{InboundStream, Serve, Target, UserStream},
     wire::{frame, pb},
 };
 
 /// How long a handler may take to accept (the JavaScript daemon's limit; Go has none).
-const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Handler dials under way (SECURITY.md 3); a stream beyond is reset.
-const MAX_DIALS: usize = 1024;
+pub(crate) const MAX_DIALS: usize = 1024;
 
 /// Bytes echoed at once.
 const ECHO_CHUNK: usize = 16 * 1024;
 
-/// Serves inbound streams by dialing their handlers, or by handing calls to those of
-/// `persistent`.
+/// Serves inbound streams by dialing their handlers as far as `guard` allows, or by handing
+/// calls to those of `persistent`.
 #[must_use]
-pub fn serve(persistent: Arc<Connections>) -> Serve {
+pub fn serve(guard: Arc<Guard>, persistent: Arc<Connections>) -> Serve {
     let dials = Arc::new(Semaphore::new(MAX_DIALS));
     Box::new(move |inbound| {
-        let (dials, persistent) = (dials.clone(), persistent.clone());
+        let (guard, dials, persistent) = (guard.clone(), dials.clone(), persistent.clone());
         async move {
             // Boxed, so that a pipe does not carry the larger state of the dial along.
-            let pipe = Box::pin(dialback(inbound, dials, persistent)).await;
+            let pipe = Box::pin(dialback(inbound, &guard, dials, persistent)).await;
             if let Some(pipe) = pipe {
                 pipe.await;
             }
@@ -41,6 +42,7 @@ pub fn serve(persistent: Arc<Connections>) -> Serve {
 
 async fn dialback(
     inbound: InboundStream,
+    guard: &Guard,
     dials: Arc<Semaphore>,
     persistent: Arc<Connections>,
 ) -> Option<Pipe> {
@@ -52,11 +54,11 @@ async fn dialback(
         targets,
     } = inbound;
     let Ok(permit) = dials.try_acquire() else {
-        tracing::warn!(%peer, protocol, "too many streams wait for their handlers: reset");
+        Limit::HandlerDials.hit();
         return None;
     };
     for target in targets {
-        let addr = match target {
+        let handler = match target {
             Target::Service(_) => continue,
             Target::Echo | Target::Ping => {
                 drop(permit);
@@ -76,9 +78,10 @@ async fn dialback(
                 stream = stream.close_only();
                 continue;
             }
-            Target::Socket(addr) => addr,
+            Target::Socket(handler) => handler,
         };
-        match timeout(DIAL_TIMEOUT, Socket::connect(&addr)).await {
+        let connect = guard.connect(handler.origin, &handler.addr);
+        match timeout(DIAL_TIMEOUT, connect).await {
             Ok(Ok(socket)) => {
                 drop(permit);
                 let info = frame::encode(&pb::StreamInfo {
@@ -89,10 +92,11 @@ async fn dialback(
                 return Some(Pipe::new(socket, stream, Bytes::new(), info));
             }
             Ok(Err(error)) => {
-                tracing::debug!(%peer, protocol, handler = %addr, %error, "handler unreachable");
+                tracing::debug!(%peer, protocol, handler = %handler.addr, %error, "handler unreachable");
             }
             Err(_) => {
-                tracing::debug!(%peer, protocol, handler = %addr, "handler does not accept");
+                Limit::HandlerTime.hit();
+                tracing::debug!(%peer, protocol, handler = %handler.addr, "handler does not accept");
             }
         }
     }

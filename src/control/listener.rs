@@ -26,11 +26,14 @@ use super::{
     session::{Context, Session},
     socket::Socket,
 };
-use crate::wire::maddr::{ControlAddr, Host};
+use crate::{
+    limits::Limit,
+    wire::maddr::{ControlAddr, Host},
+};
 
 /// Clients that may send requests at once; further ones wait to be accepted. A connection
 /// that has become a pipe no longer counts: streams have limits of their own.
-const MAX_CLIENTS: usize = 8 * 1024;
+pub(crate) const MAX_CLIENTS: usize = 8 * 1024;
 
 /// Pause after a failed accept, for instance without free descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -154,6 +157,9 @@ impl Listener {
         let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
         let accept = async {
             loop {
+                if clients.available_permits() == 0 {
+                    Limit::Clients.hit();
+                }
                 let Ok(permit) = clients.clone().acquire_owned().await else {
                     return;
                 };
@@ -167,7 +173,8 @@ impl Listener {
                         });
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept a client");
+                        tracing::debug!(%error, "cannot accept a client");
+                        Limit::Descriptors.hit();
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 }

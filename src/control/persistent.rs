@@ -33,6 +33,7 @@ use super::{
     socket::Socket,
 };
 use crate::{
+    limits::Limit,
     streams::{MAX_NAME, RegistryError, Target},
     wire::frame::{self, FrameError},
 };
@@ -291,10 +292,14 @@ fn begin(
     if name.is_empty() || name.len() > MAX_NAME {
         return Err(CallError::BadName(name.len()));
     }
-    let bytes = u32::try_from(data.len()).map_err(|_| CallError::TooMany)?;
+    let too_many = || {
+        Limit::Calls.hit();
+        CallError::TooMany
+    };
+    let bytes = u32::try_from(data.len()).map_err(|_| too_many())?;
     let unsent = connection.unsent.clone().try_acquire_many_owned(bytes);
-    let unsent = unsent.map_err(|_| CallError::TooMany)?;
-    let place = connection.calling().ok_or(CallError::TooMany)?;
+    let unsent = unsent.map_err(|_| too_many())?;
+    let place = connection.calling().ok_or_else(too_many)?;
     let removed = connection.begin_call(id).ok_or(CallError::InUse)?;
     let call = Call {
         id,

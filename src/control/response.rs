@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use libp2p::{Multiaddr, PeerId};
 
-use super::persistent::CallError;
+use super::{guard::Refused, persistent::CallError};
 use crate::{
     dht::{PeerInfo, QueryError},
     node::{Cause, DialError, OpenedStream, RoutingError, StreamError, TagError},
@@ -281,6 +281,22 @@ pub(super) fn registry_error(error: &RegistryError) -> String {
             format!("protocol name of {len} bytes: must be 1 to {MAX_NAME} bytes long")
         }
         RegistryError::Full => "too many stream handlers".to_owned(),
+    }
+}
+
+/// The text for a client or a handler that is turned away (COMPATIBILITY.md 3.8).
+pub(super) fn refused(refused: &Refused) -> String {
+    match refused {
+        Refused::User(uid) => format!("permission denied: user {uid} is not in -controlUids"),
+        Refused::Address(ip) => format!("permission denied: {ip} is not in -controlAllow"),
+        Refused::Unknown(reason) => format!("permission denied: client unknown: {reason}"),
+        Refused::Http => "this is no HTTP server".to_owned(),
+        Refused::Owner(addr) => {
+            format!("permission denied: handler address {addr} belongs to another user")
+        }
+        Refused::OutOfReach(addr) => {
+            format!("permission denied: handler address {addr} is out of your reach")
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use tokio_util::{
 
 use super::{
     dht::{Asker, Served},
+    guard::{Guard, Refused, is_http},
     persistent::{Connections, Persistent},
     pipe::Pipe,
     pubsub::{self, Feed},
@@ -29,15 +30,19 @@ use super::{
 };
 use crate::{
     dht::Dht,
+    limits::Limit,
     node::{Node, OpenedStream},
     pubsub::{PubSub, Subscription},
-    streams::Target,
-    wire::{frame, pb},
+    streams::{Listening, Origin, Target},
+    wire::{
+        frame::{self, FrameError},
+        pb,
+    },
 };
 
 /// How long a frame may take to arrive once it has begun (SECURITY.md 3). Between frames a
 /// client may be silent for ever.
-pub(super) const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Answers collected while further requests are waiting.
 pub(super) const MAX_BATCH: usize = 64 * 1024;
@@ -51,6 +56,8 @@ pub struct Context {
     pub dht: Option<Dht>,
     /// Pubsub, unless it is off.
     pub pubsub: Option<PubSub>,
+    /// Who may use the control socket, and how far requests reach.
+    pub guard: Arc<Guard>,
     /// The persistent connections.
     pub persistent: Arc<Connections>,
     /// Largest frame accepted from a client, or from a peer that makes or answers a call, in
@@ -132,10 +139,19 @@ impl Session {
     }
 
     async fn requests(mut self) -> io::Result<Mode> {
+        let origin = match self.context.guard.admit(&self.socket) {
+            Ok(origin) => origin,
+            Err(refused) => {
+                self.refuse(&response::error(response::refused(&refused)))
+                    .await?;
+                return Ok(Mode::Closed);
+            }
+        };
         let closing = self.context.closing.clone();
         let mut closing = pin!(closing.cancelled());
+        let mut first = true;
         loop {
-            let frame = match self.next_frame(closing.as_mut()).await? {
+            let frame = match self.next_frame(first, closing.as_mut()).await? {
                 Ok(frame) => frame,
                 Err(End::Closed) => {
                     self.flush().await?;
@@ -146,7 +162,8 @@ impl Session {
                     return Ok(Mode::Closed);
                 }
             };
-            match self.handle(frame).await? {
+            first = false;
+            match self.handle(origin, frame).await? {
                 Outcome::Answer(answer) => self.answer(&answer),
                 Outcome::Stream(answer, opened) => {
                     self.answer(&answer);
@@ -172,17 +189,28 @@ impl Session {
         }
     }
 
-    /// The next request. Answers go out before there is anything to wait for.
+    /// The next request, if that is no `first` one in HTTP. Answers go out before there is
+    /// anything to wait for.
     async fn next_frame(
         &mut self,
+        first: bool,
         mut closing: Pin<&mut WaitForCancellationFuture<'_>>,
     ) -> io::Result<Result<Bytes, End>> {
         let mut deadline = None;
         loop {
+            if first && is_http(&self.input) {
+                Limit::Http.hit();
+                return Ok(Err(End::Malformed(response::refused(&Refused::Http))));
+            }
             match frame::take(&mut self.input, self.context.max_frame) {
                 Ok(Some(frame)) => return Ok(Ok(frame)),
                 Ok(None) => {}
-                Err(error) => return Ok(Err(End::Malformed(error.to_string()))),
+                Err(error) => {
+                    if matches!(error, FrameError::TooLarge { .. }) {
+                        Limit::FrameSize.hit();
+                    }
+                    return Ok(Err(End::Malformed(error.to_string())));
+                }
             }
             self.flush().await?;
             let begun = !self.input.is_empty();
@@ -203,6 +231,7 @@ impl Session {
                 match timeout_at(deadline, read).await {
                     Ok(read) => read?,
                     Err(_) => {
+                        Limit::FrameTime.hit();
                         return Ok(Err(End::Malformed("timeout while reading a frame".into())));
                     }
                 }
@@ -262,7 +291,7 @@ impl Session {
         Ok(())
     }
 
-    async fn handle(&mut self, frame: Bytes) -> io::Result<Outcome> {
+    async fn handle(&mut self, origin: Origin, frame: Bytes) -> io::Result<Outcome> {
         let request = match request::parse(frame) {
             Ok(request) => request,
             Err(rejected) => return Ok(reject(rejected)),
@@ -279,7 +308,7 @@ impl Session {
         if waits || self.output.len() > MAX_BATCH {
             self.flush().await?;
         }
-        self.execute(request).await
+        self.execute(origin, request).await
     }
 
     async fn ask_dht(&mut self, request: Result<DhtRequest, Rejected>) -> io::Result<Outcome> {
@@ -304,7 +333,7 @@ impl Session {
         })
     }
 
-    async fn execute(&mut self, request: Request) -> io::Result<Outcome> {
+    async fn execute(&mut self, origin: Origin, request: Request) -> io::Result<Outcome> {
         let node = &self.context.node;
         let registry = &node.streams().registry;
         Ok(Outcome::Answer(match request {
@@ -358,12 +387,18 @@ impl Session {
                 addr,
                 protocols,
                 policy,
-            } => match registry.register(&Target::Socket(addr), &protocols, policy) {
-                Ok(()) => response::ok(),
-                Err(error) => response::error(response::registry_error(&error)),
+            } => match self.context.guard.register(origin, &addr) {
+                Err(refused) => response::error(response::refused(&refused)),
+                Ok(()) => {
+                    let target = Target::Socket(Listening { addr, origin });
+                    match registry.register(&target, &protocols, policy) {
+                        Ok(()) => response::ok(),
+                        Err(error) => response::error(response::registry_error(&error)),
+                    }
+                }
             },
             Request::RemoveHandler { addr, protocols } => {
-                match registry.unregister(&addr, &protocols) {
+                match registry.unregister(&Listening { addr, origin }, &protocols) {
                     Ok(()) => response::ok(),
                     Err(error) => response::error(response::registry_error(&error)),
                 }

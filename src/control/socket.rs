@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::AsFd,
     path::Path,
     pin::Pin,
@@ -33,17 +33,28 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    /// Connects to where a client listens. The caller sets the deadline.
-    pub(super) async fn connect(addr: &ControlAddr) -> io::Result<Self> {
+    /// Connects to where a client listens, by tcp only to addresses that `may` be reached. The
+    /// caller sets the deadline.
+    pub(super) async fn connect(
+        addr: &ControlAddr,
+        may: impl Fn(IpAddr) -> bool,
+    ) -> io::Result<Self> {
+        let ip = async |ip: IpAddr, port: u16| {
+            if may(ip) {
+                TcpStream::connect((ip, port)).await
+            } else {
+                Err(out_of_reach())
+            }
+        };
         match addr {
             ControlAddr::Unix(path) => connect_path(path).await.map(Self::Unix),
             ControlAddr::Tcp { host, port } => {
                 let stream = match host {
-                    Host::Ip4(ip) => TcpStream::connect((*ip, *port)).await?,
-                    Host::Ip6(ip) => TcpStream::connect((*ip, *port)).await?,
-                    Host::Dns4(name) => connect_name(name, *port, SocketAddr::is_ipv4).await?,
-                    Host::Dns6(name) => connect_name(name, *port, SocketAddr::is_ipv6).await?,
-                    Host::Dns(name) => connect_name(name, *port, |_| true).await?,
+                    Host::Ip4(host) => ip((*host).into(), *port).await?,
+                    Host::Ip6(host) => ip((*host).into(), *port).await?,
+                    Host::Dns4(name) => connect_name(name, *port, SocketAddr::is_ipv4, may).await?,
+                    Host::Dns6(name) => connect_name(name, *port, SocketAddr::is_ipv6, may).await?,
+                    Host::Dns(name) => connect_name(name, *port, |_| true, may).await?,
                 };
                 Self::tcp(stream)
             }
@@ -148,15 +159,24 @@ async fn connect_name(
     name: &str,
     port: u16,
     wanted: fn(&SocketAddr) -> bool,
+    may: impl Fn(IpAddr) -> bool,
 ) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no such host");
     for address in lookup_host((name, port)).await?.filter(wanted) {
+        if !may(address.ip()) {
+            last = out_of_reach();
+            continue;
+        }
         match TcpStream::connect(address).await {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+fn out_of_reach() -> io::Error {
+    io::Error::other("the handler is out of the client's reach")
 }
 
 macro_rules! each {

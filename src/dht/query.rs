@@ -17,6 +17,7 @@ use super::{
     lookup::Lookup,
     message::{self, Message, Type},
 };
+use crate::limits::Limit;
 use crate::wire::frame;
 
 /// Found and not yet taken by the client; the query then waits.
@@ -42,6 +43,9 @@ async fn within<T>(
     query: impl Future<Output = Result<T, QueryError>>,
 ) -> Result<T, QueryError> {
     let at_its_turn = async {
+        if dht.queries.available_permits() == 0 {
+            Limit::DhtQueries.hit();
+        }
         let _place = dht.queries.acquire().await;
         query.await
     };

@@ -17,7 +17,7 @@ pub(super) const CONNECTED: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Peers remembered, so that strangers cannot fill the memory (as in CVE-2023-40583). The one
 /// that would expire first goes.
-const MAX_PEERS: usize = 4096;
+pub(crate) const MAX_PEERS: usize = 4096;
 /// Addresses remembered of one peer.
 const MAX_ADDRESSES: usize = 64;
 /// Longest address remembered, in bytes.

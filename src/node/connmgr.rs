@@ -11,6 +11,7 @@ use libp2p::PeerId;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::Node;
+use crate::limits::Limit;
 
 /// Time between looks at the number of connections (go-libp2p's silence period).
 const TRIM_INTERVAL: Duration = Duration::from_secs(10);
@@ -136,7 +137,10 @@ impl Node {
                 .map(|(peer, _)| *peer);
             match first {
                 Some(first) => peers.remove(&first),
-                None => return Err(TagError::TooMany),
+                None => {
+                    Limit::Tags.hit();
+                    return Err(TagError::TooMany);
+                }
             };
         }
         let tagged = peers.entry(peer).or_insert_with(|| Tagged {
@@ -144,6 +148,7 @@ impl Node {
             tags: BTreeMap::new(),
         });
         if tagged.tags.len() >= MAX_TAGS && !tagged.tags.contains_key(tag) {
+            Limit::Tags.hit();
             return Err(TagError::TooMany);
         }
         tagged.tags.insert(tag.to_owned(), weight);

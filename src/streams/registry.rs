@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -10,22 +11,54 @@ use futures::{future::BoxFuture, task::AtomicWaker};
 use libp2p::StreamProtocol;
 
 use super::{InboundStream, Serve, negotiate::MAX_NAME};
-use crate::wire::maddr::ControlAddr;
+use crate::{limits::Limit, wire::maddr::ControlAddr};
 
 /// Handler slots in one daemon (SECURITY.md 3). Far above what a client registers, far below
 /// what would hurt.
-const MAX_SLOTS: usize = 4096;
+pub(crate) const MAX_SLOTS: usize = 4096;
 
 /// Names and bytes of names told to peers. Peers refuse an identify message above 4 KiB
 /// whole, and addresses need their share; names beyond it are negotiated all the same.
 const MAX_ANNOUNCED: usize = 96;
 const MAX_ANNOUNCED_BYTES: usize = 2048;
 
+/// Where a request came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A unix control socket: the client's user.
+    User(u32),
+    /// A tcp control socket.
+    Tcp {
+        /// The client's address, not mapped to IPv6.
+        ip: IpAddr,
+        /// Whether the client is on this machine.
+        local: bool,
+    },
+}
+
+/// A client's listening socket. Sockets at one address are the same, whoever has named it: any
+/// client may remove a handler, as in Go.
+#[derive(Debug, Clone)]
+pub struct Listening {
+    /// Where it listens.
+    pub addr: ControlAddr,
+    /// Who has registered it.
+    pub origin: Origin,
+}
+
+impl PartialEq for Listening {
+    fn eq(&self, other: &Self) -> bool {
+        self.addr == other.addr
+    }
+}
+
+impl Eq for Listening {}
+
 /// Who serves an inbound stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// A client's listening socket.
-    Socket(ControlAddr),
+    Socket(Listening),
     /// A client that answers calls on its persistent connection.
     Persistent(ConnectionId),
     /// The daemon sends back what it receives.
@@ -283,6 +316,7 @@ impl Registry {
             }
         }
         if table.count + names.len() > MAX_SLOTS {
+            Limit::HandlerSlots.hit();
             return Err(RegistryError::Full);
         }
         let mut added = false;
@@ -310,8 +344,8 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError::NotFound`] or [`RegistryError::NotFoundAt`].
-    pub fn unregister(&self, addr: &ControlAddr, names: &[String]) -> Result<(), RegistryError> {
-        let target = Target::Socket(addr.clone());
+    pub fn unregister(&self, socket: &Listening, names: &[String]) -> Result<(), RegistryError> {
+        let target = Target::Socket(socket.clone());
         let mut table = self.table();
         for (index, name) in names.iter().enumerate() {
             let slots = table
@@ -326,7 +360,7 @@ impl Registry {
             let slots = slots.streams.targets.iter();
             let present = slots.filter(|slot| **slot == target).count();
             if present < wanted {
-                return Err(RegistryError::NotFoundAt(name.clone(), addr.clone()));
+                return Err(RegistryError::NotFoundAt(name.clone(), socket.addr.clone()));
             }
         }
         table.remove(&target, names.iter().map(String::as_str), &self.library);

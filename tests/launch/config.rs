@@ -122,3 +122,35 @@ fn the_daemon_listens_where_the_config_says() {
     let addrs: Vec<String> = daemon.addrs().iter().map(ToString::to_string).collect();
     assert_eq!(addrs, ["/dns4/example.org/tcp/4001"]);
 }
+
+#[test]
+fn a_valid_configuration_is_answered_with_its_limits() {
+    let json =
+        br#"{"NoListen": true, "PerAddress": {"Connections": 3, "Burst": 4, "Refill": "1m"}}"#;
+    let run = validate(json, &["-connBurst=0", "-persistentConnMaxMsgSize=1000"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    let line = |name: &str| {
+        let mut lines = run.stdout.lines().filter(|line| line.contains(name));
+        let words: Vec<&str> = lines.next().expect(name).split_whitespace().collect();
+        let told = words.iter().position(|word| word.parse::<f64>().is_ok());
+        words[told.expect("a value")..].join(" ")
+    };
+    assert_eq!(line("-connPerAddress"), "3 config");
+    assert_eq!(line("-connBurst"), "0 flag");
+    assert_eq!(line("-connRefill"), "60 s config");
+    assert_eq!(line("-persistentConnMaxMsgSize"), "1000 bytes flag");
+    assert_eq!(line("-shutdownGrace"), "5 s default");
+    assert_eq!(line("-connLo"), "160 default");
+    assert_eq!(line("control connections "), "8192 fixed");
+    assert!(line("inbound connections  ").ends_with(" descriptors"));
+    let managed = validate(json, &["-connManager", "-connHi=7"]);
+    assert!(managed.stdout.contains("(-connHi)"), "{managed:?}");
+    let high = managed.stdout.lines().find(|line| line.contains("-connHi"));
+    assert!(high.expect("a line").ends_with(" 7       flag"), "{high:?}");
+    let refused = validate(json, &["-controlAllow=nowhere"]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (1, ""));
+    assert_eq!(
+        refused.first_line(),
+        r#"controlAllow: "nowhere" is no network"#
+    );
+}

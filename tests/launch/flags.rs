@@ -16,11 +16,7 @@ fn refused(words: &[&str]) -> String {
 /// A run whose configuration is fine.
 fn accepted(words: &[&str]) -> Run {
     let run = rp2pd(["-validate", "-noListenAddrs"].iter().chain(words));
-    assert_eq!(
-        (run.code, run.stdout.as_str()),
-        (0, ""),
-        "{words:?}: {run:?}"
-    );
+    assert_eq!(run.code, 0, "{words:?}: {run:?}");
     run
 }
 

@@ -15,7 +15,7 @@ use super::{
     outbox::Outbox,
     request::{Answer, CallId},
 };
-use crate::{control::session::Context, streams::ConnectionId};
+use crate::{control::session::Context, limits::Limit, streams::ConnectionId};
 
 /// Calls of one client that are under way (SECURITY.md 3); a further one fails.
 const MAX_CALLS: usize = 4096;
@@ -97,7 +97,11 @@ impl Connection {
 
     /// A place for one more call at the client.
     pub(super) fn handling(self: &Arc<Self>) -> Option<Busy> {
-        self.busy(&self.handled_places)
+        let busy = self.busy(&self.handled_places);
+        if busy.is_none() {
+            Limit::Handled.hit();
+        }
+        busy
     }
 
     /// Whether no call is under way in either direction.

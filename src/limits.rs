@@ -1,0 +1,137 @@
+//! Limits that bite: counted for the report, told to the log once a minute at most.
+
+use std::{
+    fmt::Write as _,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+/// Between two log lines about the same limit.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A moment before the first limit bites.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Declares the limits and a counter for each.
+macro_rules! limits {
+    ($($name:ident $text:literal;)*) => {
+        /// A limit that turns something away or makes it wait (SECURITY.md 3).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Limit {
+            $(#[doc = concat!("Bites on ", $text, ".")] $name,)*
+        }
+
+        const ALL: &[(Limit, &str)] = &[$((Limit::$name, $text),)*];
+
+        static HITS: [Hits; ALL.len()] = [const { Hits::new() }; ALL.len()];
+    };
+}
+
+limits! {
+    Clients "control connections";
+    Descriptors "control connections without a free descriptor";
+    ClientsRefused "control connections of clients that may not connect";
+    Http "HTTP on the control socket";
+    FrameTime "control frames that do not end";
+    FrameSize "control frames too large";
+    HandlerSlots "stream handlers";
+    HandlerAddresses "handler addresses out of the caller's reach";
+    HandlerDials "handler connections being made";
+    HandlerTime "handlers that do not accept";
+    Calls "calls of a persistent connection";
+    Handled "calls that a persistent connection handles";
+    Streams "inbound streams";
+    NegotiationTime "streams without a protocol proposal in time";
+    PendingInbound "inbound connections being secured";
+    PendingOutbound "dials under way";
+    Inbound "inbound connections";
+    Established "connections";
+    PerPeer "connections with one peer";
+    PerAddress "inbound connections from one address";
+    AddressRate "new inbound connections from one address";
+    Tags "tags of peers";
+    DhtQueries "DHT queries under way";
+}
+
+#[derive(Debug)]
+struct Hits {
+    count: AtomicU64,
+    /// When the next line may be written, milliseconds after [`START`].
+    quiet_until: AtomicU64,
+}
+
+impl Hits {
+    const fn new() -> Self {
+        Self {
+            count: AtomicU64::new(0),
+            quiet_until: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts; the sum so far if a line is due at `now`.
+    fn add(&self, now: Duration) -> Option<u64> {
+        let count = self.count.fetch_add(1, Relaxed) + 1;
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let due = |until: u64| {
+            let next = millis(now.saturating_add(LOG_INTERVAL));
+            (millis(now) >= until).then_some(next)
+        };
+        let claimed = self.quiet_until.fetch_update(Relaxed, Relaxed, due);
+        claimed.is_ok().then_some(count)
+    }
+}
+
+impl Limit {
+    /// Counts that the limit has bitten.
+    pub fn hit(self) {
+        let (_, text) = ALL[self as usize];
+        if let Some(count) = HITS[self as usize].add(START.elapsed()) {
+            tracing::warn!(limit = text, count, "limit reached");
+        }
+    }
+}
+
+/// The limits that have bitten so far, for the report of SIGUSR1.
+#[must_use]
+pub fn report() -> String {
+    let mut out = "Limits reached:\n".to_owned();
+    for ((_, text), hits) in ALL.iter().zip(&HITS) {
+        let count = hits.count.load(Relaxed);
+        if count > 0 {
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "\t{text}: {count}");
+        }
+    }
+    out += "End of limits\n";
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bite_counts_and_one_a_minute_is_told() {
+        let hits = Hits::new();
+        let told: Vec<u64> = (0..300)
+            .filter_map(|second| hits.add(Duration::from_secs(second)))
+            .collect();
+        assert_eq!(told, [1, 61, 121, 181, 241]);
+        assert_eq!(hits.count.load(Relaxed), 300);
+    }
+
+    #[test]
+    fn each_limit_has_its_own_counter() {
+        for (index, (limit, text)) in ALL.iter().enumerate() {
+            assert_eq!(*limit as usize, index);
+            let twins = ALL.iter().filter(|(_, other)| other == text).count();
+            assert_eq!(twins, 1, "{text}");
+        }
+        Limit::Tags.hit();
+        let report = report();
+        assert!(report.contains("\ttags of peers: "), "{report}");
+    }
+}

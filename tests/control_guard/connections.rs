@@ -1,0 +1,110 @@
+//! Peers at one address, in a network namespace where all of them have 10.9.0.1 or 10.9.0.2.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+
+use libp2p::multiaddr::Protocol;
+use rp2pd::wire::pb::ConnectRequest;
+
+use super::addresses::connect;
+use super::*;
+use crate::support::{Launch, Socket};
+
+const LISTEN: &str = "-hostAddrs=/ip4/10.9.0.1/tcp/0";
+const COUNT: &str = "inbound connections from one address";
+const RATE: &str = "new inbound connections from one address";
+
+/// Connects `count` daemons to `daemon`; how many of them stay connected.
+fn peers_connected(daemon: &Daemon, count: usize) -> usize {
+    let peers: Vec<Daemon> = (0..count)
+        .map(|_| Daemon::spawn(&["-noListenAddrs"]))
+        .collect();
+    let mut request = typed(request::Type::Connect);
+    request.connect = Some(ConnectRequest {
+        peer: Some(daemon.peer_id().to_bytes().into()),
+        addrs: daemon
+            .addrs()
+            .iter()
+            .map(|addr| addr.to_vec().into())
+            .collect(),
+        timeout: Some(10),
+    });
+    std::thread::scope(|scope| {
+        for peer in &peers {
+            // Whoever is refused learns of it only after its own handshake, and waits for
+            // identify.
+            scope.spawn(|| drop(peer.client().request(&request)));
+        }
+    });
+    let mut seen = 0;
+    let settled = eventually(PATIENCE, || {
+        seen = daemon.client().list_peers().len();
+        let refused = usize::try_from(bites(daemon, COUNT)).expect("a count");
+        seen + refused >= count
+    });
+    assert!(settled, "{seen} of {count}");
+    seen
+}
+
+pub fn one_address_has_eight_connections() {
+    let daemon = Daemon::spawn(&[LISTEN]);
+    assert_eq!(peers_connected(&daemon, 10), 8);
+    // Those have gone; their places are free again.
+    assert!(eventually(PATIENCE, || daemon
+        .client()
+        .list_peers()
+        .is_empty()));
+    let peer = Daemon::spawn(&["-noListenAddrs"]);
+    peer.connect_to(&daemon);
+    assert!(eventually(PATIENCE, || daemon.client().list_peers().len() == 1));
+    assert_eq!(bites(&daemon, COUNT), 2);
+}
+
+fn socket_addr(daemon: &Daemon) -> SocketAddr {
+    let mut parts = daemon.addrs()[0].iter();
+    match (parts.next(), parts.next()) {
+        (Some(Protocol::Ip4(ip)), Some(Protocol::Tcp(port))) => (ip, port).into(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Connections from `from` that are answered, of 40; all are open at the same time.
+fn taken(daemon: &Daemon, from: &str) -> usize {
+    const HELLO: &[u8] = b"\x13/multistream/1.0.0\n";
+    let at = socket_addr(daemon);
+    let mut sockets: Vec<Socket> = (0..40)
+        .map(|_| connect(from, at).expect("connect"))
+        .collect();
+    let answered = sockets.iter_mut().filter_map(|socket| {
+        // One that is refused may have gone already.
+        let _ = socket.write_all(HELLO);
+        socket.read_exact(&mut [0; HELLO.len()]).ok()
+    });
+    answered.count()
+}
+
+pub fn one_address_connects_sixteen_times_at_once() {
+    // Nothing is given back within the test.
+    let daemon = Launch::new()
+        .args([LISTEN, "-connRefill=1h"])
+        .env("GOLOG_LOG_LEVEL", "warn")
+        .spawn();
+    assert_eq!(taken(&daemon, "10.9.0.2"), 16);
+    assert_eq!(bites(&daemon, RATE), 24);
+    // Another address has a burst of its own.
+    assert_eq!(taken(&daemon, "10.9.0.3"), 16);
+    assert_eq!(bites(&daemon, RATE), 48);
+    assert_eq!(taken(&daemon, "10.9.0.2"), 0);
+    // 88 refusals, one line.
+    assert_eq!(bites(&daemon, RATE), 88);
+    let lines = || daemon.stderr().matches("limit reached").count();
+    assert!(eventually(PATIENCE, || lines() > 0));
+    assert_eq!(lines(), 1);
+}
+
+pub fn limits_of_addresses_can_be_off() {
+    let daemon = Daemon::spawn(&[LISTEN, "-connPerAddress=0", "-connBurst=0"]);
+    assert_eq!(peers_connected(&daemon, 10), 10);
+    assert_eq!(taken(&daemon, "10.9.0.2"), 40);
+    assert_eq!((bites(&daemon, COUNT), bites(&daemon, RATE)), (0, 0));
+}
