@@ -562,8 +562,11 @@ async fn ready(
 async fn identified(peer: &Peer, deadline: Instant) -> Result<(), DialError> {
     timeout_at(deadline, peer.identified())
         .await
+        .map_err(|_| DialError::DeadlineExceeded)?;
+    // It may have left instead.
+    peer.best_link()
         .map(drop)
-        .map_err(|_| DialError::DeadlineExceeded)
+        .ok_or(DialError::ConnectionFailed)
 }
 
 /// `address` without `/p2p/<peer>`, or nothing if it names another peer (COMPATIBILITY.md 4.5).

@@ -184,8 +184,13 @@ impl Peers {
         links.retain(|other| !Arc::ptr_eq(other, link));
         let empty = links.is_empty();
         drop(links);
-        if empty {
-            table.remove(&link.peer);
+        if empty && let Some(gone) = table.remove(&link.peer) {
+            // Nobody identifies it any more: who waits for that must not wait on.
+            gone.protocols.send_if_modified(|known| {
+                let waited_for = known.is_none();
+                known.get_or_insert_default();
+                waited_for
+            });
         }
     }
 
