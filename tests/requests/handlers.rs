@@ -2,7 +2,7 @@
 //! 4.11).
 
 use super::*;
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, eventually};
 
 /// Opens one stream of `name` and says which of `handlers` gets it.
 fn taker(a: &Daemon, b: &Daemon, name: &str, handlers: &[&Handler]) -> usize {
@@ -117,6 +117,12 @@ fn what_the_daemon_needs_cannot_be_taken_and_the_rest_can() {
     for policy in [None, Some(false), Some(true)] {
         // A daemon of its own: what a client has taken is not given back.
         let (a, b) = pair();
+        // The handler would get the ping that a new connection begins with, and wait for more.
+        let pinged = || {
+            b.signal(rustix::process::Signal::USR1);
+            b.stderr().contains("Inbound streams served: 1,")
+        };
+        assert!(eventually(PATIENCE, pinged), "{}", b.stderr());
         for name in ["/ipfs/ping/1.0.0", "/echo/1.0.0"] {
             register(&b, &handler, &[name], policy);
             for _ in 0..3 {
