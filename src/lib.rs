@@ -1,18 +1,20 @@
 //! rp2pd, the libp2p daemon: one process runs a libp2p host, local programs drive it over a
 //! socket with the `p2pd` protocol.
 //!
-//! Five floors, each knowing only those below it:
+//! Five floors, each knowing only those below it; [`pubsub`] stands beside [`node`]:
 //!
 //! | floor | knows | never knows |
 //! |---|---|---|
 //! | [`control`] | client sessions, the wording of answers, the control socket | the swarm |
 //! | [`dht`] | the Kademlia node: who is close to a key, records, providers | the swarm, protobuf of clients, sessions |
+//! | [`pubsub`] | the library's gossipsub in the swarm, topics and their subscribers | client sessions, the control protocol |
 //! | [`node`] | the swarm and what lives in it, as plain values | protobuf, sessions |
 //! | [`streams`] | connected peers, user protocols and their negotiation | the two above |
 //! | [`muxer`] | one connection: its task, its multiplexer, its streams | everything above |
 //!
-//! [`wire`] (frames, messages, addresses) is below them all; [`cli`], [`config`],
-//! [`identity`], [`telemetry`], [`banner`], [`shutdown`] and [`daemon`] build the house and take it down.
+//! [`wire`] (frames, messages, addresses) and [`limits`] (what was refused, counted) are below them
+//! all; [`cli`], [`config`], [`identity`], [`telemetry`], [`banner`], [`shutdown`], [`validate`] and
+//! [`daemon`] build the house and take it down.
 
 #![forbid(unsafe_code)]
 #![warn(
