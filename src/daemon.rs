@@ -95,14 +95,7 @@ async fn serve(
         stop_serving.clone(),
     ));
     let options = options(config, descriptors);
-    let (pubsub, gossip) = match &config.pubsub {
-        Some(wanted) => {
-            let (pubsub, gossip) = PubSub::new(identity, &pubsub_settings(wanted))?;
-            (Some(pubsub), Some(gossip))
-        }
-        None => (None, None),
-    };
-    let start = Node::start(identity, &options, streams, gossip, stop_node.clone());
+    let start = Node::start(identity, &options, streams, stop_node.clone());
     let Started {
         node,
         mut driver,
@@ -141,6 +134,16 @@ async fn serve(
         tasks.spawn(stop_serving.clone().run_until_cancelled_owned(serve));
         dht
     });
+    let pubsub = match &config.pubsub {
+        Some(wanted) => Some(PubSub::start(
+            identity,
+            &pubsub_settings(wanted),
+            &node,
+            pipes.clone(),
+            stop_serving.clone(),
+        )?),
+        None => None,
+    };
     let control_addr = listener.addr().clone();
     let context = Arc::new(Context {
         node: node.clone(),
@@ -281,11 +284,7 @@ fn datastore(config: &Config) -> Result<Option<(Disk, Contents)>, DiskError> {
 }
 
 fn registry(config: &Config) -> Registry {
-    let mut library = LIBRARY_PROTOCOLS.to_vec();
-    if let Some(pubsub) = &config.pubsub {
-        library.extend(pubsub_settings(pubsub).router.protocols());
-    }
-    let registry = Registry::new(library, REPLACEABLE_PROTOCOLS.into());
+    let registry = Registry::new(LIBRARY_PROTOCOLS.into(), REPLACEABLE_PROTOCOLS.into());
     // The library answers one ping stream per connection, its own peer's.
     let mut builtin = vec![(PING_PROTOCOL, Target::Ping)];
     if config.echo {

@@ -54,6 +54,10 @@ limits! {
     AddressRate "new inbound connections from one address";
     Tags "tags of peers";
     DhtQueries "DHT queries under way";
+    PubsubSubscribers "messages that wait for one subscriber";
+    PubsubPeers "messages that wait for one peer";
+    PubsubTopics "topics of peers";
+    PubsubSeen "messages remembered";
 }
 
 #[derive(Debug)]

@@ -142,14 +142,22 @@ impl Protocol {
 }
 
 impl Muxer {
-    /// A connection to `peer`, whose address is `remote` (without `/p2p/<peer>`).
+    /// A connection to `peer`, whose address is `remote` (without `/p2p/<peer>`); `dialed` from
+    /// this side or not.
     ///
     /// Its task starts when the swarm first polls it.
-    pub fn new(protocol: Protocol, peer: PeerId, remote: Multiaddr, host: Arc<dyn Host>) -> Self {
+    pub fn new(
+        protocol: Protocol,
+        peer: PeerId,
+        remote: Multiaddr,
+        dialed: bool,
+        host: Arc<dyn Host>,
+    ) -> Self {
         Self(State::Accepted(Some(task::Connection {
             engine: protocol.engine(),
             peer,
             remote,
+            dialed,
             host,
         })))
     }

@@ -53,7 +53,6 @@ pub use transport::PeerIdMismatch;
 use crate::{
     identity::contained_key,
     muxer::{Host, Link},
-    pubsub::Gossip,
     streams::{Announce, OpenError, Peer, StreamHost, Streams, UserStream},
 };
 
@@ -192,7 +191,6 @@ impl Node {
         identity: &Keypair,
         options: &Options,
         streams: Arc<Streams>,
-        gossip: Option<Gossip>,
         stop: CancellationToken,
     ) -> Result<Started, StartError> {
         let peer_id = identity.public().to_peer_id();
@@ -200,7 +198,7 @@ impl Node {
         let transport = transport::build(identity, options, &host).map_err(StartError::Identity)?;
         let mut swarm = Swarm::new(
             transport,
-            behaviour(identity, options, &streams, gossip),
+            behaviour(identity, options, &streams),
             peer_id,
             swarm_config(),
         );
@@ -578,12 +576,7 @@ fn own_address(address: Multiaddr, peer: PeerId) -> Option<Multiaddr> {
     }
 }
 
-fn behaviour(
-    identity: &Keypair,
-    options: &Options,
-    streams: &Arc<Streams>,
-    gossip: Option<Gossip>,
-) -> Behaviour {
+fn behaviour(identity: &Keypair, options: &Options, streams: &Arc<Streams>) -> Behaviour {
     let identify = identify::Config::new(String::new(), identity.public())
         .with_agent_version(concat!("rp2pd/", env!("CARGO_PKG_VERSION")).to_owned())
         // Go identifies once and relies on pushes.
@@ -596,7 +589,6 @@ fn behaviour(
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
         announce: Announce(streams.registry.clone()),
-        gossip: Toggle::from(gossip),
         autonat: Toggle::from(options.probe_reachability.then(|| {
             let config = autonat::v1::Config {
                 // Asks only: others are told that nobody dials them from here.

@@ -1,13 +1,14 @@
 //! Pubsub: topics that clients publish to and are subscribed to (COMPATIBILITY.md 4.24).
 //!
-//! [`PubSub`] is the handle; [`Gossip`] lives in the swarm and does what needs the library.
-//! Between them are a bounded queue of commands and the table of subscriptions, which fans
-//! messages out without asking anybody.
+//! [`PubSub`] is the handle. A message goes from the client that publishes it, or from the stream
+//! it came on, straight into the queues of those who get it: the swarm has no part in it.
 
-mod gossip;
-mod handler;
+mod exchange;
+mod history;
 mod message;
-mod recent;
+mod outbox;
+mod router;
+mod seen;
 mod topics;
 
 use std::{
@@ -16,54 +17,21 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
-use libp2p::{
-    PeerId,
-    gossipsub::{
-        Behaviour, CallbackSubscriptionFilter, ConfigBuilder, MaxCountSubscriptionFilter,
-        MessageAuthenticity, ValidationMode, Version,
-    },
-    identity::Keypair,
-};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, sleep, timeout},
-};
+use futures::future::join_all;
+use libp2p::{PeerId, identity::Keypair};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use gossip::Gossip;
-use gossip::{Command, Envelope, NameFilter, Parts, Published, message_id};
 use message::Author;
-pub use message::{MAX_RPC, Message, seqno_bytes};
-use topics::Topics;
+pub use message::{MAX_RPC, Message};
+use router::Router as Routing;
 pub use topics::{MAX_TOPIC, Subscription};
 
-/// Messages to publish that wait for the swarm; further callers wait to ask.
-const MAX_COMMANDS: usize = 256;
-
-/// Messages that wait to be sent to one peer; a further one is dropped.
-const MAX_PEER_QUEUE: usize = 512;
-
-/// Topics that one peer may be subscribed to.
-const MAX_PEER_TOPICS: usize = 10_000;
-
-/// Messages in one RPC: a peer that asked for many gets them together.
-const MAX_RPC_MESSAGES: usize = 5000;
-
-/// Bytes beyond [`MAX_RPC`] that the library counts against the limit: the length in front,
-/// and what it has read of the next RPC.
-const RPC_SLACK: usize = 64 << 10;
-
-/// How long a message's id is remembered, so that nobody gets it twice (Go's time).
-const SEEN: Duration = Duration::from_secs(120);
-
-/// How long a message may wait to be sent before it is dropped.
-const QUEUE_TIME: Duration = Duration::from_secs(5);
-
-/// Heartbeats for which messages are kept for peers that missed them (gossipsub's default).
-const HISTORY: usize = 5;
+use crate::node::Node;
 
 /// Time between heartbeats unless configured (Go's default).
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -77,14 +45,12 @@ const MIN_HEARTBEAT: Duration = Duration::from_millis(10);
 /// How long SUBSCRIBE waits until connected peers have been told.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long PUBLISH waits for peers that have too much to read; then the message is dropped,
-/// as Go does at once.
-const CONGESTION_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long PUBLISH waits while all peers that should get the message have much to read; then
+/// it is queued for them where there is room, and dropped where there is none.
+const PUBLISH_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Pause between two attempts to publish.
-const CONGESTION_PAUSE: Duration = Duration::from_millis(2);
-
-const MESHSUB: &str = "/meshsub";
+const MESHSUB_11: &str = "/meshsub/1.1.0";
+const MESHSUB_10: &str = "/meshsub/1.0.0";
 const FLOODSUB: &str = "/floodsub/1.0.0";
 
 /// How messages find their way.
@@ -98,11 +64,11 @@ pub enum Router {
 }
 
 impl Router {
-    /// The protocols that the swarm serves then.
+    /// The protocols of such a node, the one it likes best first.
     #[must_use]
     pub fn protocols(self) -> &'static [&'static str] {
         match self {
-            Self::Gossipsub => &["/meshsub/1.1.0", "/meshsub/1.0.0", FLOODSUB],
+            Self::Gossipsub => &[MESHSUB_11, MESHSUB_10, FLOODSUB],
             Self::Floodsub => &[FLOODSUB],
         }
     }
@@ -143,7 +109,7 @@ pub enum PublishError {
         /// Bytes of payload at most, on this topic.
         max: usize,
     },
-    /// The node is stopping, or the library refuses.
+    /// The identity does not sign.
     #[error("not published")]
     Failed,
 }
@@ -162,118 +128,83 @@ pub enum SubscribeError {
     TooManySubscriptions,
 }
 
-/// What was published and lost, for the report.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    published: AtomicU64,
-    /// Messages that peers did not get because they read too slowly.
-    unsent: AtomicU64,
-}
-
 /// A handle to pubsub, cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PubSub(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    commands: mpsc::Sender<Command>,
-    topics: Arc<Topics>,
-    author: Arc<Author>,
-    counters: Arc<Counters>,
-    router: Router,
+    node: Node,
+    author: Author,
+    signing: Signing,
+    kind: Router,
+    router: Arc<Routing>,
+    last_seqno: AtomicU64,
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
+
+impl Inner {
+    fn protocols(&self) -> &'static [&'static str] {
+        self.kind.protocols()
+    }
 }
 
 impl PubSub {
-    /// Pubsub under `identity`, and its part of the swarm.
+    /// Pubsub under `identity`, among the peers of `node`. Its tasks, `tasks`, end when `closing`
+    /// is cancelled.
     ///
     /// # Errors
-    /// If the identity does not sign or the library refuses the settings.
-    pub fn new(identity: &Keypair, settings: &Settings) -> anyhow::Result<(Self, Gossip)> {
-        let sign = settings.signing != Signing::Off;
-        let author = Arc::new(Author::new(identity, sign)?);
-        let own = author.peer;
-        let topics = Arc::new(Topics::default());
-        let interval = settings.heartbeat_interval.unwrap_or(HEARTBEAT);
-        let interval = interval.max(MIN_HEARTBEAT);
-        let last_seqno = Arc::new(AtomicU64::new(0));
-        let last = last_seqno.clone();
-        let mut config = ConfigBuilder::default();
-        config
-            .heartbeat_interval(interval)
-            .heartbeat_initial_delay(settings.heartbeat_delay.unwrap_or(FIRST_HEARTBEAT))
-            .history_length(HISTORY)
-            .max_transmit_size(MAX_RPC + RPC_SLACK)
-            .max_control_message_size(MAX_RPC)
-            .max_publish_messages(MAX_RPC_MESSAGES)
-            .duplicate_cache_time(SEEN)
-            .connection_handler_queue_len(MAX_PEER_QUEUE)
-            .publish_queue_duration(QUEUE_TIME)
-            .forward_queue_duration(QUEUE_TIME)
-            .flood_publish(false)
-            .validation_mode(match settings.signing {
-                Signing::Strict => ValidationMode::Strict,
-                Signing::Lax | Signing::Off => ValidationMode::Permissive,
-            })
-            .message_id_fn(move |message| {
-                if let (Some(seqno), true) = (message.sequence_number, message.source == Some(own))
-                {
-                    last.store(seqno, Ordering::Relaxed);
-                }
-                message_id(message.source.as_ref(), message.sequence_number)
-            });
-        match settings.router {
-            Router::Gossipsub => config
-                .protocol_id_prefix(MESHSUB)
-                .mesh_n_low(5)
-                .support_floodsub(),
-            // The library's mesh is everybody then, and it gossips with nobody.
-            Router::Floodsub => config
-                .protocol_id(FLOODSUB, Version::V1_0)
-                .mesh_n_low(1000)
-                .mesh_n(1000)
-                .mesh_n_high(2000)
-                .gossip_lazy(0)
-                .gossip_factor(0.0),
-        };
-        let allowed: NameFilter = |topic| topic.as_str().len() <= MAX_TOPIC;
-        let library = Behaviour::new_with_subscription_filter_and_transform(
-            if sign {
-                MessageAuthenticity::Signed(identity.clone())
-            } else {
-                MessageAuthenticity::Author(own)
-            },
-            config.build()?,
-            MaxCountSubscriptionFilter {
-                filter: CallbackSubscriptionFilter(allowed),
-                max_subscribed_topics: MAX_PEER_TOPICS,
-                max_subscriptions_per_request: MAX_PEER_TOPICS,
-            },
-            Envelope {
-                own,
-                topics: topics.clone(),
-                refuse_signed: !sign,
-            },
-        )
-        .map_err(anyhow::Error::msg)?;
-        let (commands, received) = mpsc::channel(MAX_COMMANDS);
-        let counters = Arc::new(Counters::default());
-        let gossip = Gossip::new(Parts {
-            library,
-            author: author.clone(),
-            topics: topics.clone(),
-            commands: received,
-            last_seqno,
-            history: interval * HISTORY as u32,
-            counters: counters.clone(),
+    /// If the identity does not sign.
+    pub fn start(
+        identity: &Keypair,
+        settings: &Settings,
+        node: &Node,
+        tasks: TaskTracker,
+        closing: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        // A counter from the start's time, as in Go: peers have not seen a number of this run.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_nanos();
+        let inner = Arc::new(Inner {
+            node: node.clone(),
+            author: Author::new(identity, settings.signing != Signing::Off)?,
+            signing: settings.signing,
+            kind: settings.router,
+            router: Arc::new(Routing::new(settings.router == Router::Floodsub)),
+            last_seqno: AtomicU64::new(u64::try_from(now).unwrap_or(0)),
+            tasks,
+            closing,
         });
-        let inner = Inner {
-            commands,
-            topics,
-            author,
-            counters,
-            router: settings.router,
+        let streams = node.streams();
+        for protocol in inner.protocols() {
+            streams
+                .registry
+                .set_service(protocol, Some(inner.service()));
+        }
+        let observer = inner.clone();
+        streams.peers.observe(Box::new(move |peer, protocols| {
+            observer.identified(peer, protocols);
+        }));
+        for (peer, connected) in streams.peers.list() {
+            if let Some(protocols) = connected.protocols() {
+                inner.identified(peer, &protocols);
+            }
+        }
+        let beating = inner.clone();
+        let first = settings.heartbeat_delay.unwrap_or(FIRST_HEARTBEAT);
+        let interval = settings.heartbeat_interval.unwrap_or(HEARTBEAT);
+        let beat = async move {
+            let mut ticks = interval_at(Instant::now() + first, interval.max(MIN_HEARTBEAT));
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                beating.router.heartbeat();
+            }
         };
-        Ok((Self(Arc::new(inner)), gossip))
+        let closing = inner.closing.clone();
+        inner.tasks.spawn(closing.run_until_cancelled_owned(beat));
+        Ok(Self(inner))
     }
 
     /// Publishes `data` on `topic`, to peers and to subscribers here. That nobody is
@@ -281,42 +212,22 @@ impl PubSub {
     ///
     /// # Errors
     /// See [`PublishError`].
-    pub async fn publish(&self, topic: String, data: Bytes) -> Result<(), PublishError> {
+    pub async fn publish(&self, topic: &str, data: Option<Bytes>) -> Result<(), PublishError> {
         let inner = &self.0;
-        let max = inner.author.room(&topic);
-        if data.len() > max {
-            let len = data.len();
+        let max = inner.author.room(topic);
+        let len = data.as_ref().map_or(0, Bytes::len);
+        if len > max {
             return Err(PublishError::TooLarge { len, max });
         }
-        let deadline = Instant::now() + CONGESTION_TIMEOUT;
-        let seqno = loop {
-            let (reply, published) = oneshot::channel();
-            let command = Command::Publish {
-                topic: topic.clone(),
-                data: data.clone(),
-                reply,
-            };
-            let sent = inner.commands.send(command).await;
-            sent.map_err(|_| PublishError::Failed)?;
-            match published.await {
-                Ok(Published::Sent(seqno)) => break seqno,
-                Ok(Published::Congested(_)) if Instant::now() < deadline => {
-                    sleep(CONGESTION_PAUSE).await;
-                }
-                Ok(Published::Congested(seqno)) => {
-                    tracing::debug!(topic, "no peer takes the message: dropped");
-                    break seqno;
-                }
-                Ok(Published::Refused) | Err(_) => return Err(PublishError::Failed),
-            }
-        };
-        inner.counters.published.fetch_add(1, Ordering::Relaxed);
-        if inner.topics.has_subscribers(&topic) {
-            let message = inner.author.message(topic, data, seqno);
-            inner
-                .topics
-                .deliver(message.map_err(|_| PublishError::Failed)?);
-        }
+        let seqno = inner.last_seqno.fetch_add(1, Ordering::Relaxed) + 1;
+        let message = inner.author.message(&topic.into(), data.as_deref(), seqno);
+        let message = message.map_err(|_| PublishError::Failed)?;
+        inner
+            .router
+            .counters
+            .published
+            .fetch_add(1, Ordering::Relaxed);
+        inner.router.deliver(message, None, PUBLISH_PATIENCE).await;
         Ok(())
     }
 
@@ -325,53 +236,46 @@ impl PubSub {
     /// # Errors
     /// See [`SubscribeError`].
     pub async fn subscribe(&self, topic: String) -> Result<Subscription, SubscribeError> {
-        let (subscription, announced) = self.0.topics.subscribe(topic)?;
-        if let Some(announced) = announced {
-            // A peer that does not read must not keep the subscriber from the others.
-            let _ = timeout(ANNOUNCE_TIMEOUT, announced).await;
-        }
+        let router = &self.0.router;
+        let subscription = router.topics().subscribe(topic, router)?;
+        // A peer that does not read must not keep the subscriber from the others.
+        let _ = timeout(ANNOUNCE_TIMEOUT, join_all(router.announced())).await;
         Ok(subscription)
     }
 
     /// The protocols by which a peer that takes part is known.
     #[must_use]
     pub fn protocols(&self) -> &'static [&'static str] {
-        self.0.router.protocols()
+        self.0.protocols()
     }
 
     /// Topics with subscribers here.
     #[must_use]
     pub fn topics(&self) -> Vec<String> {
-        self.0.topics.list()
+        self.0.router.topics().list()
     }
 
     /// Connected peers that are subscribed to `topic`.
-    pub async fn peers(&self, topic: String) -> Vec<PeerId> {
-        let (reply, peers) = oneshot::channel();
-        let command = Command::Peers { topic, reply };
-        if self.0.commands.send(command).await.is_err() {
-            return Vec::new();
-        }
-        // An error means the node is stopping.
-        peers.await.unwrap_or_default()
+    #[must_use]
+    pub fn peers(&self, topic: &str) -> Vec<PeerId> {
+        self.0.router.peers(topic)
     }
 
     /// Messages published, delivered and lost, one line.
     #[must_use]
     pub fn report(&self) -> String {
-        let Inner {
-            topics, counters, ..
-        } = &*self.0;
+        let router = &self.0.router;
+        let topics = router.topics();
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut out = String::new();
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,
-            "Pubsub messages published: {}, delivered: {}, lost by slow subscribers: {}, lost by slow peers: {}",
-            load(&counters.published),
+            "Pubsub messages published: {}, delivered: {}, lost by slow subscribers: {}, {}",
+            load(&router.counters.published),
             load(&topics.delivered),
             load(&topics.dropped),
-            load(&counters.unsent)
+            router.report(),
         );
         out
     }

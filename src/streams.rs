@@ -1,6 +1,7 @@
 //! Streams of user protocols: who is connected, who handles what, how a protocol is agreed.
 
 mod announce;
+mod frames;
 mod negotiate;
 mod peers;
 pub(crate) mod registry;
@@ -21,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use announce::Announce;
+pub use frames::{Frame, Frames};
 use negotiate::{Choice, Negotiated};
 pub use negotiate::{MAX_NAME, NegotiationError, UserStream};
 pub use peers::{Observer, Peer, Peers};

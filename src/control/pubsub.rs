@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 
@@ -35,8 +35,8 @@ pub(super) async fn serve(context: &Context, request: Result<PubSubRequest, Reje
             let speaking = context.node.peers_speaking(pubsub.protocols());
             response::topic_peers(&speaking)
         }
-        PubSubRequest::Peers { topic } => response::topic_peers(&pubsub.peers(topic).await),
-        PubSubRequest::Publish { topic, data } => match pubsub.publish(topic, data).await {
+        PubSubRequest::Peers { topic } => response::topic_peers(&pubsub.peers(&topic)),
+        PubSubRequest::Publish { topic, data } => match pubsub.publish(&topic, data).await {
             Ok(()) => response::ok(),
             Err(error) => response::error(response::publish_error(&error)),
         },
@@ -137,8 +137,7 @@ async fn feed(
         }
         let mut next = subscription.next().await;
         while let Some(message) = next.take() {
-            let encoded: Bytes = frame::encode(&response::message(&message));
-            output.extend_from_slice(&encoded);
+            frame::put(message.body(), &mut output);
             if output.len() < MAX_BATCH {
                 next = subscription.try_next();
             }

@@ -86,7 +86,7 @@ pub(super) enum Request {
 pub(super) enum PubSubRequest {
     Topics,
     Peers { topic: String },
-    Publish { topic: String, data: Bytes },
+    Publish { topic: String, data: Option<Bytes> },
     Subscribe { topic: String },
 }
 
@@ -211,7 +211,7 @@ fn pubsub(request: Option<pb::PsRequest>) -> Result<PubSubRequest, Rejected> {
         Type::Subscribe => PubSubRequest::Subscribe { topic: topic()? },
         Type::Publish => PubSubRequest::Publish {
             topic: topic()?,
-            data: request.data.unwrap_or_default(),
+            data: request.data,
         },
     })
 }

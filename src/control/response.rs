@@ -8,7 +8,7 @@ use super::{guard::Refused, persistent::CallError};
 use crate::{
     dht::{PeerInfo, QueryError},
     node::{Cause, DialError, OpenedStream, RoutingError, StreamError, TagError},
-    pubsub::{MAX_TOPIC, Message, PublishError, SubscribeError, seqno_bytes},
+    pubsub::{MAX_TOPIC, PublishError, SubscribeError},
     streams::{MAX_NAME, NegotiationError, OpenError, RegistryError},
     wire::pb,
     wording::quote,
@@ -78,18 +78,6 @@ pub(super) fn topic_peers(peers: &[PeerId]) -> pb::Response {
             peer_i_ds: peers.iter().map(|peer| peer.to_bytes().into()).collect(),
         }),
         ..ok()
-    }
-}
-
-/// A message as its subscribers get it.
-pub(super) fn message(message: &Message) -> pb::PsMessage {
-    pb::PsMessage {
-        from: message.from.clone(),
-        data: Some(message.data.clone()),
-        seqno: message.seqno.map(seqno_bytes),
-        topic_i_ds: vec![message.topic.clone()],
-        signature: message.signature.clone(),
-        key: message.key.clone(),
     }
 }
 

@@ -1,18 +1,15 @@
 //! Messages between Kademlia nodes, and the streams that carry them.
 
-use std::{io, time::Duration};
+use std::io;
 
-use bytes::{Bytes, BytesMut};
-use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+use bytes::Bytes;
+use futures::AsyncWriteExt as _;
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use prost::Message as _;
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::{Instant, timeout_at},
-};
+use tokio::sync::Semaphore;
 
 use super::PeerInfo;
-use crate::{streams::UserStream, wire::frame};
+use crate::streams::{Frames, UserStream};
 
 /// The messages of `proto/kad.proto`.
 #[allow(
@@ -30,17 +27,8 @@ pub(super) use pb::{Message, Record, message::Type};
 /// Largest message, in bytes (go-libp2p's limit).
 const MAX_MESSAGE: usize = 4 << 20;
 
-/// Messages larger than this many bytes wait for one of [`MAX_LARGE`] places.
-const LARGE: u64 = 64 << 10;
-
-/// Large messages read at once, of all peers together (SECURITY.md 3).
+/// Messages above 64 KiB read at once, of all peers together (SECURITY.md 3).
 const MAX_LARGE: usize = 16;
-
-/// Time for one of them to arrive, so that nobody holds its place for ever.
-const LARGE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Bytes asked of a stream at once.
-const CHUNK: usize = 4 << 10;
 
 /// Peers taken from one message: the 20 closest and the one that was asked for.
 const MAX_CLOSER: usize = 21;
@@ -138,14 +126,14 @@ fn info(peer: &pb::Peer) -> Option<PeerInfo> {
 #[derive(Debug)]
 pub(super) struct Channel {
     stream: UserStream,
-    input: BytesMut,
+    frames: Frames,
 }
 
 impl Channel {
     pub(super) fn new(stream: UserStream) -> Self {
         Self {
             stream,
-            input: BytesMut::new(),
+            frames: Frames::new(MAX_MESSAGE, &LARGE_PLACES),
         }
     }
 
@@ -157,38 +145,12 @@ impl Channel {
 
     /// The next message; `None` once the remote has finished.
     pub(super) async fn receive(&mut self) -> io::Result<Option<Message>> {
-        // Held until the message is decoded.
-        let mut place: Option<(SemaphorePermit<'_>, Instant)> = None;
-        loop {
-            let taken = frame::take(&mut self.input, MAX_MESSAGE).map_err(io::Error::other)?;
-            if let Some(frame) = taken {
-                if self.input.is_empty() {
-                    // A silent stream costs no buffer.
-                    self.input = BytesMut::new();
-                }
-                return Ok(Some(Message::decode(frame).map_err(io::Error::other)?));
-            }
-            if place.is_none() && announced(&self.input) > LARGE {
-                let permit = LARGE_PLACES.acquire().await.map_err(io::Error::other)?;
-                place = Some((permit, Instant::now() + LARGE_TIMEOUT));
-            }
-            let end = self.input.len();
-            self.input.resize(end + CHUNK, 0);
-            let reading = self.stream.read(&mut self.input[end..]);
-            let read = match &place {
-                Some((_, deadline)) => timeout_at(*deadline, reading)
-                    .await
-                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
-                None => reading.await,
-            };
-            self.input
-                .truncate(end + read.as_ref().copied().unwrap_or(0));
-            match read? {
-                0 if end == 0 => return Ok(None),
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                _ => {}
-            }
-        }
+        let Some(frame) = self.frames.next(&mut self.stream).await? else {
+            return Ok(None);
+        };
+        Ok(Some(
+            Message::decode(frame.payload).map_err(io::Error::other)?,
+        ))
     }
 
     /// Finishes the sending side.
@@ -196,11 +158,6 @@ impl Channel {
         // The remote may have gone before.
         let _ = self.stream.close().await;
     }
-}
-
-/// The length that an incomplete frame announces, as far as it is known.
-fn announced(input: &[u8]) -> u64 {
-    unsigned_varint::decode::u64(input).map_or(0, |(length, _)| length)
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ pub struct Link {
     pub remote: Multiaddr,
     /// Whether the connection runs through a relay.
     pub relayed: bool,
+    /// Whether this side dialed.
+    pub dialed: bool,
     pub(super) opens: mpsc::Sender<OpenRequest>,
     pub(super) inbound: AtomicUsize,
 }

@@ -35,6 +35,7 @@ pub(super) struct Connection {
     pub(super) engine: Box<dyn Engine>,
     pub(super) peer: PeerId,
     pub(super) remote: Multiaddr,
+    pub(super) dialed: bool,
     pub(super) host: Arc<dyn Host>,
 }
 
@@ -49,6 +50,7 @@ impl Connection {
             relayed: self.remote.iter().any(|part| part == Protocol::P2pCircuit),
             peer: self.peer,
             remote: self.remote,
+            dialed: self.dialed,
             opens: opens.clone(),
             inbound: AtomicUsize::new(0),
         });

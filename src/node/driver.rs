@@ -31,7 +31,6 @@ use super::{
 };
 use crate::{
     identity::contained_key,
-    pubsub::Gossip,
     streams::{Announce, Streams},
 };
 
@@ -46,7 +45,6 @@ pub(super) struct Behaviour {
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
     pub(super) announce: Announce,
-    pub(super) gossip: Toggle<Gossip>,
     pub(super) autonat: Toggle<autonat::v1::Behaviour>,
 }
 

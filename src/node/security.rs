@@ -168,7 +168,13 @@ impl Multiplex {
                 }
                 None => Protocol::Yamux { io, dialer },
             };
-            Ok(Muxer::new(protocol, self.peer, self.remote, self.host))
+            Ok(Muxer::new(
+                protocol,
+                self.peer,
+                self.remote,
+                dialer,
+                self.host,
+            ))
         })
     }
 }

@@ -127,7 +127,8 @@ pub(super) fn build(
     let quic_host = host.clone();
     let over_quic = quic::tokio::Transport::new(config).map(move |(peer, connection), endpoint| {
         let remote = remote(&endpoint, peer);
-        let muxer = Muxer::new(Protocol::Quic(connection), peer, remote, quic_host);
+        let dialed = endpoint.is_dialer();
+        let muxer = Muxer::new(Protocol::Quic(connection), peer, remote, dialed, quic_host);
         (peer, StreamMuxerBox::new(muxer))
     });
     let plain = with_dns(

@@ -1,12 +1,17 @@
-//! Messages: what is signed, and what a subscriber gets.
+//! Messages: what is signed, what peers send, what a subscriber gets. All three are parts of one
+//! buffer.
+
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use libp2p::{
     PeerId,
-    gossipsub::RawMessage,
-    identity::{Keypair, SigningError},
+    identity::{Keypair, PublicKey, SigningError},
 };
-use prost::{Message as _, encoding::encoded_len_varint};
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+
+use super::{Signing, seen::Id};
+use crate::identity::contained_key;
 
 /// The messages of `proto/pubsub.proto`.
 #[allow(
@@ -19,8 +24,8 @@ pub(super) mod pb {
     include!(concat!(env!("OUT_DIR"), "/pubsub.pb.rs"));
 }
 
-/// Largest RPC of one message, in bytes (go-libp2p-pubsub's limit); peers reset the stream
-/// that carries a larger one.
+/// Largest RPC, in bytes (go-libp2p-pubsub's limit); peers reset the stream that carries a
+/// larger one.
 pub const MAX_RPC: usize = 1 << 20;
 
 /// What precedes a message when it is signed.
@@ -32,70 +37,128 @@ const MAX_INLINE_KEY: usize = 42;
 /// Signatures of some kinds of key differ in length by a few bytes.
 const SIGNATURE_SLACK: usize = 8;
 
-/// A message as its author made it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+const SEQNO_LEN: usize = size_of::<u64>();
+
+/// A message, as its author made it.
+#[derive(Debug)]
 pub struct Message {
-    /// The author's peer id, binary.
-    pub from: Option<Bytes>,
-    /// The payload.
-    pub data: Bytes,
-    /// The author's number for it.
-    pub seqno: Option<u64>,
-    /// Where it was published.
-    pub topic: String,
-    /// The author's signature, unless authors do not sign here.
-    pub signature: Option<Bytes>,
-    /// The author's public key, if the peer id does not contain it.
-    pub key: Option<Bytes>,
+    body: Bytes,
+    topic: Arc<str>,
+    author: Option<PeerId>,
+    name: Vec<u8>,
+    id: Id,
 }
 
 impl Message {
-    /// Bytes that a queued message counts.
-    pub(super) fn size(&self) -> usize {
-        let optional = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        self.data.len()
-            + self.topic.len()
-            + optional(&self.from)
-            + optional(&self.signature)
-            + optional(&self.key)
+    /// The fields in the order of their numbers: a message within an RPC, and what a client gets
+    /// of it.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        &self.body
     }
 
-    fn unsigned(&self) -> pb::Message {
-        pb::Message {
-            from: self.from.clone(),
-            data: Some(self.data.clone()),
-            seqno: self.seqno.map(seqno_bytes),
-            topic: Some(self.topic.clone()),
-            signature: None,
-            key: None,
+    /// Where it was published.
+    #[must_use]
+    pub fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    pub(super) fn author(&self) -> Option<PeerId> {
+        self.author
+    }
+
+    /// What peers call it: its author and the author's number for it, as in Go.
+    pub(super) fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// What it is called here.
+    pub(super) fn id(&self) -> Id {
+        self.id
+    }
+
+    /// Bytes of memory that it counts.
+    pub(super) fn size(&self) -> usize {
+        self.body.len() + size_of::<Self>() + self.name.len()
+    }
+}
+
+/// Who made a message, and the number it has there.
+#[must_use]
+pub(super) fn name(from: Option<&[u8]>, seqno: Option<&[u8]>) -> Vec<u8> {
+    [from.unwrap_or_default(), seqno.unwrap_or_default()].concat()
+}
+
+/// A message being put together behind [`SIGNING_PREFIX`].
+struct Draft {
+    buffer: Vec<u8>,
+}
+
+impl Draft {
+    fn new(
+        from: Option<&[u8]>,
+        data: Option<&[u8]>,
+        seqno: Option<&[u8]>,
+        topic: Option<&str>,
+        proof: usize,
+    ) -> Self {
+        let fields = [from, data, seqno, topic.map(str::as_bytes)];
+        let len: usize = fields
+            .iter()
+            .flatten()
+            .map(|value| field(value.len()))
+            .sum();
+        let mut buffer = Vec::with_capacity(SIGNING_PREFIX.len() + len + proof);
+        buffer.extend_from_slice(SIGNING_PREFIX);
+        let mut draft = Self { buffer };
+        for (number, value) in (1..).zip(fields) {
+            draft.put(number, value);
+        }
+        draft
+    }
+
+    fn put(&mut self, number: u32, value: Option<&[u8]>) {
+        if let Some(value) = value {
+            encode_key(number, WireType::LengthDelimited, &mut self.buffer);
+            encode_varint(value.len() as u64, &mut self.buffer);
+            self.buffer.extend_from_slice(value);
         }
     }
 
-    /// The message as an RPC of its own, without the length in front.
-    pub(super) fn rpc(&self) -> pb::Rpc {
-        let message = pb::Message {
-            signature: self.signature.clone(),
-            key: self.key.clone(),
-            ..self.unsigned()
-        };
-        pb::Rpc {
-            publish: vec![message],
-            control: None,
+    fn signed_text(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    fn finish(
+        mut self,
+        signature: Option<&[u8]>,
+        key: Option<&[u8]>,
+        topic: Arc<str>,
+        author: Option<PeerId>,
+        name: Vec<u8>,
+    ) -> Message {
+        self.put(5, signature);
+        self.put(6, key);
+        Message {
+            body: Bytes::from(self.buffer).slice(SIGNING_PREFIX.len()..),
+            topic,
+            author,
+            id: Id::of(&name),
+            name,
         }
     }
 }
 
-/// A sequence number as it travels.
-#[must_use]
-pub fn seqno_bytes(seqno: u64) -> Bytes {
-    Bytes::copy_from_slice(&seqno.to_be_bytes())
+/// Bytes of a field of `len` bytes with a number below 16.
+fn field(len: usize) -> usize {
+    1 + encoded_len_varint(len as u64) + len
 }
 
 /// This node as the author of messages.
 #[derive(Debug)]
 pub(super) struct Author {
     pub(super) peer: PeerId,
-    from: Bytes,
+    pub(super) from: Bytes,
     /// `None` if messages are not signed.
     identity: Option<Keypair>,
     key: Option<Bytes>,
@@ -124,136 +187,182 @@ impl Author {
 
     /// Bytes of payload that fit one message on `topic`, at most.
     pub(super) fn room(&self, topic: &str) -> usize {
-        let seqno = field(size_of::<u64>());
-        let rest = field(self.from.len()) + seqno + field(topic.len()) + self.proof;
+        let rest = field(self.from.len()) + field(SEQNO_LEN) + field(topic.len()) + self.proof;
         // The lengths in front of the payload and of the message.
         let lengths = 2 * (1 + encoded_len_varint(MAX_RPC as u64));
         MAX_RPC.saturating_sub(rest + lengths)
     }
 
-    /// The message as the library sends it: signatures of all kinds of key that an identity
-    /// can have are the same each time.
+    /// Makes a message with this number.
+    ///
+    /// # Errors
+    /// If the key does not sign.
     pub(super) fn message(
         &self,
-        topic: String,
-        data: Bytes,
+        topic: &Arc<str>,
+        data: Option<&[u8]>,
         seqno: u64,
     ) -> Result<Message, SigningError> {
-        let mut message = Message {
-            from: Some(self.from.clone()),
-            data,
-            seqno: Some(seqno),
-            topic,
-            signature: None,
-            key: self.key.clone(),
+        let seqno = seqno.to_be_bytes();
+        let (from, seqno) = (Some(&self.from[..]), Some(&seqno[..]));
+        let draft = Draft::new(from, data, seqno, Some(topic), self.proof);
+        let signature = match &self.identity {
+            Some(identity) => Some(identity.sign(draft.signed_text())?),
+            None => None,
         };
-        if let Some(identity) = &self.identity {
-            let mut text = SIGNING_PREFIX.to_vec();
-            text.append(&mut message.unsigned().encode_to_vec());
-            message.signature = Some(identity.sign(&text)?.into());
+        let (signature, key) = (signature.as_deref(), self.key.as_deref());
+        let name = name(from, seqno);
+        Ok(draft.finish(signature, key, topic.clone(), Some(self.peer), name))
+    }
+}
+
+/// Why a message of a peer is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refused {
+    #[error("its author is no peer id")]
+    Author,
+    #[error("its number has not 8 bytes")]
+    Number,
+    #[error("it is not signed")]
+    Unsigned,
+    #[error("it is signed")]
+    Signed,
+    #[error("its key is not its author's, or absent")]
+    Key,
+    #[error("its signature is wrong")]
+    Signature,
+}
+
+/// Judges messages of peers. Remembers the key of the last author, since a peer mostly sends
+/// many messages of few authors.
+#[derive(Debug)]
+pub(super) struct Judge {
+    signing: Signing,
+    last: Option<Known>,
+}
+
+/// An author whose key has been read.
+#[derive(Debug)]
+struct Known {
+    from: Bytes,
+    /// As it was sent along.
+    sent: Option<Bytes>,
+    key: PublicKey,
+}
+
+impl Judge {
+    pub(super) fn new(signing: Signing) -> Self {
+        Self {
+            signing,
+            last: None,
         }
-        Ok(message)
+    }
+
+    /// Whether `raw`, on `topic`, is what it says it is.
+    pub(super) fn judge(&mut self, raw: &pb::Message, topic: Arc<str>) -> Result<Message, Refused> {
+        let from = raw.from.as_deref();
+        let author = from.map(PeerId::from_bytes).transpose();
+        let author = author.map_err(|_| Refused::Author)?;
+        let seqno = raw.seqno.as_deref();
+        if seqno.is_some_and(|seqno| seqno.len() != SEQNO_LEN) {
+            return Err(Refused::Number);
+        }
+        let signature = raw.signature.as_deref();
+        let key = raw.key.as_deref();
+        match (self.signing, signature) {
+            (Signing::Strict, None) => return Err(Refused::Unsigned),
+            (Signing::Strict, _) if seqno.is_none() => return Err(Refused::Number),
+            (Signing::Off, Some(_)) => return Err(Refused::Signed),
+            _ => {}
+        }
+        let proof = [signature, key].into_iter().flatten();
+        let proof = proof.map(|part| field(part.len())).sum();
+        let draft = Draft::new(
+            from,
+            raw.data.as_deref(),
+            seqno,
+            raw.topic.as_deref(),
+            proof,
+        );
+        if let Some(signature) = signature {
+            let author = author.ok_or(Refused::Author)?;
+            let public = self.key(raw, &author).ok_or(Refused::Key)?;
+            if !public.verify(draft.signed_text(), signature) {
+                return Err(Refused::Signature);
+            }
+        }
+        let name = name(from, seqno);
+        Ok(draft.finish(signature, key, topic, author, name))
+    }
+
+    /// The author's key: the one sent along, else the one in its peer id.
+    fn key(&mut self, raw: &pb::Message, author: &PeerId) -> Option<&PublicKey> {
+        let from = raw.from.as_deref()?;
+        let is_last = |known: &Known| known.from == from && known.sent == raw.key;
+        if !self.last.as_ref().is_some_and(is_last) {
+            let key = match raw.key.as_deref() {
+                Some(key) => PublicKey::try_decode_protobuf(key).ok()?,
+                None => contained_key(author)?,
+            };
+            if key.to_peer_id() != *author {
+                return None;
+            }
+            // Slices would keep all of the RPC that they came with.
+            self.last = Some(Known {
+                from: Bytes::copy_from_slice(from),
+                sent: raw.key.as_deref().map(Bytes::copy_from_slice),
+                key,
+            });
+        }
+        self.last.as_ref().map(|known| &known.key)
     }
 }
 
-/// Bytes of a field of `len` bytes with a number below 16.
-fn field(len: usize) -> usize {
-    1 + encoded_len_varint(len as u64) + len
+/// A field of an RPC: its number, and its payload if it has a length.
+pub(super) fn fields(rpc: &Bytes) -> Fields<'_> {
+    Fields { rpc, at: 0 }
 }
 
-/// Appends the signature and the key of `raw` to its payload: the library lets nothing else
-/// through to where messages come out. [`open`] takes them off again.
-pub(super) fn seal(raw: RawMessage) -> Vec<u8> {
-    let (signature, key) = (raw.signature, raw.key);
-    let mut data = raw.data;
-    let len = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
-    data.reserve_exact(len(&signature) + len(&key) + 2 * LENGTH);
-    for part in [&signature, &key] {
-        data.extend_from_slice(part.as_deref().unwrap_or_default());
-    }
-    for part in [&signature, &key] {
-        // One more than the length: zero is for what is absent.
-        let length = part.as_ref().map_or(0, |part| part.len() as u64 + 1);
-        data.extend_from_slice(&length.to_be_bytes());
-    }
-    data
+/// See [`fields`].
+#[derive(Debug)]
+pub(super) struct Fields<'a> {
+    rpc: &'a Bytes,
+    at: usize,
 }
 
-const LENGTH: usize = size_of::<u64>();
+impl Iterator for Fields<'_> {
+    type Item = Result<(u32, Bytes), prost::DecodeError>;
 
-/// Payload, signature and key of what [`seal`] made.
-pub(super) fn open(sealed: Vec<u8>) -> Option<(Bytes, Option<Bytes>, Option<Bytes>)> {
-    let mut rest = Bytes::from(sealed);
-    let mut length = || {
-        let at = rest.len().checked_sub(LENGTH)?;
-        let bytes = rest.split_off(at);
-        let length = u64::from_be_bytes(bytes[..].try_into().ok()?);
-        usize::try_from(length).ok()
-    };
-    let (key, signature) = (length()?, length()?);
-    let mut part = |length: usize| {
-        let Some(length) = length.checked_sub(1) else {
-            return Some(None);
+    fn next(&mut self) -> Option<Self::Item> {
+        use prost::encoding::{DecodeContext, decode_key, decode_varint, skip_field};
+        let rest = &self.rpc[self.at..];
+        if rest.is_empty() {
+            return None;
+        }
+        let mut tail = rest;
+        let mut next = || -> Result<(u32, Range<usize>), prost::DecodeError> {
+            let (number, kind) = decode_key(&mut tail)?;
+            if kind != WireType::LengthDelimited {
+                let before = self.rpc.len() - tail.len();
+                skip_field(kind, number, &mut tail, DecodeContext::default())?;
+                return Ok((0, before..before));
+            }
+            let mut value = tail;
+            let len = decode_varint(&mut value)?;
+            let start = self.rpc.len() - value.len();
+            // Checks the length.
+            skip_field(kind, number, &mut tail, DecodeContext::default())?;
+            Ok((number, start..start + usize::try_from(len).unwrap_or(0)))
         };
-        let at = rest.len().checked_sub(length)?;
-        Some(Some(rest.split_off(at)))
-    };
-    let key = part(key)?;
-    let signature = part(signature)?;
-    Some((rest, signature, key))
+        let found = next();
+        self.at = match found {
+            Ok(_) => self.rpc.len() - tail.len(),
+            // Nothing that follows makes sense.
+            Err(_) => self.rpc.len(),
+        };
+        Some(found.map(|(number, range)| (number, self.rpc.slice(range))))
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use libp2p::gossipsub::TopicHash;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn what_is_sealed_opens_again(
-            data: Vec<u8>,
-            signature: Option<Vec<u8>>,
-            key: Option<Vec<u8>>,
-        ) {
-            let raw = RawMessage {
-                source: None,
-                data: data.clone(),
-                sequence_number: None,
-                topic: TopicHash::from_raw("t"),
-                signature: signature.clone(),
-                key: key.clone(),
-                validated: false,
-            };
-            let opened = open(seal(raw)).expect("as sealed");
-            prop_assert_eq!(opened.0, data);
-            prop_assert_eq!(opened.1.map(Vec::from), signature);
-            prop_assert_eq!(opened.2.map(Vec::from), key);
-        }
-
-        #[test]
-        fn any_bytes_open_or_do_not(bytes: Vec<u8>) {
-            let _ = open(bytes);
-        }
-
-        #[test]
-        fn what_has_room_fits(topic in ".{0,300}", short in 0_usize..3) {
-            for identity in [
-                Keypair::generate_ed25519(),
-                Keypair::generate_secp256k1(),
-                Keypair::generate_ecdsa(),
-            ] {
-                for sign in [true, false] {
-                    let author = Author::new(&identity, sign).expect("a key");
-                    let room = author.room(&topic);
-                    let data = Bytes::from(vec![7; room - short]);
-                    let message = author.message(topic.clone(), data, u64::MAX).expect("signed");
-                    let len = message.rpc().encoded_len();
-                    prop_assert!(len <= MAX_RPC, "{len}");
-                    prop_assert!(len + 32 >= MAX_RPC, "{len}");
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -3,20 +3,19 @@
 //! A subscriber that does not keep up loses messages and holds up nobody.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    task::Waker,
     time::{Duration, Instant},
 };
 
-use futures::task::AtomicWaker;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::{Message, SubscribeError};
+use super::{Message, SubscribeError, router::Router};
+use crate::limits::Limit;
 
 /// Messages that wait for one subscriber; a further one is dropped (Go holds 32).
 const MAX_QUEUED: usize = 256;
@@ -47,8 +46,6 @@ type Probe = Box<dyn Fn() -> bool + Send + Sync>;
 #[derive(Debug, Default)]
 pub(super) struct Topics {
     table: Mutex<Table>,
-    /// Wakes who announces topics to peers.
-    announcer: AtomicWaker,
     /// Messages that slow subscribers have lost.
     pub(super) dropped: AtomicU64,
     /// Messages queued for subscribers.
@@ -57,20 +54,10 @@ pub(super) struct Topics {
 
 #[derive(Debug, Default)]
 struct Table {
-    topics: HashMap<String, Topic>,
-    /// Topics of which peers may have to be told.
-    changed: HashSet<String>,
+    topics: HashMap<String, Vec<Arc<Subscriber>>>,
     subscriptions: usize,
     /// Bytes of the names of `topics`.
     names: usize,
-}
-
-#[derive(Debug, Default)]
-struct Topic {
-    subscribers: Vec<Arc<Subscriber>>,
-    /// Whether connected peers have been told.
-    announced: bool,
-    waiting: Vec<oneshot::Sender<()>>,
 }
 
 struct Subscriber {
@@ -108,19 +95,11 @@ impl Subscriber {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         if logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
             *logged = Some(Instant::now());
-            let topic = &message.topic;
-            tracing::warn!(topic, dropped, "a slow subscriber loses messages");
+            let topic = message.topic();
+            tracing::warn!(%topic, dropped, "a slow subscriber loses messages");
         }
         false
     }
-}
-
-/// A change of what peers are to be told.
-#[derive(Debug)]
-pub(super) struct Change {
-    pub(super) topic: String,
-    /// Whether there are subscribers now.
-    pub(super) subscribed: bool,
 }
 
 impl Topics {
@@ -128,12 +107,12 @@ impl Topics {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a subscriber; the receiver hears when connected peers have been told, and is
-    /// absent if they have been before.
+    /// Adds a subscriber, whose topic `router` tells to peers.
     pub(super) fn subscribe(
-        self: &Arc<Self>,
+        &self,
         topic: String,
-    ) -> Result<(Subscription, Option<oneshot::Receiver<()>>), SubscribeError> {
+        router: &Arc<Router>,
+    ) -> Result<Subscription, SubscribeError> {
         if topic.len() > MAX_TOPIC {
             return Err(SubscribeError::NameTooLong(topic.len()));
         }
@@ -151,49 +130,42 @@ impl Topics {
         }
         if !table.topics.contains_key(&topic) {
             let names = table.names + topic.len();
-            let topics = table.topics.len().max(table.changed.len());
-            if topics >= MAX_TOPICS || names > MAX_NAMES {
+            if table.topics.len() >= MAX_TOPICS || names > MAX_NAMES {
                 return Err(SubscribeError::TooManyTopics);
             }
             table.names = names;
-            table.changed.insert(topic.clone());
-            self.announcer.wake();
         }
         table.subscriptions += 1;
-        let entry = table.topics.entry(topic.clone()).or_default();
-        entry.subscribers.push(subscriber.clone());
-        let announced = (!entry.announced).then(|| {
-            let (sender, receiver) = oneshot::channel();
-            entry.waiting.push(sender);
-            receiver
-        });
+        let subscribers = table.topics.entry(topic.clone()).or_default();
+        subscribers.push(subscriber.clone());
+        let first = subscribers.len() == 1;
         drop(table);
-        let subscription = Subscription {
-            topics: self.clone(),
+        if first {
+            router.sync(&topic);
+        }
+        Ok(Subscription {
+            router: router.clone(),
             topic,
             subscriber,
             messages,
-        };
-        Ok((subscription, announced))
+        })
     }
 
-    fn unsubscribe(&self, topic: &str, subscriber: &Arc<Subscriber>) {
+    /// Whether it was the topic's last one.
+    fn unsubscribe(&self, topic: &str, subscriber: &Arc<Subscriber>) -> bool {
         let mut table = self.table();
-        let Some(entry) = table.topics.get_mut(topic) else {
-            return;
+        let Some(subscribers) = table.topics.get_mut(topic) else {
+            return false;
         };
-        let before = entry.subscribers.len();
-        entry
-            .subscribers
-            .retain(|other| !Arc::ptr_eq(other, subscriber));
-        let (left, after) = (before - entry.subscribers.len(), entry.subscribers.len());
+        let before = subscribers.len();
+        subscribers.retain(|other| !Arc::ptr_eq(other, subscriber));
+        let (left, after) = (before - subscribers.len(), subscribers.len());
         table.subscriptions -= left;
         if after == 0 {
             table.topics.remove(topic);
             table.names -= topic.len();
-            table.changed.insert(topic.to_owned());
-            self.announcer.wake();
         }
+        after == 0
     }
 
     /// Topics with a subscriber that is still there.
@@ -202,7 +174,7 @@ impl Topics {
             .table()
             .topics
             .iter()
-            .map(|(name, topic)| (name.clone(), topic.subscribers.clone()))
+            .map(|(name, subscribers)| (name.clone(), subscribers.clone()))
             .collect();
         topics
             .into_iter()
@@ -216,46 +188,14 @@ impl Topics {
     }
 
     /// Queues `message` for the subscribers of its topic.
-    pub(super) fn deliver(&self, message: Message) {
+    pub(super) fn deliver(&self, message: &Arc<Message>) {
         let table = self.table();
-        let Some(topic) = table.topics.get(&message.topic) else {
-            return;
-        };
-        let message = Arc::new(message);
-        for subscriber in &topic.subscribers {
-            let counter = if subscriber.offer(&message) {
-                &self.delivered
+        for subscriber in table.topics.get(&**message.topic()).into_iter().flatten() {
+            if subscriber.offer(message) {
+                self.delivered.fetch_add(1, Ordering::Relaxed);
             } else {
-                &self.dropped
-            };
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// What peers are to be told since the last call; `waker` is woken when there is more.
-    pub(super) fn changes(&self, waker: &Waker) -> Vec<Change> {
-        self.announcer.register(waker);
-        let mut table = self.table();
-        let changed = std::mem::take(&mut table.changed);
-        changed
-            .into_iter()
-            .map(|topic| Change {
-                subscribed: table.topics.contains_key(&topic),
-                topic,
-            })
-            .collect()
-    }
-
-    /// Connected peers have been told that there are subscribers to `topics`.
-    pub(super) fn announced(&self, topics: &[String]) {
-        let mut table = self.table();
-        for topic in topics {
-            if let Some(entry) = table.topics.get_mut(topic) {
-                entry.announced = true;
-                for waiting in entry.waiting.drain(..) {
-                    // Whoever has given up need not know.
-                    let _ = waiting.send(());
-                }
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                Limit::PubsubSubscribers.hit();
             }
         }
     }
@@ -264,7 +204,7 @@ impl Topics {
 /// A client's subscription to one topic. Ends when dropped.
 #[derive(Debug)]
 pub struct Subscription {
-    topics: Arc<Topics>,
+    router: Arc<Router>,
     topic: String,
     subscriber: Arc<Subscriber>,
     messages: mpsc::Receiver<Arc<Message>>,
@@ -302,7 +242,13 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.topics.unsubscribe(&self.topic, &self.subscriber);
+        if self
+            .router
+            .topics()
+            .unsubscribe(&self.topic, &self.subscriber)
+        {
+            self.router.sync(&self.topic);
+        }
         let dropped = self.subscriber.dropped.load(Ordering::Relaxed);
         if dropped > 0 {
             let topic = &self.topic;

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use libp2p::PeerId;
@@ -117,7 +117,7 @@ pub type Observer = Box<dyn Fn(PeerId, &[String]) + Send + Sync>;
 pub struct Peers {
     table: RwLock<HashMap<PeerId, Arc<Peer>>>,
     changed: Notify,
-    observer: OnceLock<Observer>,
+    observers: RwLock<Vec<Observer>>,
 }
 
 impl fmt::Debug for Peers {
@@ -140,9 +140,9 @@ impl Peers {
         self.changed.notified()
     }
 
-    /// Sets who is told what identify learns. There can be one; a second is ignored.
+    /// Adds who is told what identify learns.
     pub fn observe(&self, observer: Observer) {
-        let _ = self.observer.set(observer);
+        write(&self.observers).push(observer);
     }
 
     /// The swarm has taken note of a connection's end, so a new one may be made.
@@ -198,8 +198,10 @@ impl Peers {
     pub fn set_identified(&self, peer: &PeerId, protocols: Option<Vec<String>>) {
         let id = peer;
         let Some(peer) = self.get(id) else { return };
-        if let (Some(observer), Some(protocols)) = (self.observer.get(), &protocols) {
-            observer(*id, protocols);
+        if let Some(protocols) = &protocols {
+            for observer in &*read(&self.observers) {
+                observer(*id, protocols);
+            }
         }
         peer.protocols.send_if_modified(|known| match protocols {
             Some(mut protocols) => {

@@ -1,0 +1,223 @@
+use libp2p::identity::Keypair;
+
+use super::{
+    super::message::{Author, pb},
+    mesh::{MESH, MESH_HIGH},
+    *,
+};
+
+struct Scene {
+    router: Arc<Router>,
+    author: Author,
+    seqno: u64,
+}
+
+impl Scene {
+    fn new(flood: bool) -> Self {
+        Self {
+            router: Arc::new(Router::new(flood)),
+            author: Author::new(&Keypair::generate_ed25519(), false).expect("a key"),
+            seqno: 0,
+        }
+    }
+
+    /// A peer that is subscribed to `t`.
+    fn peer(&self, kind: Kind, dialed: bool) -> PeerId {
+        let peer = PeerId::random();
+        self.router.met(peer).expect("a new peer");
+        self.router.speaks(peer, kind, dialed);
+        self.subscribe(peer, "t", true);
+        peer
+    }
+
+    fn subscribe(&self, peer: PeerId, topic: &str, subscribe: bool) {
+        let change = pb::SubOpts {
+            subscribe: Some(subscribe),
+            topic_id: Some(topic.into()),
+        };
+        self.router.on_subscription(peer, &change);
+    }
+
+    fn control(&self, peer: PeerId, graft: &[&str], prune: &[(&str, u64)]) {
+        let graft = graft.iter().map(|topic| pb::Graft {
+            topic_id: Some((*topic).into()),
+        });
+        let prune = prune.iter().map(|(topic, backoff)| pb::Prune {
+            topic_id: Some((*topic).into()),
+            backoff: Some(*backoff),
+        });
+        let control = pb::Control {
+            graft: graft.collect(),
+            prune: prune.collect(),
+            ..pb::Control::default()
+        };
+        self.router.on_control(peer, &control);
+    }
+
+    fn join(&self) -> super::super::Subscription {
+        let topics = self.router.topics();
+        topics.subscribe("t".into(), &self.router).expect("joined")
+    }
+
+    fn mesh(&self) -> HashSet<PeerId> {
+        let state = self.router.state();
+        let topic = state.topics.get("t");
+        topic.map_or_else(HashSet::new, |topic| topic.mesh.clone())
+    }
+
+    /// How many peers a message is queued for.
+    fn recipients(&mut self, source: Option<PeerId>) -> usize {
+        self.seqno += 1;
+        let message = self.author.message(&"t".into(), None, self.seqno);
+        let message = message.expect("a message");
+        let mut state = self.router.state();
+        let flood = self.router.flood;
+        state
+            .recipients(&message, source, flood, Instant::now())
+            .len()
+    }
+}
+
+#[test]
+fn a_mesh_is_filled_up_and_cut() {
+    let scene = Scene::new(false);
+    let _own = scene.join();
+    let few: Vec<_> = (0..4)
+        .map(|_| scene.peer(Kind::Gossipsub11, false))
+        .collect();
+    assert_eq!(scene.mesh().len(), 4, "at once");
+    let more: Vec<_> = (0..40)
+        .map(|_| scene.peer(Kind::Gossipsub11, false))
+        .collect();
+    scene.router.heartbeat();
+    assert!((5..=MESH).contains(&scene.mesh().len()));
+    for peer in few.iter().chain(&more) {
+        scene.control(*peer, &["t"], &[]);
+    }
+    assert_eq!(scene.mesh().len(), MESH_HIGH, "strangers do not get beyond");
+    let dialed = scene.peer(Kind::Gossipsub11, true);
+    scene.control(dialed, &["t"], &[]);
+    assert_eq!(scene.mesh().len(), MESH_HIGH + 1, "who was dialed does");
+    scene.router.heartbeat();
+    assert_eq!(scene.mesh().len(), MESH);
+    assert!(scene.mesh().contains(&dialed));
+}
+
+#[test]
+fn who_was_pruned_stays_out_for_its_time() {
+    let scene = Scene::new(false);
+    let _own = scene.join();
+    let peer = scene.peer(Kind::Gossipsub11, false);
+    assert_eq!(scene.mesh().len(), 1);
+    for backoff in [1, u64::MAX, 0] {
+        scene.control(peer, &[], &[("t", backoff), ("unknown", backoff)]);
+        assert_eq!(scene.mesh().len(), 0);
+        scene.router.heartbeat();
+        scene.control(peer, &["t", "unknown"], &[]);
+        assert_eq!(scene.mesh().len(), 0, "{backoff}");
+    }
+    assert!(!scene.router.state().topics.contains_key("unknown"));
+}
+
+#[test]
+fn a_topic_without_subscribers_here_has_a_fanout() {
+    let mut scene = Scene::new(false);
+    assert_eq!(scene.recipients(None), 0);
+    assert!(scene.router.state().topics.is_empty());
+    for _ in 0..10 {
+        scene.peer(Kind::Gossipsub10, false);
+    }
+    let floods: Vec<_> = (0..3).map(|_| scene.peer(Kind::Floodsub, false)).collect();
+    assert_eq!(scene.recipients(None), MESH + 3);
+    assert_eq!(scene.recipients(Some(floods[0])), MESH + 2);
+    let own = scene.join();
+    assert_eq!(scene.mesh().len(), MESH);
+    drop(own);
+    assert_eq!(scene.mesh().len(), 0);
+}
+
+#[test]
+fn floodsub_sends_to_everybody() {
+    let mut scene = Scene::new(true);
+    let peers: Vec<_> = (0..30).map(|_| scene.peer(Kind::Floodsub, false)).collect();
+    let _own = scene.join();
+    assert_eq!(scene.recipients(None), 30);
+    assert_eq!(scene.recipients(Some(peers[0])), 29);
+    scene.subscribe(peers[1], "t", false);
+    assert_eq!(scene.recipients(None), 29);
+}
+
+#[test]
+fn nothing_is_left_of_peers_that_have_gone() {
+    let scene = Scene::new(false);
+    let own = scene.join();
+    let peers: Vec<_> = (0..50)
+        .map(|index| {
+            let kind = [Kind::Gossipsub11, Kind::Floodsub][index % 2];
+            let peer = scene.peer(kind, index % 3 == 0);
+            for topic in 0..100 {
+                scene.subscribe(peer, &format!("{topic}"), true);
+            }
+            scene.control(peer, &["t", "7"], &[]);
+            peer
+        })
+        .collect();
+    for peer in &peers {
+        let (first, _) = scene.router.listen(*peer);
+        let (second, _) = scene.router.listen(*peer);
+        scene.router.unlisten(*peer, first);
+        assert!(!scene.router.left(*peer, || true), "it has come back");
+        assert!(scene.router.left(*peer, || false));
+        assert!(scene.router.state().peers.contains_key(peer), "still heard");
+        scene.router.unlisten(*peer, second);
+    }
+    drop(own);
+    let state = scene.router.state();
+    assert_eq!((state.peers.len(), state.names), (0, 0));
+    let topics: Vec<_> = state.topics.keys().collect();
+    assert!(topics.len() <= 1, "a back-off may be left: {topics:?}");
+}
+
+#[test]
+fn a_peer_has_no_more_topics_than_it_may() {
+    let scene = Scene::new(false);
+    let peer = scene.peer(Kind::Gossipsub11, false);
+    for topic in 0..2 * MAX_PEER_TOPICS {
+        scene.subscribe(peer, &format!("{topic}"), true);
+    }
+    assert_eq!(scene.router.state().topics.len(), MAX_PEER_TOPICS);
+    scene.subscribe(peer, "t", false);
+    scene.subscribe(peer, &"n".repeat(1025), true);
+    assert_eq!(scene.router.state().topics.len(), MAX_PEER_TOPICS - 1);
+    let other = scene.peer(Kind::Gossipsub11, false);
+    for topic in 0..2000 {
+        scene.subscribe(other, &format!("{topic:01024}"), true);
+    }
+    let names = scene.router.state().peers[&other].names;
+    assert!(names <= MAX_PEER_NAMES, "{names}");
+}
+
+#[test]
+fn a_peer_is_asked_for_what_it_tells_of_within_bounds() {
+    let scene = Scene::new(false);
+    let _own = scene.join();
+    let peer = scene.peer(Kind::Gossipsub11, false);
+    let tell = |topic: &str, names: std::ops::Range<u32>| {
+        let ihave = pb::IHave {
+            topic_id: Some(topic.into()),
+            message_i_ds: names.map(|n| n.to_be_bytes().to_vec().into()).collect(),
+        };
+        let control = pb::Control {
+            ihave: vec![ihave],
+            ..pb::Control::default()
+        };
+        scene.router.on_control(peer, &control);
+        scene.router.state().peers[&peer].asked
+    };
+    assert_eq!(tell("u", 0..10), 0, "nobody is subscribed");
+    assert_eq!(tell("t", 0..10), 10);
+    assert_eq!(tell("t", 10..20_000), 5000);
+    scene.router.heartbeat();
+    let asked: Vec<usize> = (0..20).map(|n| tell("t", n..n + 1)).collect();
+    assert_eq!(asked.last(), Some(&10), "ten times between two heartbeats");
+}
