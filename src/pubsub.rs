@@ -46,7 +46,7 @@ const MIN_HEARTBEAT: Duration = Duration::from_millis(10);
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long PUBLISH waits while all peers that should get the message have much to read; then
-/// it is queued for them where there is room, and dropped where there is none.
+/// it is queued for those that have room.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(1);
 
 const MESHSUB_11: &str = "/meshsub/1.1.0";
@@ -227,7 +227,9 @@ impl PubSub {
             .counters
             .published
             .fetch_add(1, Ordering::Relaxed);
-        inner.router.deliver(message, None, PUBLISH_PATIENCE).await;
+        let message = Arc::new(message);
+        inner.router.spread(&message, None, PUBLISH_PATIENCE).await;
+        inner.router.topics().deliver(&message);
         Ok(())
     }
 

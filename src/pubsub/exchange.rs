@@ -14,9 +14,10 @@ use tokio::{
 
 use super::{
     Inner,
-    message::{self, Judge, MAX_RPC, pb},
+    message::{self, Judge, MAX_RPC, Message, pb},
     outbox::{self, Outbox},
     router::Kind,
+    seen::Id,
 };
 use crate::{
     muxer::Link,
@@ -42,7 +43,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How long a message of a peer waits while all that should get it have much to read.
 const FORWARD_PATIENCE: Duration = Duration::from_millis(250);
 
-/// New messages taken from one stream before others get a turn: their checks take time.
+/// Messages taken from one stream before others get a turn: their checks take time.
 const BURST: usize = 8;
 
 static LARGE_PLACES: Semaphore = Semaphore::const_new(MAX_LARGE);
@@ -158,9 +159,11 @@ impl Inner {
             peer, mut stream, ..
         } = inbound;
         let (number, superseded) = self.router.listen(peer);
+        let mut fresh = Vec::with_capacity(BURST);
         let ended = superseded
-            .run_until_cancelled(self.read(peer, &mut stream))
+            .run_until_cancelled(self.read(peer, &mut stream, &mut fresh))
             .await;
+        self.hand_out(&mut fresh).await;
         match ended {
             // The peer has finished: so does this side.
             Some(Ok(())) => {
@@ -172,10 +175,15 @@ impl Inner {
         self.router.unlisten(peer, number);
     }
 
-    async fn read(&self, peer: PeerId, stream: &mut UserStream) -> io::Result<()> {
+    /// Leaves in `fresh` what the subscribers here have yet to get.
+    async fn read(
+        &self,
+        peer: PeerId,
+        stream: &mut UserStream,
+        fresh: &mut Vec<Arc<Message>>,
+    ) -> io::Result<()> {
         let mut frames = Frames::new(MAX_RPC, &LARGE_PLACES);
         let mut judge = Judge::new(self.signing);
-        let mut taken = 0;
         while let Some(frame) = frames.next(stream).await? {
             let mut messages = 0;
             for field in message::fields(&frame.payload) {
@@ -191,12 +199,9 @@ impl Inner {
                             return Err(io::Error::other("too many messages in an RPC"));
                         }
                         let raw = pb::Message::decode(value).map_err(io::Error::other)?;
-                        if self.take(peer, &raw, &mut judge).await {
-                            taken += 1;
-                        }
-                        if taken == BURST {
-                            taken = 0;
-                            yield_now().await;
+                        fresh.extend(self.take(peer, &raw, &mut judge).await);
+                        if messages % BURST == 0 || fresh.len() == BURST {
+                            self.hand_out(fresh).await;
                         }
                     }
                     3 => {
@@ -206,30 +211,47 @@ impl Inner {
                     _ => {}
                 }
             }
+            if !fresh.is_empty() && !frames.has_next() {
+                self.hand_out(fresh).await;
+            }
         }
         Ok(())
     }
 
-    /// A message of `peer`; whether there was anything to do with it.
-    async fn take(&self, peer: PeerId, raw: &pb::Message, judge: &mut Judge) -> bool {
+    /// Brings messages to the subscribers here. Those who write to other peers get their turn
+    /// first: they wait for nothing else, and two that are woken at once cost a thread switch.
+    async fn hand_out(&self, messages: &mut Vec<Arc<Message>>) {
+        yield_now().await;
+        for message in messages.drain(..) {
+            self.router.topics().deliver(&message);
+        }
+    }
+
+    /// A message of `peer`, if it is true and new, on its way to other peers.
+    async fn take(
+        &self,
+        peer: PeerId,
+        raw: &pb::Message,
+        judge: &mut Judge,
+    ) -> Option<Arc<Message>> {
         let topic = raw.topic.as_deref().unwrap_or_default();
         let own = raw.from.as_deref() == Some(&*self.author.from);
         if own || !self.router.topics().has_subscribers(topic) {
-            return false;
+            return None;
         }
         let name = message::name(raw.from.as_deref(), raw.seqno.as_deref());
-        if self.router.has_seen(super::seen::Id::of(&name)) {
-            return false;
+        if self.router.has_seen(Id::of(&name)) {
+            return None;
         }
-        match judge.judge(raw, topic.into()) {
-            Ok(message) => {
-                self.router
-                    .deliver(message, Some(peer), FORWARD_PATIENCE)
-                    .await;
+        let message = match judge.judge(raw, topic.into()) {
+            Ok(message) => Arc::new(message),
+            Err(reason) => {
+                self.router.refused(&peer, reason);
+                return None;
             }
-            Err(reason) => self.router.refused(&peer, reason),
-        }
-        true
+        };
+        let spread = self.router.spread(&message, Some(peer), FORWARD_PATIENCE);
+        spread.await.then_some(message)
     }
 }
 

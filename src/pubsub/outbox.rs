@@ -18,7 +18,7 @@ use tokio::sync::{Notify, oneshot};
 use super::message::{MAX_RPC, Message, pb};
 
 /// Messages that wait for one peer (SECURITY.md 3); a further one is dropped.
-const MAX_QUEUED: usize = 512;
+const MAX_QUEUED: usize = 4096;
 
 /// Bytes of them.
 const MAX_QUEUED_BYTES: usize = 8 << 20;

@@ -162,31 +162,28 @@ impl Router {
         seen
     }
 
-    /// Brings a message to the peers that should get it and to the subscribers here. While all
-    /// of those peers have much to read, it waits, but not for longer than `patience`.
-    pub(super) async fn deliver(
+    /// Brings a message to the peers that should get it; false if it has been here. While all of
+    /// those peers have much to read, it waits, but not for longer than `patience`.
+    pub(super) async fn spread(
         &self,
-        message: Message,
+        message: &Arc<Message>,
         source: Option<PeerId>,
         patience: Duration,
-    ) {
-        let message = Arc::new(message);
-        let mut routed = self.route(&message, source, true);
+    ) -> bool {
+        let mut routed = self.route(message, source, true);
         if routed == Routed::Busy {
-            let deadline = tokio::time::Instant::now() + patience;
+            let deadline = Instant::now() + patience;
             while routed == Routed::Busy {
                 let room = self.room.notified();
                 tokio::pin!(room);
                 room.as_mut().enable();
-                routed = self.route(&message, source, true);
-                if routed == Routed::Busy && timeout_at(deadline, room).await.is_err() {
-                    routed = self.route(&message, source, false);
+                routed = self.route(message, source, true);
+                if routed == Routed::Busy && timeout_at(deadline.into(), room).await.is_err() {
+                    routed = self.route(message, source, false);
                 }
             }
         }
-        if routed == Routed::Done {
-            self.topics.deliver(&message);
-        }
+        routed == Routed::Done
     }
 
     fn route(&self, message: &Arc<Message>, source: Option<PeerId>, wait: bool) -> Routed {

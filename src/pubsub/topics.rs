@@ -18,7 +18,7 @@ use super::{Message, SubscribeError, router::Router};
 use crate::limits::Limit;
 
 /// Messages that wait for one subscriber; a further one is dropped (Go holds 32).
-const MAX_QUEUED: usize = 256;
+const MAX_QUEUED: usize = 4096;
 
 /// Bytes of them. One message is taken whatever its size.
 const MAX_QUEUED_BYTES: usize = 8 << 20;

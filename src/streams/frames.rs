@@ -54,6 +54,13 @@ impl Frames {
         }
     }
 
+    /// Whether a whole frame is there already.
+    #[must_use]
+    pub fn has_next(&self) -> bool {
+        unsigned_varint::decode::u64(&self.input)
+            .is_ok_and(|(length, rest)| rest.len() as u64 >= length)
+    }
+
     /// The next frame; `None` once the remote has finished.
     ///
     /// # Errors
