@@ -1,13 +1,13 @@
 //! rp2pd, the libp2p daemon: one process runs a libp2p host, local programs drive it over a
 //! socket with the `p2pd` protocol.
 //!
-//! Five floors, each knowing only those below it; [`pubsub`] stands beside [`node`]:
+//! Six floors, each knowing only those below it; [`pubsub`] stands beside [`dht`]:
 //!
 //! | floor | knows | never knows |
 //! |---|---|---|
 //! | [`control`] | client sessions, the wording of answers, the control socket | the swarm |
 //! | [`dht`] | the Kademlia node: who is close to a key, records, providers | the swarm, protobuf of clients, sessions |
-//! | [`pubsub`] | the library's gossipsub in the swarm, topics and their subscribers | client sessions, the control protocol |
+//! | [`pubsub`] | the node by its handle, topics and their subscribers | the swarm, client sessions, the control protocol |
 //! | [`node`] | the swarm and what lives in it, as plain values | protobuf, sessions |
 //! | [`streams`] | connected peers, user protocols and their negotiation | the two above |
 //! | [`muxer`] | one connection: its task, its multiplexer, its streams | everything above |

@@ -29,9 +29,9 @@ use writer::Queue;
 /// Go's names for parts of the daemon, and the crates and modules that do the same work here.
 /// The first match names a line's logger.
 const SUBSYSTEMS: [(&str, &[&str]); 10] = [
+    ("dht", &["rp2pd::dht"]),
+    ("pubsub", &["rp2pd::pubsub"]),
     ("p2pd", &["rp2pd"]),
-    ("dht", &["libp2p_kad"]),
-    ("pubsub", &["libp2p_gossipsub", "libp2p_floodsub"]),
     ("swarm2", &["libp2p_swarm"]),
     ("relay", &["libp2p_relay"]),
     ("autonat", &["libp2p_autonat"]),

@@ -74,7 +74,7 @@ fn levels_are_read_as_in_go() {
         "WARN,dht=debug,p2pd=Info,libp2p_quic=error,=debug,swarm2=fatal",
     )]);
     assert_eq!(passes(&settings, "x"), LevelFilter::WARN);
-    assert_eq!(passes(&settings, "libp2p_kad::query"), LevelFilter::DEBUG);
+    assert_eq!(passes(&settings, "rp2pd::dht::query"), LevelFilter::DEBUG);
     assert_eq!(passes(&settings, "rp2pd::node"), LevelFilter::INFO);
     assert_eq!(passes(&settings, "libp2p_quic"), LevelFilter::ERROR);
     assert_eq!(passes(&settings, "libp2p_swarm"), LevelFilter::OFF);

@@ -158,7 +158,9 @@ fn publishing_needs_neither_peers_nor_data_nor_a_name() {
     let mut subscription = daemon.subscribe("");
     use rp2pd::wire::pb::ps_request::Type::Publish;
     client.pubsub(Publish, Some(""), None).expect("no data");
-    assert_eq!(subscription.next_data(), b"");
+    assert_eq!(subscription.next().data, None, "absent as it was sent");
+    client.publish("", b"").expect("empty data");
+    assert_eq!(subscription.next().data.as_deref(), Some(&b""[..]));
 }
 
 #[test]
