@@ -34,6 +34,7 @@ use disk::{Contents, Disk};
 pub use record::{KeyBook, RecordError, Validator};
 use rpc::Rpc;
 use store::Store;
+pub(crate) use store::{MAX_PROVIDER_BYTES, MAX_RECORD_BYTES};
 use table::{Admission, Table};
 
 use crate::node::{Node, PeerRouting, RoutingError, Standing};
@@ -50,7 +51,7 @@ const PROTECTED_BUCKETS: usize = 2;
 const TABLE_WORTH: i64 = 5;
 
 /// Queries under way (SECURITY.md 3); further ones wait for their turn.
-const MAX_QUERIES: usize = 64;
+pub(crate) const MAX_QUERIES: usize = 64;
 
 /// A peer and where it may be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -269,7 +270,7 @@ impl Inner {
     }
 
     fn admit_if_serving(&self, peer: &PeerId) {
-        if let Some(protocols) = self.node.peer_protocols(peer) {
+        if let Some(protocols) = self.node.connected_protocols(peer) {
             self.identified(peer, &protocols);
         }
     }

@@ -38,7 +38,7 @@ pub use substream::Substream;
 pub const MAX_STREAMS: usize = 16 * 1024;
 
 /// Opens that may wait for one connection (SECURITY.md 3); further callers wait to ask.
-const MAX_WAITING_OPENS: usize = 256;
+pub(crate) const MAX_WAITING_OPENS: usize = 256;
 
 /// Streams handed to the swarm and not yet taken by it.
 const MAX_HANDED: usize = 64;
@@ -56,9 +56,11 @@ pub trait Host: Send + Sync + 'static {
     fn connected(&self, link: &Arc<Link>);
     /// The connection is gone; nothing more will come of it.
     fn disconnected(&self, link: &Arc<Link>);
+    /// Inbound streams that one connection may have, [`MAX_STREAMS`] at most.
+    fn max_streams(&self) -> usize;
     /// The remote opened `stream`. Streams of the library's own protocols go to `swarm`.
     fn inbound(&self, slot: InboundSlot, stream: Substream, swarm: Handover);
-    /// An inbound stream was refused because the connection has [`MAX_STREAMS`].
+    /// An inbound stream was refused because the connection has as many as it may.
     fn refused(&self, link: &Arc<Link>);
 }
 

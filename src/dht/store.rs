@@ -20,10 +20,10 @@ pub(super) const LIFETIME: Duration = Duration::from_secs(48 * 60 * 60);
 
 /// Memory for records, in bytes (SECURITY.md 3). What was received first goes first; what
 /// clients of this daemon put goes last.
-const MAX_RECORD_BYTES: usize = 64 << 20;
+pub(crate) const MAX_RECORD_BYTES: usize = 64 << 20;
 
 /// Memory for providers, in bytes, by the same rule.
-const MAX_PROVIDER_BYTES: usize = 64 << 20;
+pub(crate) const MAX_PROVIDER_BYTES: usize = 64 << 20;
 
 /// Bytes that an entry takes besides its key, value and addresses.
 const OVERHEAD: usize = 512;

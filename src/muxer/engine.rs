@@ -10,10 +10,15 @@ use std::{
 use futures::task::AtomicWaker;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerExt};
 
-use super::substream::Substream;
+use super::{link::Held, substream::Substream};
 
 /// A connection that carries streams. An error of any method ends the connection.
 pub(super) trait Engine: Send {
+    /// The payload that the connection's streams hold; stays at zero where it is unknown.
+    fn held(&self) -> Arc<Held> {
+        Arc::default()
+    }
+
     /// Whether one more outbound stream would cost the connection.
     fn is_full(&self) -> bool {
         false

@@ -4,12 +4,13 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
 };
 
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::Substream;
 
@@ -17,6 +18,24 @@ use super::Substream;
 #[derive(Debug)]
 pub(super) struct OpenRequest {
     pub(super) reply: oneshot::Sender<io::Result<Substream>>,
+}
+
+/// What a stream costs that holds no payload, in bytes: its entries here, its tasks.
+const STREAM_COST: u64 = 4096;
+
+/// Payload that a connection holds. The counts of the two ends of a queue may be seen in any
+/// order, so they are below zero for moments.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    pub(super) unread: AtomicI64,
+    pub(super) unsent: AtomicI64,
+}
+
+impl Held {
+    fn bytes(&self) -> u64 {
+        let count = |count: &AtomicI64| u64::try_from(count.load(Ordering::Relaxed)).unwrap_or(0);
+        count(&self.unread) + count(&self.unsent)
+    }
 }
 
 /// A live connection: where it leads and how to open streams on it.
@@ -30,6 +49,10 @@ pub struct Link {
     pub relayed: bool,
     pub(super) opens: mpsc::Sender<OpenRequest>,
     pub(super) inbound: AtomicUsize,
+    pub(super) outbound: AtomicUsize,
+    pub(super) held: Arc<Held>,
+    /// Ends the connection's task.
+    pub(super) abort: CancellationToken,
 }
 
 impl Link {
@@ -37,6 +60,25 @@ impl Link {
     #[must_use]
     pub fn inbound_streams(&self) -> usize {
         self.inbound.load(Ordering::Acquire)
+    }
+
+    /// Streams open now that this daemon's clients or its DHT opened.
+    #[must_use]
+    pub fn outbound_streams(&self) -> usize {
+        self.outbound.load(Ordering::Acquire)
+    }
+
+    /// Bytes of memory that the connection's streams hold, as far as it is known: mplex and quic
+    /// do not tell what waits to be read.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let streams = self.inbound_streams() + self.outbound_streams();
+        self.held.bytes() + STREAM_COST * streams as u64
+    }
+
+    /// Ends the connection without sending what is queued.
+    pub fn cut(&self) {
+        self.abort.cancel();
     }
 
     /// Opens a stream; nothing is negotiated on it yet.
@@ -48,14 +90,15 @@ impl Link {
     ///
     /// # Cancel safety
     /// Dropping the future drops the stream if it was already open.
-    pub async fn open(&self) -> io::Result<Substream> {
+    pub async fn open(self: &Arc<Self>) -> io::Result<Substream> {
         let gone = || io::Error::new(io::ErrorKind::ConnectionAborted, "connection closed");
         let (reply, stream) = oneshot::channel();
         self.opens
             .send(OpenRequest { reply })
             .await
             .map_err(|_| gone())?;
-        stream.await.map_err(|_| gone())?
+        let stream = stream.await.map_err(|_| gone())??;
+        Ok(stream.counted(OutboundSlot::take(self)))
     }
 }
 
@@ -79,5 +122,22 @@ impl InboundSlot {
 impl Drop for InboundSlot {
     fn drop(&mut self) {
         self.0.inbound.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Counts one outbound stream of a [`Link`] for as long as it is held.
+#[derive(Debug)]
+pub(super) struct OutboundSlot(Arc<Link>);
+
+impl OutboundSlot {
+    fn take(link: &Arc<Link>) -> Self {
+        link.outbound.fetch_add(1, Ordering::AcqRel);
+        Self(link.clone())
+    }
+}
+
+impl Drop for OutboundSlot {
+    fn drop(&mut self) {
+        self.0.outbound.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -12,7 +12,7 @@ use futures::{
     task::AtomicWaker,
 };
 
-use super::{SecureIo, yamux::YamuxStream};
+use super::{SecureIo, link::OutboundSlot, yamux::YamuxStream};
 
 /// A byte stream to the remote peer.
 ///
@@ -23,6 +23,7 @@ pub struct Substream {
     // Dropped in this order: mplex sends its reset only when its connection is polled again.
     io: Io,
     _wake: WakeOnDrop,
+    _count: Option<OutboundSlot>,
 }
 
 enum Io {
@@ -57,7 +58,15 @@ impl Substream {
         Self {
             io: Io::Yamux(stream),
             _wake: WakeOnDrop(None),
+            _count: None,
         }
+    }
+
+    /// Holds `slot` for as long as the stream.
+    #[must_use]
+    pub(super) fn counted(mut self, slot: OutboundSlot) -> Self {
+        self._count = Some(slot);
+        self
     }
 
     /// From now on no reset follows a close. The library's protocols close and leave while
@@ -77,6 +86,7 @@ impl Substream {
         Self {
             io: Io::Mplex(stream),
             _wake: WakeOnDrop(Some(driver)),
+            _count: None,
         }
     }
 
@@ -84,6 +94,7 @@ impl Substream {
         Self {
             io: Io::Quic(stream),
             _wake: WakeOnDrop(None),
+            _count: None,
         }
     }
 }

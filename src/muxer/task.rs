@@ -51,8 +51,12 @@ impl Connection {
             remote: self.remote,
             opens: opens.clone(),
             inbound: AtomicUsize::new(0),
+            outbound: AtomicUsize::new(0),
+            held: self.engine.held(),
+            abort: abort.clone(),
         });
         let task = Task {
+            max_streams: self.host.max_streams().min(MAX_STREAMS),
             engine: self.engine,
             link,
             host: self.host,
@@ -83,6 +87,7 @@ struct Task {
     requests: mpsc::Receiver<OpenRequest>,
     waiting: VecDeque<OpenRequest>,
     handover: Handover,
+    max_streams: usize,
 }
 
 /// Keeps the host's table true however the task ends, also by a panic.
@@ -171,7 +176,7 @@ impl Task {
                 break;
             }
             match self.engine.poll_inbound(cx) {
-                Poll::Ready(Ok(stream)) => match InboundSlot::take(&self.link, MAX_STREAMS) {
+                Poll::Ready(Ok(stream)) => match InboundSlot::take(&self.link, self.max_streams) {
                     Some(slot) => self.host.inbound(slot, stream, self.handover.clone()),
                     None => self.host.refused(&self.link),
                 },

@@ -13,6 +13,7 @@ use futures::io::{AsyncRead, AsyncWrite};
 use super::{
     SecureIo,
     engine::Engine,
+    link::Held,
     substream::Substream,
     tap::{self, RemoteEnd, StreamState, Streams},
 };
@@ -65,6 +66,10 @@ impl YamuxEngine {
 }
 
 impl Engine for YamuxEngine {
+    fn held(&self) -> Arc<Held> {
+        self.streams.held.clone()
+    }
+
     fn is_full(&self) -> bool {
         self.streams.count() >= HARD_LIMIT / 2
     }
@@ -146,7 +151,10 @@ impl AsyncRead for YamuxStream {
                 RemoteEnd::Finished => Poll::Ready(Ok(0)),
                 RemoteEnd::Open | RemoteEnd::Reset => Poll::Ready(Err(reset())),
             },
-            Poll::Ready(Ok(n)) => Poll::Ready(Ok(n)),
+            Poll::Ready(Ok(n)) => {
+                self.streams.read(&self.state, n);
+                Poll::Ready(Ok(n))
+            }
             Poll::Ready(Err(_)) => Poll::Ready(Err(reset())),
             Poll::Pending => {
                 self.state.reader.register(cx.waker());
@@ -165,7 +173,11 @@ impl AsyncWrite for YamuxStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        if let Poll::Ready(Ok(n)) = written {
+            self.streams.queued(n);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

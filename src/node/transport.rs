@@ -19,6 +19,7 @@ use libp2p::{
 
 use super::{
     Options,
+    accept::Accept,
     readahead::ReadAhead,
     security::{Channel, Multiplex, Security},
 };
@@ -117,8 +118,8 @@ pub(super) fn build(
     });
 
     let tcp = || {
-        tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-            .map(|io, _| ReadAhead::new(io))
+        let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+        Accept::new(tcp, options.descriptors.clone()).map(|io, _| ReadAhead::new(io))
     };
     let over_tcp = upgrade(tcp(), &security, mplex.clone(), host);
     let mut config = quic::Config::new(identity);
