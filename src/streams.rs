@@ -210,7 +210,7 @@ impl Streams {
         Ok((stream, BytesMut::new()))
     }
 
-    async fn accept(self: Arc<Self>, slot: InboundSlot, stream: Substream, swarm: Handover) {
+    async fn accept(self: Arc<Self>, mut slot: InboundSlot, stream: Substream, swarm: Handover) {
         let choose = |name: &str| {
             if let Some(targets) = self.registry.select(name) {
                 Choice::Accept(targets)
@@ -254,6 +254,7 @@ impl Streams {
                     None => (self.serve)(inbound),
                 };
                 if endless {
+                    slot.is_upkeep();
                     self.closing.run_until_cancelled(served).await;
                 } else {
                     served.await;

@@ -49,6 +49,8 @@ pub struct Link {
     pub relayed: bool,
     pub(super) opens: mpsc::Sender<OpenRequest>,
     pub(super) inbound: AtomicUsize,
+    /// How many of the inbound ones the daemon itself serves.
+    pub(super) upkeep: AtomicUsize,
     pub(super) outbound: AtomicUsize,
     pub(super) held: Arc<Held>,
     /// Ends the connection's task.
@@ -60,6 +62,13 @@ impl Link {
     #[must_use]
     pub fn inbound_streams(&self) -> usize {
         self.inbound.load(Ordering::Acquire)
+    }
+
+    /// Whether no stream is open but such as the daemon itself serves.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let upkeep = self.upkeep.load(Ordering::Acquire);
+        self.inbound_streams() <= upkeep && self.outbound_streams() == 0
     }
 
     /// Streams open now that this daemon's clients or its DHT opened.
@@ -104,24 +113,41 @@ impl Link {
 
 /// Counts one inbound stream of a [`Link`] for as long as it is held.
 #[derive(Debug)]
-pub struct InboundSlot(Arc<Link>);
+pub struct InboundSlot {
+    link: Arc<Link>,
+    upkeep: bool,
+}
 
 impl InboundSlot {
     pub(super) fn take(link: &Arc<Link>, limit: usize) -> Option<Self> {
-        let slot = Self(link.clone());
+        let slot = Self {
+            link: link.clone(),
+            upkeep: false,
+        };
         (link.inbound.fetch_add(1, Ordering::AcqRel) < limit).then_some(slot)
     }
 
     /// The connection the stream came on.
     #[must_use]
     pub fn link(&self) -> &Arc<Link> {
-        &self.0
+        &self.link
+    }
+
+    /// The daemon itself serves the stream: peers keep such ones open without using them.
+    pub fn is_upkeep(&mut self) {
+        if !self.upkeep {
+            self.upkeep = true;
+            self.link.upkeep.fetch_add(1, Ordering::AcqRel);
+        }
     }
 }
 
 impl Drop for InboundSlot {
     fn drop(&mut self) {
-        self.0.inbound.fetch_sub(1, Ordering::AcqRel);
+        if self.upkeep {
+            self.link.upkeep.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.link.inbound.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

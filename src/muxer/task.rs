@@ -51,6 +51,7 @@ impl Connection {
             remote: self.remote,
             opens: opens.clone(),
             inbound: AtomicUsize::new(0),
+            upkeep: AtomicUsize::new(0),
             outbound: AtomicUsize::new(0),
             held: self.engine.held(),
             abort: abort.clone(),

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{Command, Node};
-use crate::{limits::Limit, memory::Shed, muxer::Link};
+use crate::{limits::Limit, memory::Shed};
 
 /// Time between looks at the number of connections (go-libp2p's silence period).
 const TRIM_INTERVAL: Duration = Duration::from_secs(10);
@@ -107,6 +107,7 @@ struct Candidate {
     value: i64,
     streams: usize,
     connections: usize,
+    idle: bool,
 }
 
 /// Who goes: the least valued first, those without streams before those with, until no more
@@ -206,12 +207,12 @@ impl Node {
             if now.duration_since(connected.since()) < grace {
                 continue;
             }
-            let streams = |link: &Arc<Link>| link.inbound_streams() + link.outbound_streams();
             candidates.push(Candidate {
                 peer,
                 value: self.0.connmgr.value(&peer).saturating_add(worth),
-                streams: links.iter().map(streams).sum(),
+                streams: links.iter().map(|link| link.inbound_streams()).sum(),
                 connections: links.len(),
+                idle: links.iter().all(|link| link.is_idle()),
             });
         }
         (candidates, connections)
@@ -254,7 +255,7 @@ impl Shed for Node {
         let (candidates, connections) = self.candidates(Duration::ZERO);
         let idle: Vec<_> = candidates
             .into_iter()
-            .filter(|candidate| candidate.streams == 0)
+            .filter(|candidate| candidate.idle)
             .collect();
         let of_idle: usize = idle.iter().map(|candidate| candidate.connections).sum();
         for peer in select(idle, of_idle.saturating_sub(connections.div_ceil(2))) {
@@ -297,6 +298,7 @@ mod tests {
             value,
             streams,
             connections,
+            idle: streams == 0,
         }
     }
 

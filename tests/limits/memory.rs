@@ -1,0 +1,274 @@
+//! The memory ladder. What fills the memory is a client that does not read its streams.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::*;
+use crate::support::{Handler, payload};
+
+const REFUSED: &str = "inbound connections refused for memory";
+const TRIMMED: &str = "idle peers closed for memory";
+const CUT: &str = "connections cut for memory";
+const STREAMS: &str = "inbound streams refused for memory";
+
+const BUDGET: u64 = 96 << 20;
+
+/// Bytes sent on one stream. The handler's socket holds some of them, the daemon the others.
+const PORTION: usize = 640 << 10;
+
+/// A peer that sends to a handler which does not read.
+struct Hog {
+    peer: Daemon,
+    portion: Vec<u8>,
+    pipes: Vec<Pipe>,
+}
+
+impl Hog {
+    fn new(victim: &Daemon) -> Self {
+        let peer = node(&[]);
+        peer.connect_to(victim);
+        Self {
+            peer,
+            portion: payload(PORTION, 1),
+            pipes: Vec::new(),
+        }
+    }
+
+    /// Opens one more stream and sends what it takes; false if that fails.
+    fn send(&mut self, victim: &Daemon) -> bool {
+        let Ok((_, mut pipe)) = self.peer.client().open_stream(victim.peer_id(), &["/hog"]) else {
+            return false;
+        };
+        pipe.socket
+            .set_timeout(Duration::from_millis(10))
+            .expect("a timeout");
+        let sent = match pipe.write_all(&self.portion) {
+            Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+            Ok(()) => true,
+        };
+        self.pipes.push(pipe);
+        sent
+    }
+
+    /// Sends until `victim` uses so many percent of its budget.
+    fn fill(&mut self, victim: &Daemon, percent: u64) {
+        for _ in 0..600 {
+            if used(victim) * 100 >= BUDGET * percent {
+                return;
+            }
+            self.send(victim);
+        }
+        panic!("only {} bytes in use", used(victim));
+    }
+}
+
+/// A daemon with the budget and a handler that reads nothing.
+fn victim(handler: &Handler) -> Daemon {
+    let victim = Launch::new()
+        .args([LISTEN, &format!("-memoryLimit={BUDGET}")])
+        .env("GOLOG_LOG_LEVEL", "warn")
+        .spawn();
+    handler
+        .register(&mut victim.client(), &["/hog"], None)
+        .expect("register");
+    victim
+}
+
+/// Takes the streams of `handler` and keeps them until dropped.
+fn keep(handler: Handler) -> (std::sync::mpsc::Sender<()>, std::thread::JoinHandle<()>) {
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        let going = |stopped: &std::sync::mpsc::Receiver<()>| {
+            stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty)
+        };
+        while going(&stopped) {
+            if let Ok((_, pipe)) = handler.accept(Duration::from_millis(20)) {
+                kept.push(pipe);
+            }
+        }
+    });
+    (stop, thread)
+}
+
+/// Bytes of anonymous memory.
+fn used(daemon: &Daemon) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid()));
+    let status = status.expect("a running daemon");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB"));
+    let kib: u64 = kib.expect("a line").trim().parse().expect("a number");
+    kib << 10
+}
+
+fn connects(peer: &Daemon, victim: &Daemon) -> bool {
+    peer.client()
+        .connect_to(victim.peer_id(), victim.addrs())
+        .is_ok()
+}
+
+#[test]
+fn the_ladder_refuses_then_trims_then_cuts() {
+    let handler = Handler::unix();
+    let victim = victim(&handler);
+    let (stop, keeper) = keep(handler);
+    let stranger = node(&[]);
+    let idle: Vec<Daemon> = (0..4).map(|_| node(&[])).collect();
+    idle.iter().for_each(|peer| peer.connect_to(&victim));
+    let busy = node(&[]);
+    busy.connect_to(&victim);
+    let mut echo = Echo::open(&busy, &victim);
+    let mut hog = Hog::new(&victim);
+    assert_eq!(victim.bites(REFUSED), 0);
+
+    hog.fill(&victim, 63);
+    assert!(eventually(PATIENCE, || {
+        let refused = !connects(&stranger, &victim);
+        stranger.client().disconnect(victim.peer_id());
+        refused
+    }));
+    assert!(victim.bites(REFUSED) > 0);
+    assert!(echo.works());
+    assert_eq!((victim.bites(TRIMMED), victim.bites(CUT)), (0, 0));
+    assert_eq!(victim.client().list_peers().len(), 6);
+
+    hog.fill(&victim, 77);
+    assert!(eventually(PATIENCE, || victim.bites(TRIMMED) >= 3));
+    let left: Vec<_> = victim.client().list_peers();
+    let stays = |peer: &Daemon| left.iter().any(|(id, _)| *id == peer.peer_id());
+    assert!(stays(&busy) && stays(&hog.peer), "those had streams");
+    assert!(echo.works());
+    assert_eq!(victim.bites(CUT), 0);
+
+    // As fast as it can; until the daemon has had enough.
+    assert!(eventually(PATIENCE, || {
+        hog.send(&victim);
+        victim.bites(CUT) > 0
+    }));
+    let gone = || {
+        let peers = victim.client().list_peers();
+        peers.iter().all(|(id, _)| *id != hog.peer.peer_id())
+    };
+    assert!(eventually(PATIENCE, gone), "whoever held most");
+    assert!(echo.works(), "whoever held little");
+    assert_eq!(victim.client().identify().0, victim.peer_id());
+    let log = || victim.stderr().matches("limit reached").count();
+    assert!(eventually(PATIENCE, || log() >= 3));
+
+    // All is as before, once the memory is free or has settled.
+    hog.pipes.clear();
+    assert!(eventually(PATIENCE, || connects(&stranger, &victim)));
+    assert!(Echo::open(&stranger, &victim).works());
+    drop(stop);
+    keeper.join().expect("the handler");
+}
+
+#[test]
+fn memory_that_stays_high_lets_peers_in_again() {
+    let handler = Handler::unix();
+    let victim = victim(&handler);
+    let (stop, keeper) = keep(handler);
+    let stranger = node(&[]);
+    let mut hog = Hog::new(&victim);
+    hog.fill(&victim, 64);
+    assert!(eventually(PATIENCE, || {
+        let refused = !connects(&stranger, &victim);
+        stranger.client().disconnect(victim.peer_id());
+        refused
+    }));
+    assert!(eventually(PATIENCE, || connects(&stranger, &victim)));
+    assert!(used(&victim) * 100 > BUDGET * 55, "nothing was freed");
+    assert!(victim.bites(REFUSED) > 0);
+    drop(stop);
+    keeper.join().expect("the handler");
+}
+
+/// Whatever a peer sends, memory stays below the budget: what one connection holds is cut, new
+/// ones and their streams are refused.
+#[test]
+fn peers_that_come_again_and_again_do_not_win() {
+    let handler = Handler::unix();
+    let victim = victim(&handler);
+    let (stop, keeper) = keep(handler);
+    let mut hogs: Vec<Hog> = (0..3).map(|_| Hog::new(&victim)).collect();
+    let mut most = 0;
+    for round in 0..300 {
+        for hog in &mut hogs {
+            if !hog.send(&victim) {
+                hog.pipes.clear();
+                let _ = connects(&hog.peer, &victim);
+            }
+        }
+        most = most.max(used(&victim));
+        if round % 20 == 0 && victim.bites(CUT) >= 3 {
+            break;
+        }
+    }
+    assert!(victim.bites(CUT) > 0);
+    assert!(most < BUDGET, "{most} bytes");
+    assert!(victim.bites(REFUSED) + victim.bites(STREAMS) > 0);
+    assert_eq!(victim.client().identify().0, victim.peer_id());
+    drop(stop);
+    keeper.join().expect("the handler");
+}
+
+/// A memory control group made for one test.
+struct Group(PathBuf);
+
+impl Group {
+    fn with_limit(bytes: u64) -> Option<Self> {
+        let name = format!("rp2pd-test-{}", std::process::id());
+        let tops = [
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            ("/sys/fs/cgroup", "memory.max"),
+        ];
+        tops.into_iter().find_map(|(top, file)| {
+            let group = Self(Path::new(top).join(&name));
+            std::fs::create_dir(&group.0).ok()?;
+            std::fs::write(group.0.join(file), bytes.to_string()).ok()?;
+            Some(group)
+        })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Whoever was in it has ended, which the kernel may not have noted yet.
+        let removed = eventually(PATIENCE, || std::fs::remove_dir(&self.0).is_ok());
+        assert!(removed || std::thread::panicking());
+    }
+}
+
+#[test]
+fn the_limit_of_a_control_group_is_the_budget() {
+    let Some(group) = Group::with_limit(200 << 20) else {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "control groups cannot be made"
+        );
+        println!("skipped: control groups cannot be made here");
+        return;
+    };
+    // A group around the process's own counts as well.
+    let inner = group.0.join("inner");
+    std::fs::create_dir(&inner).expect("a group in it");
+    let script = format!(
+        "echo $$ > {}/cgroup.procs; exec \"$0\" \"$@\"",
+        inner.display()
+    );
+    let output = Command::new("/bin/sh")
+        .args(["-c", &script])
+        .arg(support::daemon::binary_under_test())
+        .args(["-validate", "-noListenAddrs"])
+        .output()
+        .expect("run");
+    let table = String::from_utf8(output.stdout).expect("text");
+    let line = table.lines().find(|line| line.starts_with("memory "));
+    let words: Vec<&str> = line.expect("a line").split_whitespace().collect();
+    assert_eq!(words[2..], ["209715200", "bytes", "control", "group"]);
+    let removed = eventually(PATIENCE, || std::fs::remove_dir(&inner).is_ok());
+    assert!(removed);
+}
