@@ -8,7 +8,7 @@ use rp2pd::wire::pb::ConnectRequest;
 
 use super::addresses::connect;
 use super::*;
-use crate::support::{Launch, Socket};
+use crate::support::Socket;
 
 const LISTEN: &str = "-hostAddrs=/ip4/10.9.0.1/tcp/0";
 const COUNT: &str = "inbound connections from one address";
@@ -72,8 +72,11 @@ fn socket_addr(daemon: &Daemon) -> SocketAddr {
 
 /// Connections from `from` that are answered, of 40; all are open at the same time.
 fn taken(daemon: &Daemon, from: &str) -> usize {
+    answered(socket_addr(daemon), from)
+}
+
+fn answered(at: SocketAddr, from: &str) -> usize {
     const HELLO: &[u8] = b"\x13/multistream/1.0.0\n";
-    let at = socket_addr(daemon);
     let mut sockets: Vec<Socket> = (0..40)
         .map(|_| connect(from, at).expect("connect"))
         .collect();
@@ -102,6 +105,36 @@ pub fn one_address_connects_sixteen_times_at_once() {
     let lines = || daemon.stderr().matches("limit reached").count();
     assert!(eventually(PATIENCE, || lines() > 0));
     assert_eq!(lines(), 1);
+}
+
+pub fn quic_counts_as_well() {
+    let daemon = Daemon::spawn(&["-hostAddrs=/ip4/10.9.0.1/udp/0/quic-v1"]);
+    assert_eq!(peers_connected(&daemon, 10), 8);
+    assert_eq!(bites(&daemon, COUNT), 2);
+}
+
+pub fn half_an_ipv6_address_is_one_address() {
+    let daemon = Daemon::spawn(&["-hostAddrs=/ip6/fd00:9::1/tcp/0", "-connRefill=1h"]);
+    let mut parts = daemon.addrs()[0].iter();
+    let at: SocketAddr = match (parts.next(), parts.next()) {
+        (Some(Protocol::Ip6(ip)), Some(Protocol::Tcp(port))) => (ip, port).into(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(answered(at, "fd00:9::1"), 16);
+    assert_eq!(answered(at, "fd00:9::2"), 0);
+    assert_eq!(bites(&daemon, RATE), 64);
+}
+
+pub fn limits_of_addresses_may_be_in_the_file() {
+    let json = r#"{"HostAddresses": ["/ip4/10.9.0.1/tcp/0"],
+        "PerAddress": {"Connections": 2, "Burst": 5, "Refill": "1h"}}"#;
+    let (launch, _file) = with_file(Launch::new(), json);
+    let daemon = launch.spawn();
+    assert_eq!(peers_connected(&daemon, 4), 2);
+    assert_eq!(bites(&daemon, COUNT), 2);
+    // Four of the five have been.
+    assert_eq!(taken(&daemon, "10.9.0.1"), 1);
+    assert_eq!(taken(&daemon, "10.9.0.2"), 5);
 }
 
 pub fn limits_of_addresses_can_be_off() {

@@ -19,12 +19,12 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use rp2pd::wire::pb::{Request, Response, StreamHandlerRequest, request, response};
 
 use support::control::typed;
-use support::{ControlClient, Daemon, PATIENCE, eventually};
+use support::{ControlClient, Daemon, Launch, PATIENCE, eventually};
 
 /// A trial and what it needs.
 type Case = (&'static str, fn());
 
-const HERE: [Case; 3] = [
+const HERE: [Case; 5] = [
     (
         "http::http_is_refused_at_its_first_word",
         http::http_is_refused_at_its_first_word,
@@ -36,6 +36,14 @@ const HERE: [Case; 3] = [
     (
         "addresses::handler_allow_any_is_as_go",
         addresses::handler_allow_any_is_as_go,
+    ),
+    (
+        "addresses::handlers_may_be_anywhere_by_the_file",
+        addresses::handlers_may_be_anywhere_by_the_file,
+    ),
+    (
+        "users::the_list_may_be_in_the_file",
+        users::the_list_may_be_in_the_file,
     ),
 ];
 
@@ -58,7 +66,7 @@ const AS_ROOT: [Case; 4] = [
     ),
 ];
 
-const IN_NAMESPACE: [Case; 5] = [
+const IN_NAMESPACE: [Case; 9] = [
     (
         "addresses::only_networks_on_the_list_are_served",
         addresses::only_networks_on_the_list_are_served,
@@ -79,6 +87,22 @@ const IN_NAMESPACE: [Case; 5] = [
         "connections::limits_of_addresses_can_be_off",
         connections::limits_of_addresses_can_be_off,
     ),
+    (
+        "connections::quic_counts_as_well",
+        connections::quic_counts_as_well,
+    ),
+    (
+        "connections::half_an_ipv6_address_is_one_address",
+        connections::half_an_ipv6_address_is_one_address,
+    ),
+    (
+        "connections::limits_of_addresses_may_be_in_the_file",
+        connections::limits_of_addresses_may_be_in_the_file,
+    ),
+    (
+        "addresses::the_networks_may_be_in_the_file",
+        addresses::the_networks_may_be_in_the_file,
+    ),
 ];
 
 /// The first word that makes this program run one case in the namespace it is in.
@@ -87,6 +111,8 @@ const INSIDE: &str = "inside-namespace";
 /// Gives the namespace three addresses; then the arguments are the program.
 const SET_UP: &str = "ip link set lo up && ip address add 10.9.0.1/24 dev lo && \
                       ip address add 10.9.0.2/24 dev lo && ip address add 10.9.0.3/24 dev lo && \
+                      ip address add fd00:9::1/64 dev lo nodad && \
+                      ip address add fd00:9::2/64 dev lo nodad && \
                       exec \"$0\" \"$@\"";
 
 fn main() -> ExitCode {
@@ -150,6 +176,13 @@ fn unshare() -> Option<Command> {
             command.args(flags);
             command
         })
+}
+
+/// A launch with this configuration; the file lives as long as what comes with it.
+fn with_file(launch: Launch, json: &str) -> (Launch, tempfile::NamedTempFile) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), json).expect("write");
+    (launch.args(["-f".into(), file.path().to_owned()]), file)
 }
 
 /// Names `addr` as the handler of `name`; the ERROR text if that is refused.

@@ -269,6 +269,12 @@ fn the_limit_of_a_control_group_is_the_budget() {
     let line = table.lines().find(|line| line.starts_with("memory "));
     let words: Vec<&str> = line.expect("a line").split_whitespace().collect();
     assert_eq!(words[2..], ["209715200", "bytes", "control", "group"]);
+    // The running daemon goes by it.
+    let daemon = Launch::new().shell(&script).spawn();
+    let _ = daemon.bites(CUT);
+    let report = daemon.stderr();
+    assert!(report.contains(" of 209715200 bytes\n"), "{report}");
+    drop(daemon);
     let removed = eventually(PATIENCE, || std::fs::remove_dir(&inner).is_ok());
     assert!(removed);
 }
