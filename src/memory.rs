@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep};
 
 pub use budget::{Budget, Source};
 pub(crate) use ladder::{CUT_AT, REFUSE_AT, TRIM_AT};
@@ -26,6 +26,9 @@ use ladder::{Ladder, Rung};
 
 /// Time between two looks at the memory in use.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The same, while more than half of the budget is in use and that changes.
+const CLOSE_INTERVAL: Duration = Duration::from_millis(25);
 
 /// Whoever can give up memory.
 pub trait Shed: fmt::Debug + Send + Sync {
@@ -81,31 +84,24 @@ pub async fn watch(budget: u64, pressure: Arc<Pressure>, sheds: Vec<Box<dyn Shed
     };
     pressure.budget.store(budget, Relaxed);
     let mut ladder = Ladder::new(budget);
-    let mut ticks = interval(SAMPLE_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let now = ticks.tick().await;
-        step(&mut ladder, &resident, now, &pressure, &sheds);
+        let interval = match resident.bytes() {
+            Some(used) if act(&mut ladder, used, &pressure, &sheds) => CLOSE_INTERVAL,
+            _ => SAMPLE_INTERVAL,
+        };
+        sleep(interval).await;
     }
 }
 
-fn step(
-    ladder: &mut Ladder,
-    resident: &Resident,
-    now: Instant,
-    pressure: &Pressure,
-    sheds: &[Box<dyn Shed>],
-) {
-    let Some(used) = resident.bytes() else {
-        return;
-    };
-    let step = ladder.step(used, now);
+/// Does what the ladder says; whether it may soon say more.
+fn act(ladder: &mut Ladder, used: u64, pressure: &Pressure, sheds: &[Box<dyn Shed>]) -> bool {
+    let step = ladder.step(used, Instant::now());
     let refuses = |rung| step.pressing && step.rung >= Some(rung);
     pressure.used.store(used, Relaxed);
     pressure.connections.store(refuses(Rung::Refuse), Relaxed);
     pressure.streams.store(refuses(Rung::Cut), Relaxed);
     if !step.acts {
-        return;
+        return step.close;
     }
     tracing::debug!(used, rung = ?step.rung, "memory is short");
     if step.rung >= Some(Rung::Trim) {
@@ -120,6 +116,7 @@ fn step(
             wanted = wanted.saturating_sub(shed.shed(wanted));
         }
     }
+    step.close
 }
 
 /// The memory that the process has.

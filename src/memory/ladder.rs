@@ -9,6 +9,9 @@ pub(crate) const REFUSE_AT: u64 = 60;
 pub(crate) const TRIM_AT: u64 = 75;
 pub(crate) const CUT_AT: u64 = 85;
 
+/// Share from which changes are followed closely.
+const CLOSE_AT: u64 = 50;
+
 /// How far below its beginning a rung ends, in percent of the budget.
 const SLACK: u64 = 5;
 
@@ -39,6 +42,8 @@ pub(super) struct Step {
     pub(super) acts: bool,
     /// Bytes above the end of the highest rung.
     pub(super) surplus: u64,
+    /// There is much in use, and that has changed lately.
+    pub(super) close: bool,
 }
 
 #[derive(Debug)]
@@ -48,6 +53,8 @@ pub(super) struct Ladder {
     /// Above this, memory has grown.
     mark: u64,
     grew: Option<Instant>,
+    /// What was in use at the last change, and when that was.
+    changed: Option<(u64, Instant)>,
 }
 
 impl Ladder {
@@ -57,7 +64,22 @@ impl Ladder {
             rung: None,
             mark: 0,
             grew: None,
+            changed: None,
         }
+    }
+
+    /// Whether so much is in use that the next look should come soon.
+    fn is_close(&mut self, used: u64, now: Instant) -> bool {
+        if used < self.share(CLOSE_AT) {
+            self.changed = None;
+            return false;
+        }
+        let (before, since) = *self.changed.get_or_insert((used, now));
+        if used.abs_diff(before) > self.budget / GROWTH {
+            self.changed = Some((used, now));
+            return true;
+        }
+        now.duration_since(since) < SETTLED
     }
 
     fn share(&self, percent: u64) -> u64 {
@@ -102,6 +124,7 @@ impl Ladder {
             pressing: self.grew.is_some(),
             acts,
             surplus: used.saturating_sub(self.share(CUT_AT - SLACK)),
+            close: self.is_close(used, now),
         }
     }
 }
@@ -183,6 +206,19 @@ mod tests {
         let grown = run.step(695, 61);
         assert!(grown.pressing && grown.acts);
         assert!(!run.step(500, 62).pressing);
+    }
+
+    #[test]
+    fn much_memory_that_changes_is_followed_closely() {
+        let mut run = Run::new();
+        assert!(!run.step(499, 0).close);
+        assert!(run.step(501, 1).close);
+        assert!(run.step(501, 10).close);
+        assert!(!run.step(502, 11).close);
+        assert!(run.step(540, 12).close);
+        assert!(run.step(520, 21).close && run.step(520, 30).close);
+        assert!(!run.step(520, 31).close);
+        assert!(!run.step(100, 32).close);
     }
 
     #[test]

@@ -29,12 +29,52 @@ const STREAM_COST: u64 = 4096;
 pub(super) struct Held {
     pub(super) unread: AtomicI64,
     pub(super) unsent: AtomicI64,
+    /// Streams that had something to read when they were last read from.
+    pub(super) unfinished: AtomicI64,
+    /// What may wait to be read on one of these, where the multiplexer does not tell.
+    pub(super) window: u64,
+    /// And on all of them.
+    pub(super) windows: u64,
 }
 
 impl Held {
     fn bytes(&self) -> u64 {
         let count = |count: &AtomicI64| u64::try_from(count.load(Ordering::Relaxed)).unwrap_or(0);
-        count(&self.unread) + count(&self.unsent)
+        let unknown = count(&self.unfinished).saturating_mul(self.window);
+        let known = count(&self.unread) + count(&self.unsent);
+        known.saturating_add(unknown.min(self.windows))
+    }
+}
+
+/// Whether a reader has stopped before the end of what there is: whoever is held up does not come
+/// back for more, everybody else reads until nothing is left.
+#[derive(Debug)]
+pub(super) struct Reader {
+    held: Arc<Held>,
+    unfinished: bool,
+}
+
+impl Reader {
+    pub(super) fn new(held: Arc<Held>) -> Self {
+        Self {
+            held,
+            unfinished: false,
+        }
+    }
+
+    /// A read gave something, or there was nothing.
+    pub(super) fn note(&mut self, something: bool) {
+        if self.unfinished != something {
+            self.unfinished = something;
+            let change = if something { 1 } else { -1 };
+            self.held.unfinished.fetch_add(change, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.note(false);
     }
 }
 
@@ -77,8 +117,8 @@ impl Link {
         self.outbound.load(Ordering::Acquire)
     }
 
-    /// Bytes of memory that the connection's streams hold, as far as it is known: mplex and quic
-    /// do not tell what waits to be read.
+    /// Bytes of memory that the connection's streams hold. mplex and quic do not tell what waits to
+    /// be read: as much as may, where a reader is held up.
     #[must_use]
     pub fn memory(&self) -> u64 {
         let streams = self.inbound_streams() + self.outbound_streams();

@@ -12,7 +12,11 @@ use futures::{
     task::AtomicWaker,
 };
 
-use super::{SecureIo, link::OutboundSlot, yamux::YamuxStream};
+use super::{
+    SecureIo,
+    link::{OutboundSlot, Reader},
+    yamux::YamuxStream,
+};
 
 /// A byte stream to the remote peer.
 ///
@@ -24,6 +28,8 @@ pub struct Substream {
     io: Io,
     _wake: WakeOnDrop,
     _count: Option<OutboundSlot>,
+    /// Where the multiplexer does not tell what waits to be read.
+    reader: Option<Reader>,
 }
 
 enum Io {
@@ -59,6 +65,7 @@ impl Substream {
             io: Io::Yamux(stream),
             _wake: WakeOnDrop(None),
             _count: None,
+            reader: None,
         }
     }
 
@@ -82,19 +89,22 @@ impl Substream {
     pub(super) fn mplex(
         stream: libp2p_mplex::Substream<SecureIo>,
         driver: Arc<AtomicWaker>,
+        reader: Reader,
     ) -> Self {
         Self {
             io: Io::Mplex(stream),
             _wake: WakeOnDrop(Some(driver)),
             _count: None,
+            reader: Some(reader),
         }
     }
 
-    pub(super) fn quic(stream: libp2p::quic::Stream) -> Self {
+    pub(super) fn quic(stream: libp2p::quic::Stream, reader: Reader) -> Self {
         Self {
             io: Io::Quic(stream),
             _wake: WakeOnDrop(None),
             _count: None,
+            reader: Some(reader),
         }
     }
 }
@@ -115,7 +125,11 @@ impl AsyncRead for Substream {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        each!(self, poll_read(cx, buf))
+        let read = each!(self, poll_read(cx, buf));
+        if let Some(reader) = &mut self.reader {
+            reader.note(matches!(read, Poll::Ready(Ok(1..))));
+        }
+        read
     }
 }
 

@@ -148,7 +148,7 @@ fn assert_only_the_list_is_served(b: &Daemon) {
     let text = turned_away(&mut call("10.9.0.3"));
     assert_eq!(text, "permission denied: 10.9.0.3 is not in -controlAllow");
     let limit = "control connections of clients that may not connect";
-    assert_eq!(bites(&b, limit), 1);
+    assert_eq!(bites(b, limit), 1);
 }
 
 pub fn other_clients_reach_their_own_address_only() {
