@@ -14,7 +14,11 @@ use crate::{
     banner,
     config::{self, Config, DhtMode, Muxer, Reachability},
     control::{
-        dialback, guard::Guard, listener::Listener, persistent::Connections, response::dial_error,
+        dialback,
+        guard::Guard,
+        listener::Listener,
+        persistent::{Connections, MAX_UNSENT},
+        response::dial_error,
         session::Context,
     },
     descriptors::Descriptors,
@@ -144,6 +148,7 @@ async fn serve(
             &node,
             identity.public(),
             Validator::new(Arc::new(node.clone()), config.dht_namespaces.clone()),
+            dht_share(system),
             datastore,
             stop_serving.clone(),
         );
@@ -160,6 +165,7 @@ async fn serve(
         guard,
         persistent: persistent.clone(),
         max_frame: config.max_frame,
+        max_unsent: max_unsent(config, system),
         tasks: pipes.clone(),
         closing: stop_serving.clone(),
     });
@@ -339,6 +345,27 @@ pub(crate) fn connection_limits(config: &Config, system: System) -> ConnectionLi
         per_peer: set.per_peer,
         per_address: config.per_address,
         ..scaled
+    }
+}
+
+/// Bytes of calls that one client may have waiting: an eighth of the memory, but some calls in any
+/// case.
+pub(crate) fn max_unsent(config: &Config, system: System) -> usize {
+    let share = match system.memory.bytes {
+        0 => MAX_UNSENT,
+        memory => usize::try_from(memory / 8).unwrap_or(usize::MAX),
+    };
+    share.clamp(
+        config.max_frame.saturating_mul(4).min(MAX_UNSENT),
+        MAX_UNSENT,
+    )
+}
+
+/// What the records of the DHT may use, and its providers: a sixteenth of the memory each.
+pub(crate) fn dht_share(system: System) -> usize {
+    match system.memory.bytes {
+        0 => usize::MAX,
+        memory => usize::try_from(memory / 16).unwrap_or(usize::MAX),
     }
 }
 

@@ -119,18 +119,20 @@ struct Counters {
 
 impl Dht {
     /// A node that asks; it answers once told to by [`Dht::set_serving`]. Its own tasks end
-    /// when `closing` is cancelled. With a `datastore` it goes on with what that held.
+    /// when `closing` is cancelled. With a `datastore` it goes on with what that held. Records may
+    /// use `share` bytes, and providers as many, where that is less than what they may use anywhere.
     #[must_use]
     pub fn new(
         node: &Node,
         identity: PublicKey,
         validator: Validator,
+        share: usize,
         datastore: Option<(Disk, Contents)>,
         closing: CancellationToken,
     ) -> Self {
         let (store, known) = match datastore {
-            Some((disk, held)) => Store::restored(disk, held),
-            None => (Store::new(), Vec::new()),
+            Some((disk, held)) => Store::restored(share, disk, held),
+            None => (Store::new(share), Vec::new()),
         };
         let inner = Arc::new(Inner {
             node: node.clone(),

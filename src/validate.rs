@@ -48,9 +48,9 @@ pub fn table(args: &Args, config: &Config, system: System) -> String {
         false => "default",
     };
     let mut rows = of_system(config, system, &given, args);
-    rows.extend(of_clients(args, config, &given));
+    rows.extend(of_clients(args, config, system, &given));
     rows.extend(of_peers(args, config, system, &given));
-    rows.extend(of_the_rest());
+    rows.extend(of_the_rest(system));
     let mut out = String::new();
     for Row {
         name,
@@ -110,7 +110,7 @@ fn of_system(config: &Config, system: System, given: &Given<'_>, args: &Args) ->
     ]
 }
 
-fn of_clients(args: &Args, config: &Config, given: &Given<'_>) -> Vec<Row> {
+fn of_clients(args: &Args, config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
     vec![
         fixed("control connections", listener::MAX_CLIENTS),
         row(
@@ -123,6 +123,12 @@ fn of_clients(args: &Args, config: &Config, given: &Given<'_>) -> Vec<Row> {
             "control frame that has begun",
             session::FRAME_TIMEOUT,
             "fixed",
+        ),
+        row(
+            "calls of one persistent connection not sent yet",
+            daemon::max_unsent(config, system),
+            "bytes",
+            "memory",
         ),
         fixed("stream handlers", registry::MAX_SLOTS),
         fixed("handler connections being made", dialback::MAX_DIALS),
@@ -239,15 +245,21 @@ fn of_peers(args: &Args, config: &Config, system: System, given: &Given<'_>) -> 
     ]
 }
 
-fn of_the_rest() -> Vec<Row> {
+fn of_the_rest(system: System) -> Vec<Row> {
+    let share = daemon::dht_share(system);
     vec![
         fixed("DHT queries of clients under way", dht::MAX_QUERIES),
-        row("DHT records held", dht::MAX_RECORD_BYTES, "bytes", "fixed"),
+        row(
+            "DHT records held",
+            share.min(dht::MAX_RECORD_BYTES),
+            "bytes",
+            "memory",
+        ),
         row(
             "DHT providers held",
-            dht::MAX_PROVIDER_BYTES,
+            share.min(dht::MAX_PROVIDER_BYTES),
             "bytes",
-            "fixed",
+            "memory",
         ),
         row("pubsub message", pubsub::MAX_RPC, "bytes", "fixed"),
     ]

@@ -131,6 +131,9 @@ fn what_a_peer_spoke_is_known_after_it_has_left() {
     a.connect_to(&b);
     let spoken = protocols(&a, b.peer_id()).expect("a connected peer");
     assert!(spoken.contains(&"/ipfs/id/1.0.0".to_owned()));
+    // The other side identifies this one at its own pace.
+    let known = || protocols(&b, a.peer_id()).is_some();
+    assert!(eventually(PATIENCE, known));
     a.client().disconnect(b.peer_id());
     assert!(a.client().list_peers().is_empty());
     assert_eq!(protocols(&a, b.peer_id()), Some(spoken));
