@@ -147,7 +147,9 @@ async fn echo(mut stream: UserStream) -> io::Result<()> {
                 n += more?;
             }
         }
+        stream.held_up(true);
         stream.write_all(&buffer[..n]).await?;
         stream.flush().await?;
+        stream.held_up(false);
     }
 }

@@ -29,8 +29,8 @@ const STREAM_COST: u64 = 4096;
 pub(super) struct Held {
     pub(super) unread: AtomicI64,
     pub(super) unsent: AtomicI64,
-    /// Streams that had something to read when they were last read from.
-    pub(super) unfinished: AtomicI64,
+    /// Streams whose readers are held up.
+    pub(super) held_up: AtomicI64,
     /// What may wait to be read on one of these, where the multiplexer does not tell.
     pub(super) window: u64,
     /// And on all of them.
@@ -40,34 +40,32 @@ pub(super) struct Held {
 impl Held {
     fn bytes(&self) -> u64 {
         let count = |count: &AtomicI64| u64::try_from(count.load(Ordering::Relaxed)).unwrap_or(0);
-        let unknown = count(&self.unfinished).saturating_mul(self.window);
+        let unknown = count(&self.held_up).saturating_mul(self.window);
         let known = count(&self.unread) + count(&self.unsent);
         known.saturating_add(unknown.min(self.windows))
     }
 }
 
-/// Whether a reader has stopped before the end of what there is: whoever is held up does not come
-/// back for more, everybody else reads until nothing is left.
+/// Whether the reader of one stream is held up.
 #[derive(Debug)]
 pub(super) struct Reader {
     held: Arc<Held>,
-    unfinished: bool,
+    held_up: bool,
 }
 
 impl Reader {
     pub(super) fn new(held: Arc<Held>) -> Self {
         Self {
             held,
-            unfinished: false,
+            held_up: false,
         }
     }
 
-    /// A read gave something, or there was nothing.
-    pub(super) fn note(&mut self, something: bool) {
-        if self.unfinished != something {
-            self.unfinished = something;
-            let change = if something { 1 } else { -1 };
-            self.held.unfinished.fetch_add(change, Ordering::Relaxed);
+    pub(super) fn note(&mut self, held_up: bool) {
+        if self.held_up != held_up {
+            self.held_up = held_up;
+            let change = if held_up { 1 } else { -1 };
+            self.held.held_up.fetch_add(change, Ordering::Relaxed);
         }
     }
 }

@@ -76,6 +76,14 @@ impl Substream {
         self
     }
 
+    /// Whether whoever reads the stream has to wait until it can pass on what it has read. Then as
+    /// much waits to be read as may, for all that is known.
+    pub fn held_up(&mut self, held_up: bool) {
+        if let Some(reader) = &mut self.reader {
+            reader.note(held_up);
+        }
+    }
+
     /// From now on no reset follows a close. The library's protocols close and leave while
     /// the remote still has to write its part of the negotiation, which a reset would fail.
     #[must_use]
@@ -125,11 +133,7 @@ impl AsyncRead for Substream {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let read = each!(self, poll_read(cx, buf));
-        if let Some(reader) = &mut self.reader {
-            reader.note(matches!(read, Poll::Ready(Ok(1..))));
-        }
-        read
+        each!(self, poll_read(cx, buf))
     }
 }
 

@@ -259,6 +259,11 @@ impl UserStream {
         self
     }
 
+    /// See [`Substream::held_up`].
+    pub fn held_up(&mut self, held_up: bool) {
+        self.io.held_up(held_up);
+    }
+
     fn poll_expected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(expected) = &self.expected {
             let n = expected.len().min(self.buffer.len());

@@ -262,6 +262,66 @@ fn peers_on_quic_are_cut_as_well() {
     keeper.join().expect("the handler");
 }
 
+/// What the daemon says that its connection with `peer` holds, in bytes.
+fn held(daemon: &Daemon, peer: &Daemon) -> u64 {
+    let _ = daemon.bites(CUT);
+    let text = daemon.stderr();
+    let (_, report) = text
+        .rsplit_once("Connections and streams (")
+        .expect("a report");
+    let start = format!("{} ", peer.peer_id());
+    let mut lines = report.lines().skip_while(|line| !line.starts_with(&start));
+    let line = lines.find_map(|line| line.strip_prefix("\tmemory ("));
+    let bytes = line.and_then(|line| line.strip_suffix(" bytes)"));
+    bytes.expect("a line").parse().expect("a number")
+}
+
+/// What is counted for each connection is what it holds, and nothing once it holds nothing.
+#[test]
+fn what_connections_hold_is_counted_and_nothing_stays() {
+    let transports = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"];
+    for (transport, least) in transports.into_iter().zip([200 << 10, 10_000_000]) {
+        let handler = Handler::unix();
+        let victim = victim_at(&format!("-hostAddrs={transport}"), &handler);
+        let mut hog = Hog::new(&victim);
+        // The ping that every peer keeps open, and one that is being made.
+        let nothing = 3 * 4096;
+        assert!(eventually(PATIENCE, || held(&victim, &hog.peer) <= nothing));
+        assert!(hog.send(&victim));
+        let (_, mut inbound) = handler.accept(PATIENCE).expect("the stream");
+        assert!(eventually(PATIENCE, || {
+            hog.top_up();
+            held(&victim, &hog.peer) >= least
+        }));
+        // The reader wakes up, and takes all.
+        hog.pipes.clear();
+        let mut taken = Vec::new();
+        std::io::Read::read_to_end(&mut inbound, &mut taken).expect("the end");
+        assert!(!taken.is_empty());
+        drop(inbound);
+        assert!(eventually(PATIENCE, || held(&victim, &hog.peer) <= nothing));
+        // Streams that come and go, finished, cut off by either side, with data unread.
+        for round in 0..60 {
+            let opened = hog.peer.client().open_stream(victim.peer_id(), &["/hog"]);
+            let (_, mut pipe) = opened.expect("open");
+            pipe.write_all(&hog.portion[..100 << 10]).expect("send");
+            let (_, mut inbound) = handler.accept(PATIENCE).expect("the stream");
+            match round % 3 {
+                0 => drop(inbound),
+                1 => drop(pipe),
+                _ => {
+                    inbound.write_all(&hog.portion[..1 << 10]).expect("send");
+                    pipe.socket.shutdown_write().expect("finish");
+                    std::io::Read::read_to_end(&mut inbound, &mut taken).expect("the end");
+                }
+            }
+        }
+        assert!(eventually(PATIENCE, || held(&victim, &hog.peer) <= nothing));
+        // The sender's side has nothing left to send either.
+        assert!(eventually(PATIENCE, || held(&hog.peer, &victim) <= nothing));
+    }
+}
+
 /// A memory control group made for one test.
 struct Group(PathBuf);
 
