@@ -147,9 +147,9 @@ async fn echo(mut stream: UserStream) -> io::Result<()> {
                 n += more?;
             }
         }
-        stream.held_up(true);
+        stream.held_up(n);
         stream.write_all(&buffer[..n]).await?;
         stream.flush().await?;
-        stream.held_up(false);
+        stream.held_up(0);
     }
 }

@@ -150,7 +150,7 @@ impl Pipe {
                 let _ = ready!(Pin::new(&mut self.socket).poll_shutdown(cx));
                 return Poll::Ready(Ok(()));
             }
-            self.stream.held_up(false);
+            self.stream.held_up(0);
             let n = ready!(Pin::new(&mut self.stream).poll_read(cx, scratch))?;
             self.moved = true;
             self.down.source_ended = n == 0;
@@ -161,7 +161,7 @@ impl Pipe {
                     Poll::Ready(_) => self.discard = true,
                     Poll::Pending => {
                         self.down.pending = Bytes::copy_from_slice(read);
-                        self.stream.held_up(true);
+                        self.stream.held_up(read.len());
                         return Poll::Pending;
                     }
                 }

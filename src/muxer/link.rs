@@ -46,33 +46,34 @@ impl Held {
     }
 }
 
-/// Whether the reader of one stream is held up.
+/// The reader of one stream, and how much it holds itself while it is held up.
 #[derive(Debug)]
 pub(super) struct Reader {
     held: Arc<Held>,
-    held_up: bool,
+    bytes: i64,
 }
 
 impl Reader {
     pub(super) fn new(held: Arc<Held>) -> Self {
-        Self {
-            held,
-            held_up: false,
-        }
+        Self { held, bytes: 0 }
     }
 
-    pub(super) fn note(&mut self, held_up: bool) {
-        if self.held_up != held_up {
-            self.held_up = held_up;
-            let change = if held_up { 1 } else { -1 };
-            self.held.held_up.fetch_add(change, Ordering::Relaxed);
+    pub(super) fn note(&mut self, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        if bytes == self.bytes {
+            return;
         }
+        let streams = i64::from(bytes > 0) - i64::from(self.bytes > 0);
+        self.held.held_up.fetch_add(streams, Ordering::Relaxed);
+        let change = bytes - self.bytes;
+        self.held.unread.fetch_add(change, Ordering::Relaxed);
+        self.bytes = bytes;
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.note(false);
+        self.note(0);
     }
 }
 

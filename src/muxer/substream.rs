@@ -28,8 +28,7 @@ pub struct Substream {
     io: Io,
     _wake: WakeOnDrop,
     _count: Option<OutboundSlot>,
-    /// Where the multiplexer does not tell what waits to be read.
-    reader: Option<Reader>,
+    reader: Reader,
 }
 
 enum Io {
@@ -60,12 +59,12 @@ impl Drop for WakeOnDrop {
 }
 
 impl Substream {
-    pub(super) fn yamux(stream: YamuxStream) -> Self {
+    pub(super) fn yamux(stream: YamuxStream, reader: Reader) -> Self {
         Self {
             io: Io::Yamux(stream),
             _wake: WakeOnDrop(None),
             _count: None,
-            reader: None,
+            reader,
         }
     }
 
@@ -76,12 +75,11 @@ impl Substream {
         self
     }
 
-    /// Whether whoever reads the stream has to wait until it can pass on what it has read. Then as
-    /// much waits to be read as may, for all that is known.
-    pub fn held_up(&mut self, held_up: bool) {
-        if let Some(reader) = &mut self.reader {
-            reader.note(held_up);
-        }
+    /// Whoever reads the stream has to wait until it can pass on these bytes that it has read; 0
+    /// says that it need not. While it has to, as much waits to be read as may, where the
+    /// multiplexer does not tell how much it is.
+    pub fn held_up(&mut self, bytes: usize) {
+        self.reader.note(bytes);
     }
 
     /// From now on no reset follows a close. The library's protocols close and leave while
@@ -103,7 +101,7 @@ impl Substream {
             io: Io::Mplex(stream),
             _wake: WakeOnDrop(Some(driver)),
             _count: None,
-            reader: Some(reader),
+            reader,
         }
     }
 
@@ -112,7 +110,7 @@ impl Substream {
             io: Io::Quic(stream),
             _wake: WakeOnDrop(None),
             _count: None,
-            reader: Some(reader),
+            reader,
         }
     }
 }

@@ -13,7 +13,7 @@ use futures::io::{AsyncRead, AsyncWrite};
 use super::{
     SecureIo,
     engine::Engine,
-    link::Held,
+    link::{Held, Reader},
     substream::Substream,
     tap::{self, RemoteEnd, StreamState, Streams},
 };
@@ -55,13 +55,14 @@ impl YamuxEngine {
     }
 
     fn wrap(&self, inner: ::yamux::Stream) -> Substream {
-        Substream::yamux(YamuxStream {
+        let stream = YamuxStream {
             state: self.streams.state(inner.id().val()),
             streams: self.streams.clone(),
             inner,
             finished: false,
             silent: false,
-        })
+        };
+        Substream::yamux(stream, Reader::new(self.held()))
     }
 }
 

@@ -260,8 +260,8 @@ impl UserStream {
     }
 
     /// See [`Substream::held_up`].
-    pub fn held_up(&mut self, held_up: bool) {
-        self.io.held_up(held_up);
+    pub fn held_up(&mut self, bytes: usize) {
+        self.io.held_up(bytes);
     }
 
     fn poll_expected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

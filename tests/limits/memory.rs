@@ -280,7 +280,7 @@ fn held(daemon: &Daemon, peer: &Daemon) -> u64 {
 #[test]
 fn what_connections_hold_is_counted_and_nothing_stays() {
     let transports = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"];
-    for (transport, least) in transports.into_iter().zip([200 << 10, 10_000_000]) {
+    for (transport, least) in transports.into_iter().zip([32 << 10, 10_000_000]) {
         let handler = Handler::unix();
         let victim = victim_at(&format!("-hostAddrs={transport}"), &handler);
         let mut hog = Hog::new(&victim);
