@@ -1,6 +1,7 @@
 //! How much memory the process may use, and what is given up when it comes near.
 //!
-//! Counted is what cannot be taken back from the process (anonymous pages). The allocator may
+//! Counted is what cannot be taken back from the process (anonymous pages), and what the kernel
+//! holds for clients that do not read, which a control group counts as well. The allocator may
 //! keep pages that nothing uses any more, and no safe call returns them. So each rung acts when
 //! it is reached and then for as long as memory grows, not for as long as it is high.
 
@@ -38,6 +39,29 @@ pub trait Shed: fmt::Debug + Send + Sync {
     /// Gives up about `bytes` of what waits to be read or sent, the largest parts first. How much
     /// it was.
     fn shed(&self, bytes: u64) -> u64;
+}
+
+/// Bytes in the kernel's buffers of sockets whose other ends do not read.
+static STUCK: AtomicU64 = AtomicU64::new(0);
+
+/// A socket whose buffer is full, for as long as it is.
+#[derive(Debug)]
+pub struct Stuck(u64);
+
+impl Stuck {
+    /// So many bytes fit into the buffer.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        let bytes = u64::try_from(bytes).unwrap_or(0);
+        STUCK.fetch_add(bytes, Relaxed);
+        Self(bytes)
+    }
+}
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        STUCK.fetch_sub(self.0, Relaxed);
+    }
 }
 
 /// What the ladder tells those who take on more.
@@ -95,6 +119,7 @@ pub async fn watch(budget: u64, pressure: Arc<Pressure>, sheds: Vec<Box<dyn Shed
 
 /// Does what the ladder says; whether it may soon say more.
 fn act(ladder: &mut Ladder, used: u64, pressure: &Pressure, sheds: &[Box<dyn Shed>]) -> bool {
+    let used = used.saturating_add(STUCK.load(Relaxed));
     let step = ladder.step(used, Instant::now());
     let refuses = |rung| step.pressing && step.rung >= Some(rung);
     pressure.used.store(used, Relaxed);
