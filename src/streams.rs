@@ -338,3 +338,17 @@ pub enum OpenError {
     #[error("failed to negotiate protocol")]
     Negotiation(#[source] NegotiationError),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_follow_from_memory() {
+        let scaled = |mebibytes: u64| StreamLimits::scaled(mebibytes << 20).inbound;
+        assert_eq!(scaled(0), MAX_INBOUND);
+        assert_eq!(scaled(16 << 10), MAX_INBOUND);
+        assert_eq!(scaled(128), 8192);
+        assert_eq!(scaled(1), MIN_INBOUND);
+    }
+}

@@ -411,6 +411,19 @@ mod tests {
     }
 
     #[test]
+    fn connections_follow_from_descriptors_and_memory() {
+        let scaled = |descriptors, mebibytes: u64| {
+            let limits = ConnectionLimits::scaled(descriptors, mebibytes << 20);
+            (limits.established_inbound, limits.established)
+        };
+        assert_eq!(scaled(1 << 20, 0), (2048, 4096));
+        assert_eq!(scaled(1 << 20, 64 << 10), (2048, 4096));
+        assert_eq!(scaled(1024, 64 << 10), (256, 256));
+        assert_eq!(scaled(1 << 20, 128), (256, 256));
+        assert_eq!(scaled(10, 1), (16, 32));
+    }
+
+    #[test]
     fn ipv6_counts_by_64_bits_and_loopback_not_at_all() {
         let one = at("/ip6/2001:db8:0:1::1/tcp/1");
         assert!(one.is_some());
