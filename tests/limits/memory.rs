@@ -331,6 +331,25 @@ fn what_connections_hold_is_counted_and_nothing_stays() {
     }
 }
 
+#[test]
+fn a_large_call_counts_for_its_caller() {
+    const SENT: usize = 2 << 20;
+    let (victim, caller) = (node(&["-stayAlive"]), node(&[]));
+    let mut handler = victim.persistent();
+    handler.add("call", false).expect("add");
+    caller.connect_to(&victim);
+    let (_, mut pipe) = caller
+        .client()
+        .open_stream(victim.peer_id(), &["call"])
+        .expect("open");
+    // Announced are 4 MiB.
+    let part = [support::raw::varint(4 << 20), vec![0; SENT]].concat();
+    pipe.write_all(&part).expect("send");
+    assert!(eventually(PATIENCE, || held(&victim, &caller) >= SENT as u64));
+    drop(pipe);
+    assert!(eventually(PATIENCE, || held(&victim, &caller) <= 3 * 4096));
+}
+
 /// A memory control group made for one test.
 struct Group(PathBuf);
 
