@@ -73,6 +73,8 @@ pub struct Config {
     pub conn_manager: Option<ConnManager>,
     /// What one address may do to this host.
     pub per_address: AddressLimits,
+    /// Limits that replace defaults.
+    pub limits: Limits,
     /// Address translation and reachability.
     pub nat: Nat,
     /// Where metrics are served, `host:port`.
@@ -177,6 +179,23 @@ pub struct ConnManager {
     pub high: usize,
     /// Age below which a connection is not trimmed.
     pub grace: Duration,
+}
+
+/// Limits that may be set; those that are not follow from the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory of the process, in bytes.
+    pub memory: Option<u64>,
+    /// Connections.
+    pub connections: Option<usize>,
+    /// Inbound connections.
+    pub inbound: Option<usize>,
+    /// Connections with one peer.
+    pub per_peer: usize,
+    /// Inbound streams of all peers.
+    pub streams: Option<usize>,
+    /// Inbound streams on one connection.
+    pub per_connection: usize,
 }
 
 /// Address translation and reachability.

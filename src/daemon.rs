@@ -14,21 +14,27 @@ use crate::{
     banner,
     config::{self, Config, DhtMode, Muxer, Reachability},
     control::{
-        dialback, guard::Guard, listener::Listener, persistent::Connections, response::dial_error,
+        dialback,
+        guard::Guard,
+        listener::Listener,
+        persistent::{Connections, MAX_UNSENT},
+        response::dial_error,
         session::Context,
     },
+    descriptors::Descriptors,
     dht::{
         Dht, Validator,
         disk::{Contents, Disk, DiskError},
     },
     limits,
+    memory::{self, Budget, Pressure},
     node::{
         BootstrapPeers, ConnectionLimits, LIBRARY_PROTOCOLS, Marks, Node, Options,
         REPLACEABLE_PROTOCOLS, Started,
     },
     pubsub::{self, PubSub, Router, Signing},
     shutdown::{Asked, Signals},
-    streams::{Policy, Registry, Streams, Target},
+    streams::{Policy, Registry, StreamLimits, Streams, Target},
     telemetry::{operator_line, raw_text},
     wire::maddr::ControlAddr,
 };
@@ -65,11 +71,11 @@ pub enum End {
 /// # Errors
 /// What kept it from starting, as one line for the operator.
 pub fn run(config: &Config, identity: &Keypair, listener: Listener) -> anyhow::Result<End> {
-    let descriptors = descriptors();
+    let system = system(config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let end = runtime.block_on(serve(config, identity, listener, descriptors));
+    let end = runtime.block_on(serve(config, identity, listener, system));
     // Whatever is left has had its grace.
     runtime.shutdown_timeout(Duration::ZERO);
     end
@@ -79,7 +85,7 @@ async fn serve(
     config: &Config,
     identity: &Keypair,
     listener: Listener,
-    descriptors: u64,
+    system: System,
 ) -> anyhow::Result<End> {
     let mut signals = Signals::install()?;
     let datastore = datastore(config)?;
@@ -88,13 +94,17 @@ async fn serve(
     let pipes = TaskTracker::new();
     let persistent = Arc::new(Connections::new(config.stay_alive));
     let guard = Arc::new(Guard::new(config.control.clone()));
+    let descriptors = Descriptors::new(system.descriptors);
+    let pressure = Arc::new(Pressure::default());
     let streams = Arc::new(Streams::new(
         Arc::new(registry(config)),
-        dialback::serve(guard.clone(), persistent.clone()),
+        dialback::serve(guard.clone(), persistent.clone(), descriptors.clone()),
+        stream_limits(config, system),
+        pressure.clone(),
         pipes.clone(),
         stop_serving.clone(),
     ));
-    let options = options(config, descriptors);
+    let options = options(config, system, &pressure, &descriptors);
     let start = Node::start(identity, &options, streams, stop_node.clone());
     let Started {
         node,
@@ -126,6 +136,7 @@ async fn serve(
             &node,
             identity.public(),
             Validator::new(Arc::new(node.clone()), config.dht_namespaces.clone()),
+            dht_share(system),
             datastore,
             stop_serving.clone(),
         );
@@ -144,6 +155,15 @@ async fn serve(
         )?),
         None => None,
     };
+    let budget = system.memory.bytes;
+    if budget > 0 {
+        // Messages are given up before connections.
+        let mut sheds: Vec<Box<dyn memory::Shed>> = Vec::new();
+        sheds.extend(pubsub.clone().map(|pubsub| Box::new(pubsub) as _));
+        sheds.push(Box::new(node.clone()));
+        let watch = memory::watch(budget, pressure.clone(), sheds);
+        tasks.spawn(stop_serving.clone().run_until_cancelled_owned(watch));
+    }
     let control_addr = listener.addr().clone();
     let context = Arc::new(Context {
         node: node.clone(),
@@ -152,10 +172,12 @@ async fn serve(
         guard,
         persistent: persistent.clone(),
         max_frame: config.max_frame,
+        max_unsent: max_unsent(config, system),
         tasks: pipes.clone(),
         closing: stop_serving.clone(),
     });
-    let control = pipes.spawn(listener.run(context, pipes.clone(), stop_serving.clone()));
+    let accepting = listener.run(context, pipes.clone(), descriptors, stop_serving.clone());
+    let control = pipes.spawn(accepting);
     let mut join = pin!(join(config, &node));
     let mut joined = false;
     let mut unused = pin!(async {
@@ -173,7 +195,8 @@ async fn serve(
                 Asked::Report => {
                     let dht = dht.as_ref().map(Dht::report).unwrap_or_default();
                     let pubsub = pubsub.as_ref().map(PubSub::report).unwrap_or_default();
-                    let report = dht + &node.report() + &pubsub + &limits::report();
+                    let limits = pressure.report() + &limits::report();
+                    let report = dht + &node.report() + &pubsub + &limits;
                     // Whoever does not read the report must not stop the daemon.
                     tokio::task::spawn_blocking(move || raw_text(&report));
                 }
@@ -298,16 +321,62 @@ fn registry(config: &Config) -> Registry {
     registry
 }
 
-/// Raises the process's limit of open files as far as it goes; the limit.
-#[must_use]
-pub fn descriptors() -> u64 {
-    rlimit::increase_nofile_limit(u64::MAX).unwrap_or(ASSUMED_DESCRIPTORS)
+/// What the system gives, from which limits follow that nobody has set.
+#[derive(Debug, Clone, Copy)]
+pub struct System {
+    /// Files that the process may open.
+    pub descriptors: u64,
+    /// Memory that it may use.
+    pub memory: Budget,
 }
 
-pub(crate) fn connection_limits(config: &Config, descriptors: u64) -> ConnectionLimits {
+/// Raises the limit of open files as far as it goes, and looks at what there is.
+#[must_use]
+pub fn system(config: &Config) -> System {
+    System {
+        descriptors: rlimit::increase_nofile_limit(u64::MAX).unwrap_or(ASSUMED_DESCRIPTORS),
+        memory: Budget::find(config.limits.memory),
+    }
+}
+
+pub(crate) fn connection_limits(config: &Config, system: System) -> ConnectionLimits {
+    let scaled = ConnectionLimits::scaled(system.descriptors, system.memory.bytes);
+    let set = &config.limits;
     ConnectionLimits {
+        established: set.connections.unwrap_or(scaled.established),
+        established_inbound: set.inbound.unwrap_or(scaled.established_inbound),
+        per_peer: set.per_peer,
         per_address: config.per_address,
-        ..ConnectionLimits::scaled(descriptors)
+        ..scaled
+    }
+}
+
+/// Bytes of calls that one client may have waiting: an eighth of the memory, but some calls in any
+/// case.
+pub(crate) fn max_unsent(config: &Config, system: System) -> usize {
+    let share = match system.memory.bytes {
+        0 => MAX_UNSENT,
+        memory => usize::try_from(memory / 8).unwrap_or(usize::MAX),
+    };
+    share.clamp(
+        config.max_frame.saturating_mul(4).min(MAX_UNSENT),
+        MAX_UNSENT,
+    )
+}
+
+/// What the records of the DHT may use, and its providers: a sixteenth of the memory each.
+pub(crate) fn dht_share(system: System) -> usize {
+    match system.memory.bytes {
+        0 => usize::MAX,
+        memory => usize::try_from(memory / 16).unwrap_or(usize::MAX),
+    }
+}
+
+pub(crate) fn stream_limits(config: &Config, system: System) -> StreamLimits {
+    let scaled = StreamLimits::scaled(system.memory.bytes);
+    StreamLimits {
+        inbound: config.limits.streams.unwrap_or(scaled.inbound),
+        per_connection: config.limits.per_connection,
     }
 }
 
@@ -320,7 +389,12 @@ pub(crate) fn marks(config: &Config) -> Marks {
     })
 }
 
-fn options(config: &Config, descriptors: u64) -> Options {
+fn options(
+    config: &Config,
+    system: System,
+    pressure: &Arc<Pressure>,
+    descriptors: &Descriptors,
+) -> Options {
     Options {
         noise: config.noise,
         tls: config.tls,
@@ -332,9 +406,11 @@ fn options(config: &Config, descriptors: u64) -> Options {
             config.host_addrs.clone()
         },
         announce: config.announce_addrs.clone(),
-        limits: connection_limits(config, descriptors),
+        limits: connection_limits(config, system),
         marks: marks(config),
         probe_reachability: config.dht == Some(DhtMode::Auto) && config.nat.reachability.is_none(),
+        pressure: pressure.clone(),
+        descriptors: descriptors.clone(),
     }
 }
 

@@ -34,6 +34,7 @@ use disk::{Contents, Disk};
 pub use record::{KeyBook, RecordError, Validator};
 use rpc::Rpc;
 use store::Store;
+pub(crate) use store::{MAX_PROVIDER_BYTES, MAX_RECORD_BYTES};
 use table::{Admission, Table};
 
 use crate::node::{Node, PeerRouting, RoutingError, Standing};
@@ -50,7 +51,7 @@ const PROTECTED_BUCKETS: usize = 2;
 const TABLE_WORTH: i64 = 5;
 
 /// Queries under way (SECURITY.md 3); further ones wait for their turn.
-const MAX_QUERIES: usize = 64;
+pub(crate) const MAX_QUERIES: usize = 64;
 
 /// A peer and where it may be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,18 +119,20 @@ struct Counters {
 
 impl Dht {
     /// A node that asks; it answers once told to by [`Dht::set_serving`]. Its own tasks end
-    /// when `closing` is cancelled. With a `datastore` it goes on with what that held.
+    /// when `closing` is cancelled. With a `datastore` it goes on with what that held. Records may
+    /// use `share` bytes, and providers as many, where that is less than what they may use anywhere.
     #[must_use]
     pub fn new(
         node: &Node,
         identity: PublicKey,
         validator: Validator,
+        share: usize,
         datastore: Option<(Disk, Contents)>,
         closing: CancellationToken,
     ) -> Self {
         let (store, known) = match datastore {
-            Some((disk, held)) => Store::restored(disk, held),
-            None => (Store::new(), Vec::new()),
+            Some((disk, held)) => Store::restored(share, disk, held),
+            None => (Store::new(share), Vec::new()),
         };
         let inner = Arc::new(Inner {
             node: node.clone(),
@@ -269,7 +272,7 @@ impl Inner {
     }
 
     fn admit_if_serving(&self, peer: &PeerId) {
-        if let Some(protocols) = self.node.peer_protocols(peer) {
+        if let Some(protocols) = self.node.connected_protocols(peer) {
             self.identified(peer, &protocols);
         }
     }

@@ -12,8 +12,8 @@
 //! | [`streams`] | connected peers, user protocols and their negotiation | the two above |
 //! | [`muxer`] | one connection: its task, its multiplexer, its streams | everything above |
 //!
-//! [`wire`] (frames, messages, addresses) and [`limits`] (what was refused, counted) are below them
-//! all; [`cli`], [`config`], [`identity`], [`telemetry`], [`banner`], [`shutdown`], [`validate`] and
+//! [`wire`] (frames, messages, addresses), [`limits`] (what was refused, counted), [`memory`] (the
+//! ladder) and [`descriptors`] (the reserve) are below them all; [`cli`], [`config`], [`identity`], [`telemetry`], [`banner`], [`shutdown`], [`validate`] and
 //! [`daemon`] build the house and take it down.
 
 #![forbid(unsafe_code)]
@@ -40,10 +40,12 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod descriptors;
 pub mod dht;
 pub mod healthcheck;
 pub mod identity;
 pub mod limits;
+pub mod memory;
 pub mod muxer;
 pub mod node;
 pub mod pubsub;

@@ -32,7 +32,13 @@ macro_rules! limits {
 
 limits! {
     Clients "control connections";
-    Descriptors "control connections without a free descriptor";
+    Descriptors "control connections that the descriptors leave no room for";
+    PeerDescriptors "inbound connections that the descriptors leave no room for";
+    HandlerDescriptors "handler connections that the descriptors leave no room for";
+    MemoryInbound "inbound connections refused for memory";
+    MemoryStreams "inbound streams refused for memory";
+    MemoryTrimmed "idle peers closed for memory";
+    MemoryCut "connections cut for memory";
     ClientsRefused "control connections of clients that may not connect";
     Http "HTTP on the control socket";
     FrameTime "control frames that do not end";
@@ -41,6 +47,7 @@ limits! {
     HandlerAddresses "handler addresses out of the caller's reach";
     HandlerDials "handler connections being made";
     HandlerTime "handlers that do not accept";
+    PeerDials "handler connections being made for one peer";
     Calls "calls of a persistent connection";
     Handled "calls that a persistent connection handles";
     Streams "inbound streams";
@@ -50,6 +57,8 @@ limits! {
     Inbound "inbound connections";
     Established "connections";
     PerPeer "connections with one peer";
+    WrongPeer "addresses that lead to another peer";
+    DeadAddress "addresses that never led anywhere";
     PerAddress "inbound connections from one address";
     AddressRate "new inbound connections from one address";
     Tags "tags of peers";

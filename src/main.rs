@@ -74,7 +74,7 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         telemetry::operator_line(notice);
     }
     if args.validate == Some(true) {
-        let table = validate::table(args, &config, daemon::descriptors());
+        let table = validate::table(args, &config, daemon::system(&config));
         // The exit code is the answer; nobody may be left to read the table.
         let _ = std::io::stdout().write_all(table.as_bytes());
         return Ok(ExitCode::SUCCESS);

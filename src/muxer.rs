@@ -30,6 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use engine::Engine;
+use link::Held;
 pub use link::{InboundSlot, Link};
 pub use substream::Substream;
 
@@ -38,7 +39,16 @@ pub use substream::Substream;
 pub const MAX_STREAMS: usize = 16 * 1024;
 
 /// Opens that may wait for one connection (SECURITY.md 3); further callers wait to ask.
-const MAX_WAITING_OPENS: usize = 256;
+pub(crate) const MAX_WAITING_OPENS: usize = 256;
+
+/// What may wait to be read on a quic stream and on a quic connection, in bytes (the library's own
+/// values).
+pub const QUIC_STREAM_WINDOW: u32 = 10_000_000;
+/// See [`QUIC_STREAM_WINDOW`].
+pub const QUIC_WINDOW: u32 = 15_000_000;
+
+/// What the mplex library lets wait to be read on a stream: 32 frames of 1 MiB.
+const MPLEX_BUFFER: u64 = 32 << 20;
 
 /// Streams handed to the swarm and not yet taken by it.
 const MAX_HANDED: usize = 64;
@@ -56,9 +66,11 @@ pub trait Host: Send + Sync + 'static {
     fn connected(&self, link: &Arc<Link>);
     /// The connection is gone; nothing more will come of it.
     fn disconnected(&self, link: &Arc<Link>);
+    /// Inbound streams that one connection may have, [`MAX_STREAMS`] at most.
+    fn max_streams(&self) -> usize;
     /// The remote opened `stream`. Streams of the library's own protocols go to `swarm`.
     fn inbound(&self, slot: InboundSlot, stream: Substream, swarm: Handover);
-    /// An inbound stream was refused because the connection has [`MAX_STREAMS`].
+    /// An inbound stream was refused because the connection has as many as it may.
     fn refused(&self, link: &Arc<Link>);
 }
 
@@ -131,11 +143,21 @@ impl Protocol {
                 muxer,
                 wrap: Substream::mplex,
                 driver,
+                held: Arc::new(Held {
+                    window: MPLEX_BUFFER,
+                    windows: u64::MAX,
+                    ..Held::default()
+                }),
             }),
             Self::Quic(muxer) => Box::new(engine::Library {
                 muxer,
-                wrap: |stream, _| Substream::quic(stream),
+                wrap: |stream, _, reader| Substream::quic(stream, reader),
                 driver,
+                held: Arc::new(Held {
+                    window: QUIC_STREAM_WINDOW.into(),
+                    windows: QUIC_WINDOW.into(),
+                    ..Held::default()
+                }),
             }),
         }
     }

@@ -1,5 +1,6 @@
 //! The libp2p host: the swarm, the peers it knows, and the handle to ask it with.
 
+mod accept;
 mod book;
 mod bootstrap;
 mod connmgr;
@@ -46,12 +47,15 @@ pub use connmgr::{Marks, Standing, TagError};
 pub use dial::{Cause, DialError, RoutingError};
 use driver::{Behaviour, Command, Driver};
 pub use limits::{AddressLimits, ConnectionLimits};
+pub(crate) use limits::{CONNECTION_COST, PER_PEER};
 use listen::HostAddresses;
 pub use listen::ListenError;
 pub use transport::PeerIdMismatch;
 
 use crate::{
+    descriptors::Descriptors,
     identity::contained_key,
+    memory::Pressure,
     muxer::{Host, Link},
     streams::{Announce, OpenError, Peer, StreamHost, Streams, UserStream},
 };
@@ -97,6 +101,10 @@ pub struct Options {
     pub marks: Marks,
     /// Ask peers whether strangers can dial this node.
     pub probe_reachability: bool,
+    /// Whether there is memory for inbound connections.
+    pub pressure: Arc<Pressure>,
+    /// Whether there are descriptors for them.
+    pub descriptors: Descriptors,
 }
 
 /// Why the node did not start.
@@ -310,9 +318,16 @@ impl Node {
         self.0.streams.peers.get(peer).is_some()
     }
 
-    /// The protocols of a connected, identified peer.
+    /// The protocols of a peer that identify has told, also if it has left since.
     #[must_use]
     pub fn peer_protocols(&self, peer: &PeerId) -> Option<Arc<[String]>> {
+        let connected = self.connected_protocols(peer);
+        connected.or_else(|| self.0.book.protocols(peer))
+    }
+
+    /// The protocols of a connected, identified peer.
+    #[must_use]
+    pub fn connected_protocols(&self, peer: &PeerId) -> Option<Arc<[String]>> {
         self.0.streams.peers.get(peer)?.protocols()
     }
 
@@ -585,7 +600,7 @@ fn behaviour(identity: &Keypair, options: &Options, streams: &Arc<Streams>) -> B
         .with_cache_size(0)
         .with_hide_listen_addrs(!options.announce.is_empty());
     Behaviour {
-        limits: limits::Limiter::new(options.limits),
+        limits: limits::Limiter::new(options.limits, options.pressure.clone()),
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
         announce: Announce(streams.registry.clone()),

@@ -31,7 +31,7 @@ pub use message::{MAX_RPC, Message};
 use router::Router as Routing;
 pub use topics::{MAX_TOPIC, Subscription};
 
-use crate::node::Node;
+use crate::{memory::Shed, node::Node};
 
 /// Time between heartbeats unless configured (Go's default).
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -280,5 +280,16 @@ impl PubSub {
             router.report(),
         );
         out
+    }
+}
+
+impl Shed for PubSub {
+    fn trim(&self) {
+        self.0.router.trim();
+    }
+
+    fn shed(&self, bytes: u64) -> u64 {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.0.router.shed(bytes) as u64
     }
 }

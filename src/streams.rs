@@ -25,6 +25,7 @@ pub use announce::Announce;
 pub use frames::{Frame, Frames};
 use negotiate::{Choice, Negotiated};
 pub use negotiate::{MAX_NAME, NegotiationError, UserStream};
+pub(crate) use peers::MAX_DIALS as MAX_PEER_DIALS;
 pub use peers::{Observer, Peer, Peers};
 pub use registry::{
     ConnectionId, Listening, Origin, Policy, Registry, RegistryError, Service, Target,
@@ -32,11 +33,45 @@ pub use registry::{
 
 use crate::{
     limits::Limit,
-    muxer::{Handover, Host, InboundSlot, Link, Substream},
+    memory::Pressure,
+    muxer::{Handover, Host, InboundSlot, Link, MAX_STREAMS, Substream},
 };
 
-/// Inbound user streams of all peers together; a further one is reset.
+/// Inbound user streams of all peers together, unless memory is small; a further one is reset.
 pub const MAX_INBOUND: usize = 64 * 1024;
+
+/// As many on the smallest machine.
+const MIN_INBOUND: usize = 1024;
+
+/// Memory that a stream may be expected to need.
+pub(crate) const STREAM_COST: u64 = 16 * 1024;
+
+/// Inbound streams on one connection that always have room among those of all peers.
+const FAIR_SHARE: usize = 1024;
+
+/// How many inbound streams there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Of all peers together.
+    pub inbound: usize,
+    /// On one connection.
+    pub per_connection: usize,
+}
+
+impl StreamLimits {
+    /// The defaults of a process that may use `memory` bytes, if that is not 0.
+    #[must_use]
+    pub fn scaled(memory: u64) -> Self {
+        let affordable = match memory {
+            0 => MAX_INBOUND,
+            memory => usize::try_from(memory / STREAM_COST).unwrap_or(usize::MAX),
+        };
+        Self {
+            inbound: affordable.clamp(MIN_INBOUND, MAX_INBOUND),
+            per_connection: MAX_STREAMS,
+        }
+    }
+}
 
 /// How long a remote may take to propose a protocol (go-libp2p's negotiation timeout).
 const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,6 +89,8 @@ pub struct InboundStream {
     pub stream: UserStream,
     /// Handlers to try, in this order; never empty.
     pub targets: Vec<Target>,
+    /// The peer's turns to have handlers connected to.
+    pub dials: Arc<Semaphore>,
 }
 
 /// Serves an inbound stream to its end.
@@ -77,6 +114,8 @@ pub struct Streams {
     /// What was served and refused.
     pub counters: Counters,
     serve: Serve,
+    limits: StreamLimits,
+    pressure: Arc<Pressure>,
     permits: Arc<Semaphore>,
     tasks: TaskTracker,
     closing: CancellationToken,
@@ -93,11 +132,13 @@ impl std::fmt::Debug for Streams {
 
 impl Streams {
     /// Streams handed to `serve`, on tasks of `tasks`; none are taken any more once
-    /// `closing` is cancelled.
+    /// `closing` is cancelled, nor while `pressure` says that memory is short.
     #[must_use]
     pub fn new(
         registry: Arc<Registry>,
         serve: Serve,
+        limits: StreamLimits,
+        pressure: Arc<Pressure>,
         tasks: TaskTracker,
         closing: CancellationToken,
     ) -> Self {
@@ -106,7 +147,9 @@ impl Streams {
             registry,
             counters: Counters::default(),
             serve,
-            permits: Arc::new(Semaphore::new(MAX_INBOUND)),
+            limits,
+            pressure,
+            permits: Arc::new(Semaphore::new(limits.inbound.min(Semaphore::MAX_PERMITS))),
             tasks,
             closing,
         }
@@ -124,7 +167,7 @@ impl Streams {
     /// Dropping the future resets the stream.
     pub async fn open(
         &self,
-        link: &Link,
+        link: &Arc<Link>,
         known: &[String],
         protocols: &[String],
     ) -> Result<(UserStream, String), OpenError> {
@@ -154,7 +197,7 @@ impl Streams {
     /// Dropping the future resets the stream.
     pub async fn open_call(
         &self,
-        link: &Link,
+        link: &Arc<Link>,
         peer: &Peer,
         protocol: &str,
     ) -> Result<(UserStream, BytesMut), OpenError> {
@@ -169,7 +212,7 @@ impl Streams {
         Ok((stream, BytesMut::new()))
     }
 
-    async fn accept(self: Arc<Self>, slot: InboundSlot, stream: Substream, swarm: Handover) {
+    async fn accept(self: Arc<Self>, mut slot: InboundSlot, stream: Substream, swarm: Handover) {
         let choose = |name: &str| {
             if let Some(targets) = self.registry.select(name) {
                 Choice::Accept(targets)
@@ -197,18 +240,23 @@ impl Streams {
                 };
                 // Peers keep such streams open for ever; the end of the daemon does not wait.
                 let endless = service.is_some() || choice == [Target::Ping];
+                let Some(peer) = self.peers.get(&link.peer) else {
+                    return;
+                };
                 let inbound = InboundStream {
                     peer: link.peer,
                     remote: link.remote.clone(),
                     protocol: name,
                     stream,
                     targets: choice,
+                    dials: peer.dials.clone(),
                 };
                 let served = match service {
                     Some(service) => service.serve(inbound),
                     None => (self.serve)(inbound),
                 };
                 if endless {
+                    slot.is_upkeep();
                     self.closing.run_until_cancelled(served).await;
                 } else {
                     served.await;
@@ -232,6 +280,12 @@ impl Streams {
         }
         self.permits.clone().try_acquire_owned().ok()
     }
+
+    /// Whether a connection with so many inbound streams may have one more. The last quarter of
+    /// all is for connections that have few.
+    fn is_fair(&self, streams: usize) -> bool {
+        streams <= FAIR_SHARE || self.permits.available_permits() > self.limits.inbound / 4
+    }
 }
 
 /// [`Streams`] as the connections see it.
@@ -247,8 +301,18 @@ impl Host for StreamHost {
         self.0.peers.remove(link);
     }
 
+    fn max_streams(&self) -> usize {
+        self.0.limits.per_connection
+    }
+
     fn inbound(&self, slot: InboundSlot, stream: Substream, swarm: Handover) {
-        let Some(permit) = self.0.permit() else {
+        if self.0.pressure.refuses_streams() {
+            self.0.counters.refused.fetch_add(1, Ordering::Relaxed);
+            Limit::MemoryStreams.hit();
+            return;
+        }
+        let fair = self.0.is_fair(slot.link().inbound_streams());
+        let Some(permit) = self.0.permit().filter(|_| fair) else {
             self.refused(slot.link());
             return;
         };
@@ -275,4 +339,18 @@ pub enum OpenError {
     /// No protocol was agreed on.
     #[error("failed to negotiate protocol")]
     Negotiation(#[source] NegotiationError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_follow_from_memory() {
+        let scaled = |mebibytes: u64| StreamLimits::scaled(mebibytes << 20).inbound;
+        assert_eq!(scaled(0), MAX_INBOUND);
+        assert_eq!(scaled(16 << 10), MAX_INBOUND);
+        assert_eq!(scaled(128), 8192);
+        assert_eq!(scaled(1), MIN_INBOUND);
+    }
 }

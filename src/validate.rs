@@ -6,7 +6,10 @@ use crate::{
     cli::Args,
     config::Config,
     control::{dialback, listener, session},
-    daemon, muxer, node,
+    daemon::{self, System},
+    descriptors, dht,
+    memory::Source,
+    muxer, node, pubsub,
     streams::{self, registry},
 };
 
@@ -18,119 +21,36 @@ struct Row {
     source: &'static str,
 }
 
-/// The limits in force for `config`, which came of `args`, in a process that may open
-/// `descriptors` files; a line each.
+fn row(name: &'static str, value: impl ToString, unit: &'static str, source: &'static str) -> Row {
+    Row {
+        name,
+        value: value.to_string(),
+        unit,
+        source,
+    }
+}
+
+fn fixed(name: &'static str, value: usize) -> Row {
+    row(name, value, "", "fixed")
+}
+
+fn time(name: &'static str, value: Duration, source: &'static str) -> Row {
+    row(name, value.as_secs_f64(), "s", source)
+}
+
+/// The limits in force for `config`, which came of `args`, in a process to which `system` gives
+/// so much; a line each.
 #[must_use]
-pub fn table(args: &Args, config: &Config, descriptors: u64) -> String {
-    let limits = daemon::connection_limits(config, descriptors);
-    let marks = daemon::marks(config);
+pub fn table(args: &Args, config: &Config, system: System) -> String {
     let given = |typed: bool, flag: &'static str| match typed {
         true => "flag",
         false if config.in_file.contains(&flag) => "config",
         false => "default",
     };
-    let managed = |typed: bool, flag: &'static str| match &config.conn_manager {
-        Some(_) => given(typed, flag),
-        None => "default",
-    };
-    let seconds = |time: Duration| format!("{}", time.as_secs_f64());
-    let row = |name, value: String, unit, source| Row {
-        name,
-        value,
-        unit,
-        source,
-    };
-    let count = |name, value: usize, source| row(name, value.to_string(), "", source);
-    let rows = [
-        row("file descriptors", descriptors.to_string(), "", "system"),
-        count("control connections", listener::MAX_CLIENTS, "fixed"),
-        row(
-            "control frame (-persistentConnMaxMsgSize)",
-            config.max_frame.to_string(),
-            "bytes",
-            given(args.max_frame.is_some(), "persistentConnMaxMsgSize"),
-        ),
-        row(
-            "control frame that has begun",
-            seconds(session::FRAME_TIMEOUT),
-            "s",
-            "fixed",
-        ),
-        count("stream handlers", registry::MAX_SLOTS, "fixed"),
-        count(
-            "handler connections being made",
-            dialback::MAX_DIALS,
-            "fixed",
-        ),
-        row(
-            "connecting to a handler",
-            seconds(dialback::DIAL_TIMEOUT),
-            "s",
-            "fixed",
-        ),
-        count(
-            "inbound connections being secured",
-            limits.pending_inbound,
-            "fixed",
-        ),
-        count("dials under way", limits.pending_outbound, "fixed"),
-        count(
-            "inbound connections",
-            limits.established_inbound,
-            "descriptors",
-        ),
-        count("connections", limits.established, "descriptors"),
-        count("connections with one peer", limits.per_peer, "fixed"),
-        count(
-            "inbound connections from one address (-connPerAddress)",
-            limits.per_address.connections,
-            given(args.conn_per_address.is_some(), "connPerAddress"),
-        ),
-        count(
-            "new connections from one address at once (-connBurst)",
-            limits.per_address.burst,
-            given(args.conn_burst.is_some(), "connBurst"),
-        ),
-        row(
-            "until one more (-connRefill)",
-            seconds(limits.per_address.refill),
-            "s",
-            given(args.conn_refill.is_some(), "connRefill"),
-        ),
-        count(
-            "connections after a trim (-connLo)",
-            marks.low,
-            managed(args.conn_lo.is_some(), "connLo"),
-        ),
-        count(
-            "connections that start a trim (-connHi)",
-            marks.high,
-            managed(args.conn_hi.is_some(), "connHi"),
-        ),
-        row(
-            "age that is not trimmed (-connGrace)",
-            seconds(marks.grace),
-            "s",
-            managed(args.conn_grace.is_some(), "connGrace"),
-        ),
-        count(
-            "inbound streams on one connection",
-            muxer::MAX_STREAMS,
-            "fixed",
-        ),
-        count(
-            "inbound streams of all peers",
-            streams::MAX_INBOUND,
-            "fixed",
-        ),
-        count("peers in the address book", node::MAX_PEERS, "fixed"),
-        row(
-            "open streams at the end (-shutdownGrace)",
-            seconds(config.shutdown_grace),
-            "s",
-            given(args.shutdown_grace.is_some(), "shutdownGrace"),
-        ),
-    ];
+    let mut rows = of_system(config, system, &given, args);
+    rows.extend(of_clients(args, config, system, &given));
+    rows.extend(of_peers(args, config, system, &given));
+    rows.extend(of_the_rest(system));
     let mut out = String::new();
     for Row {
         name,
@@ -140,7 +60,207 @@ pub fn table(args: &Args, config: &Config, descriptors: u64) -> String {
     } in rows
     {
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "{name:<56}{value:>10} {unit:<6}{source}");
+        let _ = writeln!(out, "{name:<56}{value:>12} {unit:<6}{source}");
     }
     out
+}
+
+type Given<'a> = dyn Fn(bool, &'static str) -> &'static str + 'a;
+
+fn of_system(config: &Config, system: System, given: &Given<'_>, args: &Args) -> Vec<Row> {
+    let memory = match system.memory.source {
+        Source::Given => given(args.memory_limit.is_some(), "memoryLimit"),
+        Source::ControlGroup => "control group",
+        Source::Machine => "system",
+    };
+    let half = system.descriptors / 2;
+    vec![
+        row("file descriptors", system.descriptors, "", "system"),
+        row(
+            "descriptors left when accepting pauses",
+            descriptors::RESERVE.min(half),
+            "",
+            "fixed",
+        ),
+        row(
+            "descriptors left when handlers are not connected to",
+            descriptors::HANDLER_RESERVE.min(half),
+            "",
+            "fixed",
+        ),
+        row(
+            "memory (-memoryLimit)",
+            system.memory.bytes,
+            "bytes",
+            memory,
+        ),
+        row(
+            "inbound connections refused at",
+            crate::memory::REFUSE_AT,
+            "%",
+            "fixed",
+        ),
+        row("idle peers closed at", crate::memory::TRIM_AT, "%", "fixed"),
+        row("connections cut at", crate::memory::CUT_AT, "%", "fixed"),
+        time(
+            "open streams at the end (-shutdownGrace)",
+            config.shutdown_grace,
+            given(args.shutdown_grace.is_some(), "shutdownGrace"),
+        ),
+    ]
+}
+
+fn of_clients(args: &Args, config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
+    vec![
+        fixed("control connections", listener::MAX_CLIENTS),
+        row(
+            "control frame (-persistentConnMaxMsgSize)",
+            config.max_frame,
+            "bytes",
+            given(args.max_frame.is_some(), "persistentConnMaxMsgSize"),
+        ),
+        time(
+            "control frame that has begun",
+            session::FRAME_TIMEOUT,
+            "fixed",
+        ),
+        row(
+            "calls of one persistent connection not sent yet",
+            daemon::max_unsent(config, system),
+            "bytes",
+            "memory",
+        ),
+        fixed("stream handlers", registry::MAX_SLOTS),
+        fixed("handler connections being made", dialback::MAX_DIALS),
+        fixed(
+            "handler connections being made for one peer",
+            streams::MAX_PEER_DIALS,
+        ),
+        time("connecting to a handler", dialback::DIAL_TIMEOUT, "fixed"),
+    ]
+}
+
+fn of_peers(args: &Args, config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
+    let limits = daemon::connection_limits(config, system);
+    let streams = daemon::stream_limits(config, system);
+    let marks = daemon::marks(config);
+    let (set, memory) = (&config.limits, system.memory.bytes);
+    let managed = |typed: bool, flag: &'static str| match &config.conn_manager {
+        Some(_) => given(typed, flag),
+        None => "default",
+    };
+    // Zero leaves the limit to the system, wherever it is written.
+    let scarce = match memory > 0 && memory / node::CONNECTION_COST < system.descriptors / 4 {
+        true => "memory",
+        false => "descriptors",
+    };
+    let or = |set: bool, source: &'static str, other: &'static str| match set {
+        true => source,
+        false => other,
+    };
+    vec![
+        fixed("inbound connections being secured", limits.pending_inbound),
+        fixed("dials under way", limits.pending_outbound),
+        row(
+            "inbound connections (-connMaxInbound)",
+            limits.established_inbound,
+            "",
+            or(
+                set.inbound.is_some(),
+                given(args.conn_max_inbound.is_some(), "connMaxInbound"),
+                scarce,
+            ),
+        ),
+        row(
+            "connections (-connMax)",
+            limits.established,
+            "",
+            or(
+                set.connections.is_some(),
+                given(args.conn_max.is_some(), "connMax"),
+                scarce,
+            ),
+        ),
+        row(
+            "connections with one peer (-connPerPeer)",
+            limits.per_peer,
+            "",
+            given(args.conn_per_peer.is_some(), "connPerPeer"),
+        ),
+        row(
+            "inbound connections from one address (-connPerAddress)",
+            limits.per_address.connections,
+            "",
+            given(args.conn_per_address.is_some(), "connPerAddress"),
+        ),
+        row(
+            "new connections from one address at once (-connBurst)",
+            limits.per_address.burst,
+            "",
+            given(args.conn_burst.is_some(), "connBurst"),
+        ),
+        time(
+            "until one more (-connRefill)",
+            limits.per_address.refill,
+            given(args.conn_refill.is_some(), "connRefill"),
+        ),
+        row(
+            "connections after a trim (-connLo)",
+            marks.low,
+            "",
+            managed(args.conn_lo.is_some(), "connLo"),
+        ),
+        row(
+            "connections that start a trim (-connHi)",
+            marks.high,
+            "",
+            managed(args.conn_hi.is_some(), "connHi"),
+        ),
+        time(
+            "age that is not trimmed (-connGrace)",
+            marks.grace,
+            managed(args.conn_grace.is_some(), "connGrace"),
+        ),
+        row(
+            "inbound streams on one connection (-streamsPerConn)",
+            streams.per_connection,
+            "",
+            given(args.streams_per_conn.is_some(), "streamsPerConn"),
+        ),
+        row(
+            "inbound streams of all peers (-streamsMax)",
+            streams.inbound,
+            "",
+            or(
+                set.streams.is_some(),
+                given(args.streams_max.is_some(), "streamsMax"),
+                "memory",
+            ),
+        ),
+        fixed(
+            "outbound streams that wait for one connection",
+            muxer::MAX_WAITING_OPENS,
+        ),
+        fixed("peers in the address book", node::MAX_PEERS),
+    ]
+}
+
+fn of_the_rest(system: System) -> Vec<Row> {
+    let share = daemon::dht_share(system);
+    vec![
+        fixed("DHT queries of clients under way", dht::MAX_QUERIES),
+        row(
+            "DHT records held",
+            share.min(dht::MAX_RECORD_BYTES),
+            "bytes",
+            "memory",
+        ),
+        row(
+            "DHT providers held",
+            share.min(dht::MAX_PROVIDER_BYTES),
+            "bytes",
+            "memory",
+        ),
+        row("pubsub message", pubsub::MAX_RPC, "bytes", "fixed"),
+    ]
 }

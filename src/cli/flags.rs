@@ -47,7 +47,10 @@ flags! {
     conn_hi "connHi" i64, "512", "Connection Manager High Water mark";
     conn_lo "connLo" i64, "256", "Connection Manager Low Water mark";
     conn_manager "connManager" bool, "", "Enables the Connection Manager";
+    conn_max "connMax" i64, "0", "connections at most; 0 is as many as descriptors and memory allow";
+    conn_max_inbound "connMaxInbound" i64, "0", "inbound connections at most; 0 is as many as descriptors and memory allow";
     conn_per_address "connPerAddress" i64, "8", "inbound connections that one address may have; 0 is no limit";
+    conn_per_peer "connPerPeer" i64, "8", "connections with one peer at most";
     conn_refill "connRefill" GoDuration, "5s", "time after which an address that has used up its burst may connect once more, with a unit";
     control_allow "controlAllow" String, "", "comma separated list of networks from which clients may connect to a tcp control socket, beside loopback; without it from anywhere";
     control_uids "controlUids" String, "", "comma separated list of user ids that may connect to a unix control socket; without it all that can open it";
@@ -71,6 +74,7 @@ flags! {
     listen "listen" String, "/unix/tmp/p2pd.sock", "daemon control listen multiaddr";
     listen_group "listenGroup" String, "", "group, by name or number, that owns the control socket file";
     listen_mode "listenMode" FileMode, "0600", "permission bits of the control socket file, octal";
+    memory_limit "memoryLimit" i64, "0", "memory in bytes near which peers are refused, then closed, then cut; 0 is what the control group or else the machine has";
     metrics_addr "metricsAddr" String, "", "an address to bind the metrics handler to";
     muxer "muxer" String, "yamux", "muxer to use for connections";
     nat_port_map "natPortMap" bool, "", "Enables NAT port mapping";
@@ -101,6 +105,8 @@ flags! {
     secio "secio" bool, "", "accepted for old clients, has no effect";
     shutdown_grace "shutdownGrace" GoDuration, "5s", "how long open streams may drain after SIGTERM";
     stay_alive "stayAlive" bool, "", "keeps the daemon running when the last persistent connection closes";
+    streams_max "streamsMax" i64, "0", "inbound streams of all peers at most; 0 is as many as memory allows";
+    streams_per_conn "streamsPerConn" i64, "16384", "inbound streams on one connection at most";
     tls "tls" bool, "true", "Enables TLS1.3 channel security protocol";
     trusted_relays "trustedRelays" String, "", "comma separated list of multiaddrs for static circuit relay peers; by default, use bootstrap peers as trusted relays";
     validate "validate" bool, "", "checks the configuration and exits with 0 if the daemon could use it, else 1";

@@ -34,6 +34,12 @@ pub(super) struct Settings {
     pub(super) conn_per_address: Option<i64>,
     pub(super) conn_burst: Option<i64>,
     pub(super) conn_refill: Option<GoDuration>,
+    pub(super) conn_max: Option<i64>,
+    pub(super) conn_max_inbound: Option<i64>,
+    pub(super) conn_per_peer: Option<i64>,
+    pub(super) memory_limit: Option<i64>,
+    pub(super) streams_max: Option<i64>,
+    pub(super) streams_per_conn: Option<i64>,
     pub(super) nat_port_map: Option<bool>,
     pub(super) pubsub: Option<bool>,
     pub(super) pubsub_router: Option<String>,
@@ -63,8 +69,14 @@ impl Settings {
             ("connGrace", self.conn_grace.is_some()),
             ("connHi", self.conn_hi.is_some()),
             ("connLo", self.conn_lo.is_some()),
+            ("connMax", self.conn_max.is_some()),
+            ("connMaxInbound", self.conn_max_inbound.is_some()),
             ("connPerAddress", self.conn_per_address.is_some()),
+            ("connPerPeer", self.conn_per_peer.is_some()),
             ("connRefill", self.conn_refill.is_some()),
+            ("memoryLimit", self.memory_limit.is_some()),
+            ("streamsMax", self.streams_max.is_some()),
+            ("streamsPerConn", self.streams_per_conn.is_some()),
         ];
         let set = set.iter().filter(|(_, set)| *set);
         set.map(|(flag, _)| *flag).collect()
@@ -111,6 +123,7 @@ pub(super) fn parse(text: &[u8], notices: &mut Vec<String>) -> Result<Settings, 
     let bootstrap = root.object("Bootstrap")?;
     let conn_manager = root.object("ConnectionManager")?;
     let per_address = root.object("PerAddress")?;
+    let limits = root.object("Limits")?;
     let control = root.object("Control")?;
     let pubsub = root.object("PubSub")?;
     let heartbeat = pubsub.object("GossipSubHeartbeat")?;
@@ -135,6 +148,12 @@ pub(super) fn parse(text: &[u8], notices: &mut Vec<String>) -> Result<Settings, 
         conn_per_address: per_address.int("Connections")?,
         conn_burst: per_address.int("Burst")?,
         conn_refill: per_address.duration(&["Refill"], notices)?,
+        conn_max: limits.int("Connections")?,
+        conn_max_inbound: limits.int("InboundConnections")?,
+        conn_per_peer: limits.int("ConnectionsPerPeer")?,
+        memory_limit: limits.int("Memory")?,
+        streams_max: limits.int("InboundStreams")?,
+        streams_per_conn: limits.int("InboundStreamsPerConnection")?,
         nat_port_map: root.bool("NatPortMap")?,
         pubsub: pubsub.bool("Enabled")?,
         pubsub_router: pubsub.string("Router")?,

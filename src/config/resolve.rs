@@ -9,13 +9,14 @@ use libp2p::multiaddr::Protocol;
 
 use super::file::Settings;
 use super::{
-    Bootstrap, Config, ConfigError, ConnManager, DhtMode, Muxer, Nat, PubSub, Reachability, Relay,
-    Router, group,
+    Bootstrap, Config, ConfigError, ConnManager, DhtMode, Limits, Muxer, Nat, PubSub, Reachability,
+    Relay, Router, group,
 };
 use crate::cli::{Args, FileMode, GoDuration};
 use crate::control::guard::Rules;
 use crate::dht::Validator;
-use crate::node::AddressLimits;
+use crate::muxer::MAX_STREAMS;
+use crate::node::{AddressLimits, PER_PEER};
 use crate::wire::frame::DEFAULT_MAX_FRAME;
 use crate::wire::maddr::{ControlAddr, parse_multiaddr};
 
@@ -98,6 +99,7 @@ pub(super) fn resolve(args: &Args, file: Settings) -> Result<Config, ConfigError
         relay,
         conn_manager: conn_manager(args, &file),
         per_address: per_address(args, &file),
+        limits: limits(args, &file),
         nat,
         metrics_addr: not_empty(args.metrics_addr.as_deref())
             .map(Into::into)
@@ -325,6 +327,21 @@ fn per_address(args: &Args, file: &Settings) -> AddressLimits {
             .conn_refill
             .or(file.conn_refill)
             .map_or(default.refill, |time| time.positive().unwrap_or_default()),
+    }
+}
+
+/// Zero and less leave a limit at its default.
+fn limits(args: &Args, file: &Settings) -> Limits {
+    let set = |flag: Option<i64>, file: Option<i64>| flag.or(file).filter(|limit| *limit > 0);
+    let count = |flag, file| set(flag, file).and_then(|limit| usize::try_from(limit).ok());
+    Limits {
+        memory: set(args.memory_limit, file.memory_limit).map(i64::unsigned_abs),
+        connections: count(args.conn_max, file.conn_max),
+        inbound: count(args.conn_max_inbound, file.conn_max_inbound),
+        per_peer: count(args.conn_per_peer, file.conn_per_peer).unwrap_or(PER_PEER),
+        streams: count(args.streams_max, file.streams_max),
+        per_connection: count(args.streams_per_conn, file.streams_per_conn)
+            .map_or(MAX_STREAMS, |limit| limit.min(MAX_STREAMS)),
     }
 }
 

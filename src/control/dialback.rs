@@ -4,10 +4,14 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 use super::{guard::Guard, persistent::Connections, pipe::Pipe};
 use crate::{
+    descriptors::{Descriptors, HANDLER_RESERVE},
     limits::Limit,
     streams::{InboundStream, Serve, Target, UserStream},
     wire::{frame, pb},
@@ -16,22 +20,28 @@ use crate::{
 /// How long a handler may take to accept (the JavaScript daemon's limit; Go has none).
 pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Handler dials under way (SECURITY.md 3); a stream beyond is reset.
+/// Handler dials under way (SECURITY.md 3); a stream beyond waits as long as one may take, then it
+/// is reset.
 pub(crate) const MAX_DIALS: usize = 1024;
 
 /// Bytes echoed at once.
 const ECHO_CHUNK: usize = 16 * 1024;
 
 /// Serves inbound streams by dialing their handlers as far as `guard` allows, or by handing
-/// calls to those of `persistent`.
+/// calls to those of `persistent`, as long as `descriptors` has more than the reserve.
 #[must_use]
-pub fn serve(guard: Arc<Guard>, persistent: Arc<Connections>) -> Serve {
-    let dials = Arc::new(Semaphore::new(MAX_DIALS));
+pub fn serve(guard: Arc<Guard>, persistent: Arc<Connections>, descriptors: Descriptors) -> Serve {
+    let shared = Arc::new(Shared {
+        guard,
+        persistent,
+        descriptors,
+        dials: Semaphore::new(MAX_DIALS),
+    });
     Box::new(move |inbound| {
-        let (guard, dials, persistent) = (guard.clone(), dials.clone(), persistent.clone());
+        let shared = shared.clone();
         async move {
             // Boxed, so that a pipe does not carry the larger state of the dial along.
-            let pipe = Box::pin(dialback(inbound, &guard, dials, persistent)).await;
+            let pipe = Box::pin(dialback(inbound, &shared)).await;
             if let Some(pipe) = pipe {
                 pipe.await;
             }
@@ -40,36 +50,45 @@ pub fn serve(guard: Arc<Guard>, persistent: Arc<Connections>) -> Serve {
     })
 }
 
-async fn dialback(
-    inbound: InboundStream,
-    guard: &Guard,
-    dials: Arc<Semaphore>,
+/// What all inbound streams share.
+struct Shared {
+    guard: Arc<Guard>,
     persistent: Arc<Connections>,
-) -> Option<Pipe> {
+    descriptors: Descriptors,
+    dials: Semaphore,
+}
+
+/// A turn to dial. None if there is none for as long as a dial may take.
+async fn turn(dials: &Semaphore, limit: Limit) -> Option<SemaphorePermit<'_>> {
+    if let Ok(permit) = dials.try_acquire() {
+        return Some(permit);
+    }
+    limit.hit();
+    timeout(DIAL_TIMEOUT, dials.acquire()).await.ok()?.ok()
+}
+
+async fn dialback(inbound: InboundStream, shared: &Shared) -> Option<Pipe> {
     let InboundStream {
         peer,
         remote,
         protocol,
         mut stream,
         targets,
+        dials,
     } = inbound;
-    let Ok(permit) = dials.try_acquire() else {
-        Limit::HandlerDials.hit();
-        return None;
-    };
+    let mut turns = None;
     for target in targets {
         let handler = match target {
             Target::Service(_) => continue,
             Target::Echo | Target::Ping => {
-                drop(permit);
                 if let Err(error) = echo(stream).await {
                     tracing::debug!(%peer, %error, "echo ended");
                 }
                 return None;
             }
             Target::Persistent(id) => {
-                if let Some(place) = persistent.place(id) {
-                    drop(permit);
+                if let Some(place) = shared.persistent.place(id) {
+                    drop(turns);
                     place.serve(peer, protocol, stream).await;
                     return None;
                 }
@@ -80,10 +99,18 @@ async fn dialback(
             }
             Target::Socket(handler) => handler,
         };
-        let connect = guard.connect(handler.origin, &handler.addr);
+        if turns.is_none() {
+            // The peer's own turn first: whoever waits for it takes none of the others'.
+            let own = turn(&dials, Limit::PeerDials).await?;
+            turns = Some((own, turn(&shared.dials, Limit::HandlerDials).await?));
+        }
+        if !shared.descriptors.can_spare(HANDLER_RESERVE) {
+            Limit::HandlerDescriptors.hit();
+            return None;
+        }
+        let connect = shared.guard.connect(handler.origin, &handler.addr);
         match timeout(DIAL_TIMEOUT, connect).await {
             Ok(Ok(socket)) => {
-                drop(permit);
                 let info = frame::encode(&pb::StreamInfo {
                     peer: peer.to_bytes().into(),
                     addr: remote.to_vec().into(),
@@ -120,7 +147,9 @@ async fn echo(mut stream: UserStream) -> io::Result<()> {
                 n += more?;
             }
         }
+        stream.held_up(n);
         stream.write_all(&buffer[..n]).await?;
         stream.flush().await?;
+        stream.held_up(0);
     }
 }

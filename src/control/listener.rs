@@ -27,6 +27,7 @@ use super::{
     socket::Socket,
 };
 use crate::{
+    descriptors::{Descriptors, RESERVE},
     limits::Limit,
     wire::maddr::{ControlAddr, Host},
 };
@@ -35,7 +36,7 @@ use crate::{
 /// that has become a pipe no longer counts: streams have limits of their own.
 pub(crate) const MAX_CLIENTS: usize = 8 * 1024;
 
-/// Pause after a failed accept, for instance without free descriptors.
+/// Pause after a failed accept, and between two looks for a descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the control socket could not be bound, in Go's words.
@@ -131,8 +132,8 @@ impl Listener {
         }
     }
 
-    /// Accepts clients until `stop`, each served by a task of `tasks`. The socket file is
-    /// gone when this returns.
+    /// Accepts clients until `stop`, each served by a task of `tasks`, as long as `descriptors`
+    /// has more than the reserve. The socket file is gone when this returns.
     ///
     /// # Errors
     /// If the socket cannot be used with the runtime.
@@ -140,6 +141,7 @@ impl Listener {
         self,
         context: Arc<Context>,
         tasks: TaskTracker,
+        descriptors: Descriptors,
         stop: CancellationToken,
     ) -> io::Result<()> {
         let (acceptor, _file) = match self.bound {
@@ -163,6 +165,12 @@ impl Listener {
                 let Ok(permit) = clients.clone().acquire_owned().await else {
                     return;
                 };
+                if !descriptors.can_spare(RESERVE) {
+                    Limit::Descriptors.hit();
+                    while !descriptors.can_spare(RESERVE) {
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
                 match acceptor.accept().await {
                     Ok(socket) => {
                         let session = Session::new(socket, context.clone(), permit);

@@ -39,6 +39,7 @@ use crate::{
 };
 use call::Call;
 use connection::Connection;
+pub(crate) use connection::MAX_UNSENT;
 use outbox::{Lanes, outbox};
 use request::{CallId, Message, Rejected};
 

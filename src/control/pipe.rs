@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::socket::Socket;
-use crate::streams::UserStream;
+use crate::{memory::Stuck, streams::UserStream};
 
 /// Bytes read at once. More than a unix socket's default buffer holds.
 const CHUNK: usize = 256 * 1024;
@@ -58,6 +58,8 @@ pub(super) struct Pipe {
     stream: UserStream,
     up: Way,
     down: Way,
+    /// The client does not read as fast as bytes come.
+    stuck: Option<Stuck>,
     /// The client reads no more: what still comes for it is thrown away.
     discard: bool,
     moved: bool,
@@ -77,6 +79,7 @@ impl Pipe {
             stream,
             up: way(early),
             down: way(preface),
+            stuck: None,
             discard: false,
             moved: false,
             idle_ticks: 0,
@@ -150,6 +153,9 @@ impl Pipe {
                 let _ = ready!(Pin::new(&mut self.socket).poll_shutdown(cx));
                 return Poll::Ready(Ok(()));
             }
+            if self.stuck.take().is_some() {
+                self.stream.held_up(0);
+            }
             let n = ready!(Pin::new(&mut self.stream).poll_read(cx, scratch))?;
             self.moved = true;
             self.down.source_ended = n == 0;
@@ -160,6 +166,9 @@ impl Pipe {
                     Poll::Ready(_) => self.discard = true,
                     Poll::Pending => {
                         self.down.pending = Bytes::copy_from_slice(read);
+                        let buffer = self.socket.send_buffer();
+                        self.stream.held_up(read.len() + buffer);
+                        self.stuck = Some(Stuck::new(buffer));
                         return Poll::Pending;
                     }
                 }

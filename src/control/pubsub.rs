@@ -135,7 +135,7 @@ async fn feed(
         if output.capacity() > MAX_BATCH {
             output = BytesMut::new();
         }
-        let mut next = subscription.next().await;
+        let mut next = Some(subscription.next().await);
         while let Some(message) = next.take() {
             frame::put(message.body(), &mut output);
             if output.len() < MAX_BATCH {

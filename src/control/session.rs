@@ -63,6 +63,8 @@ pub struct Context {
     /// Largest frame accepted from a client, or from a peer that makes or answers a call, in
     /// bytes of payload.
     pub max_frame: usize,
+    /// Bytes of calls that one persistent connection may have waiting.
+    pub max_unsent: usize,
     /// Runs the calls.
     pub tasks: TaskTracker,
     /// Ends sessions that wait for a request.

@@ -11,7 +11,10 @@ use std::{
 };
 
 use bytes::BytesMut;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::sockopt::socket_send_buffer_size,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream, lookup_host},
@@ -108,6 +111,15 @@ impl Socket {
             }
         }
         Ok(())
+    }
+
+    /// Bytes that the kernel takes before it makes the writer wait.
+    pub(super) fn send_buffer(&self) -> usize {
+        let size = match self {
+            Self::Unix(stream) => socket_send_buffer_size(stream),
+            Self::Tcp(stream) => socket_send_buffer_size(stream),
+        };
+        size.unwrap_or(0)
     }
 
     /// Whether the other end has finished or gone; what it sent may still be unread.

@@ -20,10 +20,10 @@ pub(super) const LIFETIME: Duration = Duration::from_secs(48 * 60 * 60);
 
 /// Memory for records, in bytes (SECURITY.md 3). What was received first goes first; what
 /// clients of this daemon put goes last.
-const MAX_RECORD_BYTES: usize = 64 << 20;
+pub(crate) const MAX_RECORD_BYTES: usize = 64 << 20;
 
 /// Memory for providers, in bytes, by the same rule.
-const MAX_PROVIDER_BYTES: usize = 64 << 20;
+pub(crate) const MAX_PROVIDER_BYTES: usize = 64 << 20;
 
 /// Bytes that an entry takes besides its key, value and addresses.
 const OVERHEAD: usize = 512;
@@ -195,17 +195,19 @@ impl State {
 pub(super) struct Store(Mutex<State>);
 
 impl Store {
-    pub(super) fn new() -> Self {
+    /// `share` are the bytes that records may use, and providers as many, if it is less than what
+    /// they may use anywhere.
+    pub(super) fn new(share: usize) -> Self {
         Self(Mutex::new(State {
-            records: Shelf::new(MAX_RECORD_BYTES),
-            providers: Shelf::new(MAX_PROVIDER_BYTES),
+            records: Shelf::new(share.min(MAX_RECORD_BYTES)),
+            providers: Shelf::new(share.min(MAX_PROVIDER_BYTES)),
             disk: None,
         }))
     }
 
     /// A store that goes on with what a datastore held. The peers it knew come back.
-    pub(super) fn restored(disk: Disk, held: Contents) -> (Self, Vec<StoredPeer>) {
-        let store = Self::new();
+    pub(super) fn restored(share: usize, disk: Disk, held: Contents) -> (Self, Vec<StoredPeer>) {
+        let store = Self::new(share);
         let mut state = store.state();
         for record in held.records {
             state.put_record(record.origin, &record.key, record.value, record.received);
@@ -385,7 +387,7 @@ mod tests {
 
     #[test]
     fn the_latest_providers_come_first() {
-        let store = Store::new();
+        let store = Store::new(usize::MAX);
         let ids: Vec<PeerId> = (0..300).map(|_| PeerId::random()).collect();
         for id in &ids {
             let info = PeerInfo {

@@ -10,10 +10,16 @@ use std::{
 use futures::task::AtomicWaker;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerExt};
 
-use super::substream::Substream;
+use super::{
+    link::{Held, Reader},
+    substream::Substream,
+};
 
 /// A connection that carries streams. An error of any method ends the connection.
 pub(super) trait Engine: Send {
+    /// The payload that the connection's streams hold.
+    fn held(&self) -> Arc<Held>;
+
     /// Whether one more outbound stream would cost the connection.
     fn is_full(&self) -> bool {
         false
@@ -41,8 +47,16 @@ pub(super) trait Engine: Send {
 /// A multiplexer of the library (mplex, quic) as an [`Engine`].
 pub(super) struct Library<M: StreamMuxer> {
     pub(super) muxer: M,
-    pub(super) wrap: fn(M::Substream, Arc<AtomicWaker>) -> Substream,
+    pub(super) wrap: fn(M::Substream, Arc<AtomicWaker>, Reader) -> Substream,
     pub(super) driver: Arc<AtomicWaker>,
+    pub(super) held: Arc<Held>,
+}
+
+impl<M: StreamMuxer> Library<M> {
+    fn wrapped(&self, stream: M::Substream) -> Substream {
+        let reader = Reader::new(self.held.clone());
+        (self.wrap)(stream, self.driver.clone(), reader)
+    }
 }
 
 impl<M> Engine for Library<M>
@@ -50,15 +64,19 @@ where
     M: StreamMuxer + Send + Unpin,
     M::Error: std::error::Error + Send + Sync + 'static,
 {
+    fn held(&self) -> Arc<Held> {
+        self.held.clone()
+    }
+
     fn poll_outbound(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Substream>> {
         let stream = ready!(self.muxer.poll_outbound_unpin(cx)).map_err(io::Error::other)?;
-        Poll::Ready(Ok((self.wrap)(stream, self.driver.clone())))
+        Poll::Ready(Ok(self.wrapped(stream)))
     }
 
     fn poll_inbound(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Substream>> {
         self.driver.register(cx.waker());
         let stream = ready!(self.muxer.poll_inbound_unpin(cx)).map_err(io::Error::other)?;
-        Poll::Ready(Ok((self.wrap)(stream, self.driver.clone())))
+        Poll::Ready(Ok(self.wrapped(stream)))
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

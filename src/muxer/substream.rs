@@ -12,7 +12,11 @@ use futures::{
     task::AtomicWaker,
 };
 
-use super::{SecureIo, yamux::YamuxStream};
+use super::{
+    SecureIo,
+    link::{OutboundSlot, Reader},
+    yamux::YamuxStream,
+};
 
 /// A byte stream to the remote peer.
 ///
@@ -23,6 +27,8 @@ pub struct Substream {
     // Dropped in this order: mplex sends its reset only when its connection is polled again.
     io: Io,
     _wake: WakeOnDrop,
+    _count: Option<OutboundSlot>,
+    reader: Reader,
 }
 
 enum Io {
@@ -53,11 +59,27 @@ impl Drop for WakeOnDrop {
 }
 
 impl Substream {
-    pub(super) fn yamux(stream: YamuxStream) -> Self {
+    pub(super) fn yamux(stream: YamuxStream, reader: Reader) -> Self {
         Self {
             io: Io::Yamux(stream),
             _wake: WakeOnDrop(None),
+            _count: None,
+            reader,
         }
+    }
+
+    /// Holds `slot` for as long as the stream.
+    #[must_use]
+    pub(super) fn counted(mut self, slot: OutboundSlot) -> Self {
+        self._count = Some(slot);
+        self
+    }
+
+    /// Whoever reads the stream has to wait until it can pass on these bytes that it has read; 0
+    /// says that it need not. While it has to, as much waits to be read as may, where the
+    /// multiplexer does not tell how much it is.
+    pub fn held_up(&mut self, bytes: usize) {
+        self.reader.note(bytes);
     }
 
     /// From now on no reset follows a close. The library's protocols close and leave while
@@ -73,17 +95,22 @@ impl Substream {
     pub(super) fn mplex(
         stream: libp2p_mplex::Substream<SecureIo>,
         driver: Arc<AtomicWaker>,
+        reader: Reader,
     ) -> Self {
         Self {
             io: Io::Mplex(stream),
             _wake: WakeOnDrop(Some(driver)),
+            _count: None,
+            reader,
         }
     }
 
-    pub(super) fn quic(stream: libp2p::quic::Stream) -> Self {
+    pub(super) fn quic(stream: libp2p::quic::Stream, reader: Reader) -> Self {
         Self {
             io: Io::Quic(stream),
             _wake: WakeOnDrop(None),
+            _count: None,
+            reader,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicI64, AtomicU8, Ordering},
     },
     task::{Context, Poll, ready},
 };
@@ -20,6 +20,8 @@ use futures::{
     io::{AsyncRead, AsyncWrite},
     task::AtomicWaker,
 };
+
+use super::link::Held;
 
 const HEADER: usize = 12;
 const FLAG_SYN: u16 = 1;
@@ -44,6 +46,8 @@ pub(super) enum RemoteEnd {
 #[derive(Debug, Default)]
 pub(super) struct StreamState {
     end: AtomicU8,
+    /// Bytes received and not read.
+    unread: AtomicI64,
     /// Woken when the connection is lost: yamux itself forgets readers when it is closed
     /// from this side.
     pub(super) reader: AtomicWaker,
@@ -80,6 +84,8 @@ struct Table {
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     table: Mutex<Table>,
+    /// What all of them hold.
+    pub(super) held: Arc<Held>,
     /// The task that drives the connection.
     pub(super) driver: AtomicWaker,
 }
@@ -105,10 +111,25 @@ impl Streams {
         state.clone()
     }
 
+    /// The owner of a stream has read `n` bytes.
+    pub(super) fn read(&self, state: &StreamState, n: usize) {
+        let n = bytes(n);
+        state.unread.fetch_sub(n, Ordering::Relaxed);
+        self.held.unread.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    /// yamux has taken `n` bytes to send.
+    pub(super) fn queued(&self, n: usize) {
+        self.held.unsent.fetch_add(bytes(n), Ordering::Relaxed);
+    }
+
     /// Forgets stream `id`; with `abort`, the remote is told by a reset.
     pub(super) fn release(&self, id: u32, abort: bool) {
         let mut table = self.table();
-        table.streams.remove(&id);
+        if let Some(state) = table.streams.remove(&id) {
+            let unread = state.unread.load(Ordering::Relaxed);
+            self.held.unread.fetch_sub(unread, Ordering::Relaxed);
+        }
         if abort && !table.lost {
             table.aborted.insert(id);
             drop(table);
@@ -131,7 +152,7 @@ impl Streams {
         if !matches!(header.kind, TYPE_DATA | TYPE_WINDOW_UPDATE) {
             return;
         }
-        if header.flags & (FLAG_SYN | FLAG_FIN | FLAG_RST) == 0 {
+        if header.flags & (FLAG_SYN | FLAG_FIN | FLAG_RST) == 0 && header.body == 0 {
             return;
         }
         let mut table = self.table();
@@ -146,10 +167,28 @@ impl Streams {
             // yamux creates the stream or terminates the connection, so this entry is
             // either released by its owner or dropped with the table.
             table.streams.entry(header.stream).or_default().finish(end);
-        } else if let Some(state) = table.streams.get(&header.stream) {
+        } else if end != RemoteEnd::Open
+            && let Some(state) = table.streams.get(&header.stream)
+        {
             state.finish(end);
         }
+        if header.body > 0
+            && let Some(state) = table.streams.get(&header.stream)
+        {
+            let body = i64::from(header.body);
+            state.unread.fetch_add(body, Ordering::Relaxed);
+            self.held.unread.fetch_add(body, Ordering::Relaxed);
+        }
     }
+
+    fn sent(&self, header: &Header) {
+        let body = i64::from(header.body);
+        self.held.unsent.fetch_sub(body, Ordering::Relaxed);
+    }
+}
+
+fn bytes(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -265,7 +304,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Inner<IO> {
                 self.out[start..].copy_from_slice(&reset_frame(header.stream));
             }
         }
-        self.write.scan(bytes, |_| {});
+        let streams = &self.streams;
+        self.write.scan(bytes, |header| streams.sent(header));
     }
 }
 

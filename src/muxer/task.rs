@@ -53,8 +53,13 @@ impl Connection {
             dialed: self.dialed,
             opens: opens.clone(),
             inbound: AtomicUsize::new(0),
+            upkeep: AtomicUsize::new(0),
+            outbound: AtomicUsize::new(0),
+            held: self.engine.held(),
+            abort: abort.clone(),
         });
         let task = Task {
+            max_streams: self.host.max_streams().min(MAX_STREAMS),
             engine: self.engine,
             link,
             host: self.host,
@@ -85,6 +90,7 @@ struct Task {
     requests: mpsc::Receiver<OpenRequest>,
     waiting: VecDeque<OpenRequest>,
     handover: Handover,
+    max_streams: usize,
 }
 
 /// Keeps the host's table true however the task ends, also by a panic.
@@ -173,7 +179,7 @@ impl Task {
                 break;
             }
             match self.engine.poll_inbound(cx) {
-                Poll::Ready(Ok(stream)) => match InboundSlot::take(&self.link, MAX_STREAMS) {
+                Poll::Ready(Ok(stream)) => match InboundSlot::take(&self.link, self.max_streams) {
                     Some(slot) => self.host.inbound(slot, stream, self.handover.clone()),
                     None => self.host.refused(&self.link),
                 },

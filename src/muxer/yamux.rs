@@ -13,6 +13,7 @@ use futures::io::{AsyncRead, AsyncWrite};
 use super::{
     SecureIo,
     engine::Engine,
+    link::{Held, Reader},
     substream::Substream,
     tap::{self, RemoteEnd, StreamState, Streams},
 };
@@ -54,17 +55,22 @@ impl YamuxEngine {
     }
 
     fn wrap(&self, inner: ::yamux::Stream) -> Substream {
-        Substream::yamux(YamuxStream {
+        let stream = YamuxStream {
             state: self.streams.state(inner.id().val()),
             streams: self.streams.clone(),
             inner,
             finished: false,
             silent: false,
-        })
+        };
+        Substream::yamux(stream, Reader::new(self.held()))
     }
 }
 
 impl Engine for YamuxEngine {
+    fn held(&self) -> Arc<Held> {
+        self.streams.held.clone()
+    }
+
     fn is_full(&self) -> bool {
         self.streams.count() >= HARD_LIMIT / 2
     }
@@ -146,7 +152,10 @@ impl AsyncRead for YamuxStream {
                 RemoteEnd::Finished => Poll::Ready(Ok(0)),
                 RemoteEnd::Open | RemoteEnd::Reset => Poll::Ready(Err(reset())),
             },
-            Poll::Ready(Ok(n)) => Poll::Ready(Ok(n)),
+            Poll::Ready(Ok(n)) => {
+                self.streams.read(&self.state, n);
+                Poll::Ready(Ok(n))
+            }
             Poll::Ready(Err(_)) => Poll::Ready(Err(reset())),
             Poll::Pending => {
                 self.state.reader.register(cx.waker());
@@ -165,7 +174,11 @@ impl AsyncWrite for YamuxStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        if let Poll::Ready(Ok(n)) = written {
+            self.streams.queued(n);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

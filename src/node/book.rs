@@ -1,8 +1,8 @@
-//! Addresses and keys of peers, with Go's lifetimes and our bounds.
+//! Addresses, protocols and keys of peers, with Go's lifetimes and our bounds.
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -15,24 +15,58 @@ pub(super) const RECENTLY_CONNECTED: Duration = Duration::from_secs(15 * 60);
 /// Lifetime of what identify told while the peer is connected.
 pub(super) const CONNECTED: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Peers remembered, so that strangers cannot fill the memory (as in CVE-2023-40583). The one
-/// that would expire first goes.
+/// Peers remembered, so that strangers cannot fill the memory (as in CVE-2023-40583). Of those
+/// that are not connected the one that would expire first goes.
 pub(crate) const MAX_PEERS: usize = 4096;
 /// Addresses remembered of one peer.
 const MAX_ADDRESSES: usize = 64;
 /// Longest address remembered, in bytes.
 const MAX_ADDRESS: usize = 512;
+/// Failed dials in a row after which an address is forgotten that has never led to its peer. One
+/// that has is kept for its lifetime: its peer may come back.
+const MAX_FAILURES: u8 = 3;
+
+/// One address of a peer.
+#[derive(Debug)]
+struct Entry {
+    address: Multiaddr,
+    /// Until when it is remembered.
+    expiry: Instant,
+    /// Failed dials since it was learned or last led to the peer.
+    failures: u8,
+    /// It has led to the peer.
+    proven: bool,
+}
 
 /// What is known of one peer.
 #[derive(Debug, Default)]
 struct Known {
-    /// Each with the moment until which it is remembered.
-    addresses: Vec<(Multiaddr, Instant)>,
+    addresses: Vec<Entry>,
+    connected: bool,
+    /// What identify told; remembered for as long as an address.
+    protocols: Option<Arc<[String]>>,
     /// Unless the peer id contains it.
     key: Option<PublicKey>,
 }
 
-/// Known addresses and keys of peers.
+impl Known {
+    fn expiry(&self) -> Option<Instant> {
+        self.addresses.iter().map(|entry| entry.expiry).max()
+    }
+
+    fn is_worthless(&self, now: Instant) -> bool {
+        !self.connected && self.expiry().is_none_or(|expiry| expiry <= now)
+    }
+}
+
+/// What became of an address that could not be dialed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Kept,
+    Forgotten,
+}
+
+/// Known addresses, protocols and keys of peers.
 #[derive(Debug, Default)]
 pub(super) struct AddressBook {
     peers: Mutex<HashMap<PeerId, Known>>,
@@ -51,24 +85,13 @@ impl AddressBook {
         lifetime: Duration,
     ) {
         let now = Instant::now();
-        let expiry = now + lifetime;
         let mut peers = self.peers();
-        if !peers.contains_key(&peer) && peers.len() >= MAX_PEERS {
-            make_room(&mut peers, now);
-        }
-        let known = &mut peers.entry(peer).or_default().addresses;
-        known.retain(|(_, expiry)| *expiry > now);
+        let known = entry(&mut peers, peer, now);
+        known.addresses.retain(|entry| entry.expiry > now);
         for address in addresses {
-            if address.len() > MAX_ADDRESS {
-                continue;
-            }
-            if let Some(entry) = known.iter_mut().find(|(other, _)| *other == address) {
-                entry.1 = entry.1.max(expiry);
-            } else if known.len() < MAX_ADDRESSES {
-                known.push((address, expiry));
-            }
+            learn(known, address, now + lifetime);
         }
-        if known.is_empty() {
+        if known.is_worthless(now) {
             peers.remove(&peer);
         }
     }
@@ -77,28 +100,99 @@ impl AddressBook {
     pub(super) fn set_connected(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
         let temporary = Instant::now() + RECENTLY_CONNECTED;
         if let Some(known) = self.peers().get_mut(&peer) {
-            known.addresses.retain(|(_, expiry)| *expiry <= temporary);
+            known.addresses.retain(|entry| entry.expiry <= temporary);
         }
         self.add(peer, addresses, CONNECTED);
     }
 
-    /// Starts the countdown of the peer's addresses.
-    pub(super) fn disconnected(&self, peer: &PeerId) {
-        let limit = Instant::now() + RECENTLY_CONNECTED;
-        if let Some(known) = self.peers().get_mut(peer) {
-            for (_, expiry) in &mut known.addresses {
-                *expiry = (*expiry).min(limit);
-            }
+    /// There is a connection to the peer; `dialed` is the address that led to it.
+    pub(super) fn connected(&self, peer: PeerId, dialed: Option<Multiaddr>) {
+        let now = Instant::now();
+        let mut peers = self.peers();
+        let known = entry(&mut peers, peer, now);
+        known.connected = true;
+        if let Some(address) = dialed
+            && let Some(entry) = learn(known, address, now + TEMPORARY)
+        {
+            entry.failures = 0;
+            entry.proven = true;
         }
     }
 
-    /// The peer's addresses, none expired.
+    /// Starts the countdown of the peer's addresses.
+    pub(super) fn disconnected(&self, peer: &PeerId) {
+        let now = Instant::now();
+        let limit = now + RECENTLY_CONNECTED;
+        let mut peers = self.peers();
+        let Some(known) = peers.get_mut(peer) else {
+            return;
+        };
+        known.connected = false;
+        for entry in &mut known.addresses {
+            entry.expiry = entry.expiry.min(limit);
+        }
+        if known.is_worthless(now) {
+            peers.remove(peer);
+        }
+    }
+
+    /// The address led to another peer: it is forgotten at once.
+    pub(super) fn wrong(&self, peer: &PeerId, address: &Multiaddr) -> Fate {
+        self.forget(peer, |entry| entry.address == *address)
+    }
+
+    /// The address could not be dialed.
+    pub(super) fn failed(&self, peer: &PeerId, address: &Multiaddr) -> Fate {
+        self.forget(peer, |entry| {
+            if entry.address != *address {
+                return false;
+            }
+            entry.failures = entry.failures.saturating_add(1);
+            !entry.proven && entry.failures >= MAX_FAILURES
+        })
+    }
+
+    fn forget(&self, peer: &PeerId, mut goes: impl FnMut(&mut Entry) -> bool) -> Fate {
+        let mut peers = self.peers();
+        let Some(known) = peers.get_mut(peer) else {
+            return Fate::Kept;
+        };
+        let before = known.addresses.len();
+        known.addresses.retain_mut(|entry| !goes(entry));
+        let forgotten = known.addresses.len() < before;
+        if known.is_worthless(Instant::now()) {
+            peers.remove(peer);
+        }
+        match forgotten {
+            true => Fate::Forgotten,
+            false => Fate::Kept,
+        }
+    }
+
+    /// The peer's addresses, none expired, those that have failed least first.
     pub(super) fn get(&self, peer: &PeerId) -> Vec<Multiaddr> {
         let now = Instant::now();
-        self.peers().get(peer).map_or_else(Vec::new, |known| {
-            let fresh = known.addresses.iter().filter(|(_, expiry)| *expiry > now);
-            fresh.map(|(address, _)| address.clone()).collect()
-        })
+        let peers = self.peers();
+        let addresses = peers.get(peer).map(|known| &known.addresses[..]);
+        let fresh = addresses.unwrap_or_default().iter();
+        let mut fresh: Vec<&Entry> = fresh.filter(|entry| entry.expiry > now).collect();
+        fresh.sort_by_key(|entry| entry.failures);
+        fresh.iter().map(|entry| entry.address.clone()).collect()
+    }
+
+    /// Remembers what protocols a connected peer speaks.
+    pub(super) fn set_protocols(&self, peer: &PeerId, protocols: Arc<[String]>) {
+        if let Some(known) = self.peers().get_mut(peer) {
+            known.protocols = Some(protocols);
+        }
+    }
+
+    /// The protocols that the peer spoke when it was last connected.
+    pub(super) fn protocols(&self, peer: &PeerId) -> Option<Arc<[String]>> {
+        let peers = self.peers();
+        let known = peers.get(peer)?;
+        let fresh = !known.is_worthless(Instant::now());
+        known.protocols.clone().filter(|_| fresh)
     }
 
     /// Remembers the public key of a peer whose id does not contain it, for as long as one of
@@ -115,17 +209,147 @@ impl AddressBook {
     }
 }
 
+/// The peer's place, for which another may have to go.
+fn entry(peers: &mut HashMap<PeerId, Known>, peer: PeerId, now: Instant) -> &mut Known {
+    if !peers.contains_key(&peer) && peers.len() >= MAX_PEERS {
+        make_room(peers, now);
+    }
+    peers.entry(peer).or_default()
+}
+
+fn learn(known: &mut Known, address: Multiaddr, expiry: Instant) -> Option<&mut Entry> {
+    if address.len() > MAX_ADDRESS {
+        return None;
+    }
+    let place = known
+        .addresses
+        .iter()
+        .position(|entry| entry.address == address);
+    let place = match place {
+        Some(place) => place,
+        None if known.addresses.len() < MAX_ADDRESSES => {
+            known.addresses.push(Entry {
+                address,
+                expiry,
+                failures: 0,
+                proven: false,
+            });
+            known.addresses.len() - 1
+        }
+        None => return None,
+    };
+    let entry = known.addresses.get_mut(place)?;
+    entry.expiry = entry.expiry.max(expiry);
+    Some(entry)
+}
+
 fn make_room(peers: &mut HashMap<PeerId, Known>, now: Instant) {
-    let last = |known: &Known| known.addresses.iter().map(|(_, expiry)| *expiry).max();
-    peers.retain(|_, known| last(known) > Some(now));
+    peers.retain(|_, known| !known.is_worthless(now));
     if peers.len() < MAX_PEERS {
         return;
     }
     let first = peers
         .iter()
-        .min_by_key(|(_, known)| last(known))
+        .min_by_key(|(_, known)| (known.connected, known.expiry()))
         .map(|(peer, _)| *peer);
     if let Some(peer) = first {
         peers.remove(&peer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: usize) -> Multiaddr {
+        format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_of_another_peer_is_forgotten_at_once() {
+        let book = AddressBook::default();
+        let peer = PeerId::random();
+        book.connected(peer, Some(address(1)));
+        book.add(peer, [address(2)], TEMPORARY);
+        assert_eq!(book.wrong(&peer, &address(1)), Fate::Forgotten);
+        assert_eq!(book.wrong(&peer, &address(1)), Fate::Kept);
+        assert_eq!(book.get(&peer), [address(2)]);
+    }
+
+    #[test]
+    fn an_address_that_never_worked_is_forgotten_one_that_did_comes_last() {
+        let book = AddressBook::default();
+        let peer = PeerId::random();
+        book.connected(peer, Some(address(1)));
+        book.disconnected(&peer);
+        book.add(peer, [address(2)], TEMPORARY);
+        for fate in [Fate::Kept, Fate::Kept, Fate::Forgotten] {
+            assert_eq!(book.failed(&peer, &address(2)), fate);
+        }
+        for _ in 0..1000 {
+            assert_eq!(book.failed(&peer, &address(1)), Fate::Kept);
+        }
+        book.add(peer, [address(3)], TEMPORARY);
+        assert_eq!(book.get(&peer), [address(3), address(1)]);
+        book.connected(peer, Some(address(1)));
+        assert_eq!(book.get(&peer), [address(1), address(3)]);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_peer_without_addresses() {
+        let book = AddressBook::default();
+        let peer = PeerId::random();
+        book.add(peer, [address(1)], TEMPORARY);
+        book.wrong(&peer, &address(1));
+        assert!(book.peers().is_empty());
+        book.add(peer, [address(1)], Duration::ZERO);
+        assert!(book.peers().is_empty());
+    }
+
+    #[test]
+    fn protocols_outlive_the_connection_as_addresses_do() {
+        let book = AddressBook::default();
+        let peer = PeerId::random();
+        let protocols: Arc<[String]> = ["/a".to_owned()].into();
+        book.set_protocols(&peer, protocols.clone());
+        assert_eq!(book.protocols(&peer), None);
+        book.connected(peer, None);
+        book.set_protocols(&peer, protocols.clone());
+        book.set_connected(peer, vec![address(1)]);
+        book.disconnected(&peer);
+        assert_eq!(book.protocols(&peer), Some(protocols));
+        book.wrong(&peer, &address(1));
+        assert_eq!(book.protocols(&peer), None);
+    }
+
+    #[test]
+    fn connected_peers_are_never_forgotten_for_others() {
+        let book = AddressBook::default();
+        let connected: Vec<PeerId> = (0..10).map(|_| PeerId::random()).collect();
+        for peer in &connected {
+            book.connected(*peer, None);
+        }
+        let first = PeerId::random();
+        book.add(first, [address(1)], TEMPORARY);
+        for _ in 0..2 * MAX_PEERS {
+            book.add(PeerId::random(), [address(2)], CONNECTED);
+            assert!(book.peers().len() <= MAX_PEERS);
+        }
+        assert!(connected.iter().all(|peer| book.peers().contains_key(peer)));
+        assert!(book.get(&first).is_empty());
+    }
+
+    #[test]
+    fn one_peer_has_so_many_addresses() {
+        let book = AddressBook::default();
+        let peer = PeerId::random();
+        book.add(peer, (1..1000).map(address), TEMPORARY);
+        assert_eq!(book.get(&peer).len(), MAX_ADDRESSES);
+        let long: Multiaddr = format!("/dns4/{}/tcp/1", "a".repeat(MAX_ADDRESS))
+            .parse()
+            .unwrap();
+        let other = PeerId::random();
+        book.add(other, [long], TEMPORARY);
+        assert!(book.get(&other).is_empty());
     }
 }

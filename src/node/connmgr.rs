@@ -8,10 +8,13 @@ use std::{
 };
 
 use libp2p::PeerId;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, MissedTickBehavior, interval_at},
+};
 
-use super::Node;
-use crate::limits::Limit;
+use super::{Command, Node};
+use crate::{limits::Limit, memory::Shed};
 
 /// Time between looks at the number of connections (go-libp2p's silence period).
 const TRIM_INTERVAL: Duration = Duration::from_secs(10);
@@ -24,6 +27,9 @@ const MAX_TAG: usize = 256;
 
 /// Peers that have tags; of those without a connection the first tagged goes.
 const MAX_TAGGED: usize = 8192;
+
+/// Payload below which a connection is not cut for memory, in bytes.
+const MIN_CUT: u64 = 64 * 1024;
 
 /// When connections are closed, and how many are left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +107,7 @@ struct Candidate {
     value: i64,
     streams: usize,
     connections: usize,
+    idle: bool,
 }
 
 /// Who goes: the least valued first, those without streams before those with, until no more
@@ -174,6 +181,17 @@ impl Node {
         if low == 0 || high == 0 {
             return;
         }
+        let (candidates, connections) = self.candidates(grace);
+        if connections <= low {
+            return;
+        }
+        let surplus = select(candidates, low);
+        tracing::debug!(connections, closing = surplus.len(), "trimming connections");
+        futures::future::join_all(surplus.into_iter().map(|peer| self.disconnect(peer))).await;
+    }
+
+    /// Peers without protection that are older than `grace`, and how many connections there are.
+    fn candidates(&self, grace: Duration) -> (Vec<Candidate>, usize) {
         let now = Instant::now();
         let mut candidates = Vec::new();
         let mut connections = 0;
@@ -194,14 +212,10 @@ impl Node {
                 value: self.0.connmgr.value(&peer).saturating_add(worth),
                 streams: links.iter().map(|link| link.inbound_streams()).sum(),
                 connections: links.len(),
+                idle: links.iter().all(|link| link.is_idle()),
             });
         }
-        if connections <= low {
-            return;
-        }
-        let surplus = select(candidates, low);
-        tracing::debug!(connections, closing = surplus.len(), "trimming connections");
-        futures::future::join_all(surplus.into_iter().map(|peer| self.disconnect(peer))).await;
+        (candidates, connections)
     }
 
     /// Trims whenever there are more connections than the high mark, until dropped.
@@ -219,6 +233,61 @@ impl Node {
     }
 }
 
+/// Which of `links` are cut to free `bytes`: the largest first, and none that holds less than
+/// its share of them, so that whoever holds little is never cut for what others hold.
+fn select_links<T>(mut links: Vec<(u64, T)>, bytes: u64) -> Vec<(u64, T)> {
+    let count = u64::try_from(links.len()).unwrap_or(u64::MAX).max(1);
+    let share = (bytes / count).max(MIN_CUT);
+    links.sort_by_key(|(held, _)| std::cmp::Reverse(*held));
+    let mut found: u64 = 0;
+    let enough = links.into_iter().take_while(|(held, _)| {
+        let goes = found < bytes && *held >= share;
+        found = found.saturating_add(*held);
+        goes
+    });
+    enough.collect()
+}
+
+impl Shed for Node {
+    /// Closes peers without streams, the least valued first, until half of all connections are
+    /// left.
+    fn trim(&self) {
+        let (candidates, connections) = self.candidates(Duration::ZERO);
+        let idle: Vec<_> = candidates
+            .into_iter()
+            .filter(|candidate| candidate.idle)
+            .collect();
+        let of_idle: usize = idle.iter().map(|candidate| candidate.connections).sum();
+        for peer in select(idle, of_idle.saturating_sub(connections.div_ceil(2))) {
+            let (reply, _) = oneshot::channel();
+            // When the queue is full, the swarm has other work and memory is looked at again.
+            let asked = self
+                .0
+                .commands
+                .try_send(Command::Disconnect { peer, reply });
+            if asked.is_ok() {
+                Limit::MemoryTrimmed.hit();
+                tracing::debug!(%peer, "idle peer closed for memory");
+            }
+        }
+    }
+
+    /// Cuts the connections that hold most.
+    fn shed(&self, bytes: u64) -> u64 {
+        let peers = self.0.streams.peers.list();
+        let links = peers.iter().flat_map(|(_, peer)| peer.links());
+        let links = links.map(|link| (link.memory(), link)).collect();
+        let mut freed: u64 = 0;
+        for (held, link) in select_links(links, bytes) {
+            Limit::MemoryCut.hit();
+            tracing::debug!(peer = %link.peer, remote = %link.remote, held, "connection cut for memory");
+            link.cut();
+            freed = freed.saturating_add(held);
+        }
+        freed
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,6 +298,7 @@ mod tests {
             value,
             streams,
             connections,
+            idle: streams == 0,
         }
     }
 
@@ -242,6 +312,25 @@ mod tests {
         ];
         let peers: Vec<PeerId> = candidates.iter().map(|candidate| candidate.peer).collect();
         assert_eq!(select(candidates, 1), [peers[1], peers[3], peers[2]]);
+    }
+
+    #[test]
+    fn those_that_hold_most_are_cut_and_those_with_little_spared() {
+        const MIB: u64 = 1 << 20;
+        let cut = |held: &[u64], bytes| {
+            let links = held.iter().map(|held| (*held, *held)).collect();
+            let cut = select_links(links, bytes).into_iter();
+            cut.map(|(_, link)| link / MIB).collect::<Vec<_>>()
+        };
+        let held = [MIB, 50 * MIB, 2 * MIB, 90 * MIB, 3 * MIB];
+        assert_eq!(cut(&held, 60 * MIB), [90]);
+        assert_eq!(cut(&held, 100 * MIB), [90, 50]);
+        // The share of each is 40 MiB: no small one is cut, however much is wanted.
+        assert_eq!(cut(&held, 200 * MIB), [90, 50]);
+        assert_eq!(cut(&[MIB; 8], 5 * MIB), [1; 5]);
+        assert!(cut(&[1000; 100], MIB).is_empty());
+        assert!(cut(&[], MIB).is_empty());
+        assert!(cut(&held, 0).is_empty());
     }
 
     #[test]

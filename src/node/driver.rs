@@ -22,15 +22,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    book::{AddressBook, TEMPORARY},
+    book::{AddressBook, Fate},
     connmgr::ConnectionManager,
-    dial::DialError,
+    dial::{Cause, DialError},
     limits::Limiter,
     listen::HostAddresses,
     transport::strip_peer,
 };
 use crate::{
     identity::contained_key,
+    limits::Limit,
     streams::{Announce, Streams},
 };
 
@@ -238,9 +239,8 @@ impl Driver {
                 ..
             } => {
                 let remote = strip_peer(endpoint.get_remote_address().clone(), peer_id);
-                if endpoint.is_dialer() {
-                    self.book.add(peer_id, [remote.clone()], TEMPORARY);
-                }
+                let dialed = endpoint.is_dialer().then(|| remote.clone());
+                self.book.connected(peer_id, dialed);
                 self.connections
                     .entry(peer_id)
                     .or_default()
@@ -273,13 +273,14 @@ impl Driver {
                 error,
             } => {
                 tracing::debug!(%peer, %error, "dial failed");
+                let error = DialError::from_swarm(&error, peer);
                 if self
                     .dials
                     .get(&peer)
                     .is_some_and(|dialing| dialing.id == connection_id)
                     && let Some(dialing) = self.dials.remove(&peer)
                 {
-                    self.on_dial_failed(peer, dialing, &DialError::from_swarm(&error, peer));
+                    self.on_dial_failed(peer, dialing, &error);
                 }
             }
             SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => {
@@ -313,6 +314,27 @@ impl Driver {
         }
     }
 
+    /// An address that leads to another peer is forgotten, and so is one that leads nowhere.
+    fn note_failures(&self, error: &DialError) {
+        let DialError::AllFailed(peer, failures) = error else {
+            return;
+        };
+        for (address, cause) in failures {
+            match cause {
+                Cause::PeerIdMismatch(_) => {
+                    if self.book.wrong(peer, address) == Fate::Forgotten {
+                        Limit::WrongPeer.hit();
+                    }
+                }
+                _ => {
+                    if self.book.failed(peer, address) == Fate::Forgotten {
+                        Limit::DeadAddress.hit();
+                    }
+                }
+            }
+        }
+    }
+
     /// Callers that came later with addresses of their own get a dial of their own.
     fn on_dial_failed(&mut self, peer: PeerId, dialing: Dialing, error: &DialError) {
         if !dialing.own_port && error.is_upgrade() {
@@ -321,6 +343,7 @@ impl Driver {
             self.dial(peer, dialing.waiters, true);
             return;
         }
+        self.note_failures(error);
         let (failed, untried): (Vec<_>, Vec<_>) = dialing.waiters.into_iter().partition(|waiter| {
             waiter
                 .addresses
@@ -370,15 +393,18 @@ impl Driver {
                     .filter(|address| scope.admits(address))
                     .collect();
                 self.book.set_connected(peer_id, addresses);
-                if contained_key(&peer_id).is_none() {
-                    self.book.set_key(&peer_id, info.public_key);
-                }
-                let protocols = info
+                let protocols: Vec<String> = info
                     .protocols
                     .iter()
                     .map(|name| name.as_ref().to_owned())
                     .collect();
-                self.streams.peers.set_identified(&peer_id, Some(protocols));
+                if contained_key(&peer_id).is_none() {
+                    self.book.set_key(&peer_id, info.public_key);
+                }
+                let known = self.streams.peers.set_identified(&peer_id, Some(protocols));
+                if let Some(known) = known {
+                    self.book.set_protocols(&peer_id, known);
+                }
             }
             identify::Event::Error { peer_id, error, .. } => {
                 tracing::debug!(peer = %peer_id, %error, "identify failed");

@@ -7,6 +7,7 @@ use std::{
     convert::Infallible,
     fmt,
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -21,7 +22,13 @@ use libp2p::{
     },
 };
 
-use crate::limits::Limit;
+use crate::{limits::Limit, memory::Pressure};
+
+/// Connections with one peer (go-libp2p's number).
+pub(crate) const PER_PEER: usize = 8;
+
+/// Memory that a connection may be expected to need, so that small machines take fewer.
+pub(crate) const CONNECTION_COST: u64 = 512 * 1024;
 
 /// Addresses whose rate is followed (SECURITY.md 3): those that have connected lately.
 const MAX_FOLLOWED: usize = 8192;
@@ -66,17 +73,21 @@ pub struct ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    /// The defaults of a process that may open `descriptors` files: a quarter of them, so
-    /// that pipes and control connections have theirs.
+    /// The defaults of a process that may open `descriptors` files and use `memory` bytes, if
+    /// that is not 0: a quarter of the former, so that pipes and control connections have theirs.
     #[must_use]
-    pub fn scaled(descriptors: u64) -> Self {
-        let share = usize::try_from(descriptors / 4).unwrap_or(usize::MAX);
+    pub fn scaled(descriptors: u64, memory: u64) -> Self {
+        let affordable = match memory {
+            0 => u64::MAX,
+            memory => memory / CONNECTION_COST,
+        };
+        let share = usize::try_from(affordable.min(descriptors / 4)).unwrap_or(usize::MAX);
         Self {
             pending_inbound: 256,
             pending_outbound: 256,
             established_inbound: share.clamp(16, 2048),
             established: share.clamp(32, 4096),
-            per_peer: 8,
+            per_peer: PER_PEER,
             per_address: AddressLimits::default(),
         }
     }
@@ -94,6 +105,11 @@ impl fmt::Display for LimitReached {
         write!(f, "connection limit reached: {} {}", self.limit, self.what)
     }
 }
+
+/// There is too little memory for strangers.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("memory is short")]
+struct MemoryShort;
 
 impl std::error::Error for LimitReached {}
 
@@ -184,6 +200,7 @@ impl Rates {
 #[derive(Debug)]
 pub(super) struct Limiter {
     limits: ConnectionLimits,
+    pressure: Arc<Pressure>,
     pending_inbound: HashSet<ConnectionId>,
     pending_outbound: HashSet<ConnectionId>,
     inbound: usize,
@@ -195,9 +212,10 @@ pub(super) struct Limiter {
 }
 
 impl Limiter {
-    pub(super) fn new(limits: ConnectionLimits) -> Self {
+    pub(super) fn new(limits: ConnectionLimits, pressure: Arc<Pressure>) -> Self {
         Self {
             limits,
+            pressure,
             pending_inbound: HashSet::new(),
             pending_outbound: HashSet::new(),
             inbound: 0,
@@ -247,6 +265,10 @@ impl NetworkBehaviour for Limiter {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
+        if self.pressure.refuses_connections() {
+            Limit::MemoryInbound.hit();
+            return Err(ConnectionDenied::new(MemoryShort));
+        }
         check(
             Limit::PendingInbound,
             "pending inbound connections",
@@ -386,6 +408,19 @@ mod tests {
 
     fn at(text: &str) -> Option<Source> {
         source(&text.parse().unwrap())
+    }
+
+    #[test]
+    fn connections_follow_from_descriptors_and_memory() {
+        let scaled = |descriptors, mebibytes: u64| {
+            let limits = ConnectionLimits::scaled(descriptors, mebibytes << 20);
+            (limits.established_inbound, limits.established)
+        };
+        assert_eq!(scaled(1 << 20, 0), (2048, 4096));
+        assert_eq!(scaled(1 << 20, 64 << 10), (2048, 4096));
+        assert_eq!(scaled(1024, 64 << 10), (256, 256));
+        assert_eq!(scaled(1 << 20, 128), (256, 256));
+        assert_eq!(scaled(10, 1), (16, 32));
     }
 
     #[test]

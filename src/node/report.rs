@@ -18,6 +18,7 @@ impl Node {
                 let _ = writeln!(out, "{id} {}", link.remote);
                 let _ = writeln!(out, "\tprotocols: {}", protocols.join(" "));
                 let _ = writeln!(out, "\tinbound streams ({})", link.inbound_streams());
+                let _ = writeln!(out, "\tmemory ({} bytes)", link.memory());
             }
         }
         let counters = &self.streams().counters;

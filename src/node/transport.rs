@@ -19,10 +19,11 @@ use libp2p::{
 
 use super::{
     Options,
+    accept::Accept,
     readahead::ReadAhead,
     security::{Channel, Multiplex, Security},
 };
-use crate::muxer::{Host, MAX_STREAMS, Muxer, Protocol};
+use crate::muxer::{Host, MAX_STREAMS, Muxer, Protocol, QUIC_STREAM_WINDOW, QUIC_WINDOW};
 
 /// Raw connection and all upgrades together (go-libp2p's dial and accept timeouts).
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -117,12 +118,14 @@ pub(super) fn build(
     });
 
     let tcp = || {
-        tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-            .map(|io, _| ReadAhead::new(io))
+        let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+        Accept::new(tcp, options.descriptors.clone()).map(|io, _| ReadAhead::new(io))
     };
     let over_tcp = upgrade(tcp(), &security, mplex.clone(), host);
     let mut config = quic::Config::new(identity);
     config.max_concurrent_stream_limit = u32::try_from(MAX_STREAMS).unwrap_or(u32::MAX);
+    config.max_stream_data = QUIC_STREAM_WINDOW;
+    config.max_connection_data = QUIC_WINDOW;
     config.max_idle_timeout = u32::try_from(QUIC_IDLE.as_millis()).unwrap_or(u32::MAX);
     let quic_host = host.clone();
     let over_quic = quic::tokio::Transport::new(config).map(move |(peer, connection), endpoint| {

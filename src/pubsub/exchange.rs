@@ -110,7 +110,12 @@ impl Inner {
         }
     }
 
-    async fn write_to(&self, link: &Link, known: &[String], outbox: &Outbox) -> io::Result<()> {
+    async fn write_to(
+        &self,
+        link: &Arc<Link>,
+        known: &[String],
+        outbox: &Outbox,
+    ) -> io::Result<()> {
         let names: Vec<String> = self.protocols().iter().map(ToString::to_string).collect();
         let opening = self.node.streams().open(link, known, &names);
         let opened = timeout(OPEN_TIMEOUT, opening).await;

@@ -270,10 +270,20 @@ impl Outbox {
 
     /// Drops the messages for a peer that has taken nothing for long; how many.
     pub(super) fn drop_stuck(&self) -> usize {
-        let mut queue = self.queue();
-        if queue.blocked_for() < STUCK {
+        if self.queue().blocked_for() < STUCK {
             return 0;
         }
+        self.clear()
+    }
+
+    /// Bytes of the messages that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.queue().bytes
+    }
+
+    /// Drops the messages that wait; how many.
+    pub(super) fn clear(&self) -> usize {
+        let mut queue = self.queue();
         queue.bytes = 0;
         std::mem::take(&mut queue.messages).len()
     }

@@ -3,16 +3,18 @@
 //! A subscriber that does not keep up loses messages and holds up nobody.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt,
+    future::poll_fn,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc;
+use futures::task::AtomicWaker;
 
 use super::{Message, SubscribeError, router::Router};
 use crate::limits::Limit;
@@ -60,45 +62,75 @@ struct Table {
     names: usize,
 }
 
-struct Subscriber {
-    queue: mpsc::Sender<Arc<Message>>,
-    bytes: AtomicUsize,
+/// One client's subscription, as those see it who have something for it.
+pub(super) struct Subscriber {
+    waiting: Mutex<Waiting>,
+    reader: AtomicWaker,
     dropped: AtomicU64,
     logged: Mutex<Option<Instant>>,
     probe: OnceLock<Probe>,
 }
 
+#[derive(Debug, Default)]
+struct Waiting {
+    messages: VecDeque<Arc<Message>>,
+    bytes: usize,
+}
+
 impl fmt::Debug for Subscriber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscriber")
-            .field("bytes", &self.bytes)
+            .field("bytes", &self.bytes())
             .field("dropped", &self.dropped)
             .finish_non_exhaustive()
     }
 }
 
 impl Subscriber {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_gone(&self) -> bool {
         self.probe.get().is_some_and(|probe| probe())
     }
 
+    /// Bytes of the messages that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.waiting().bytes
+    }
+
     /// Whether there was room.
     fn offer(&self, message: &Arc<Message>) -> bool {
-        let size = message.size();
-        let before = self.bytes.fetch_add(size, Ordering::AcqRel);
-        let fits = before == 0 || before + size <= MAX_QUEUED_BYTES;
-        if fits && self.queue.try_send(message.clone()).is_ok() {
-            return true;
+        let mut waiting = self.waiting();
+        let bytes = waiting.bytes + message.size();
+        let fits = waiting.messages.is_empty() || bytes <= MAX_QUEUED_BYTES;
+        if !fits || waiting.messages.len() >= MAX_QUEUED {
+            drop(waiting);
+            self.loses(1, message.topic());
+            return false;
         }
-        self.bytes.fetch_sub(size, Ordering::AcqRel);
-        let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+        waiting.bytes = bytes;
+        waiting.messages.push_back(message.clone());
+        drop(waiting);
+        self.reader.wake();
+        true
+    }
+
+    fn take(&self) -> Option<Arc<Message>> {
+        let mut waiting = self.waiting();
+        let message = waiting.messages.pop_front()?;
+        waiting.bytes -= message.size();
+        Some(message)
+    }
+
+    fn loses(&self, count: u64, topic: &str) {
+        let dropped = self.dropped.fetch_add(count, Ordering::Relaxed) + count;
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         if logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
             *logged = Some(Instant::now());
-            let topic = message.topic();
-            tracing::warn!(%topic, dropped, "a slow subscriber loses messages");
+            tracing::warn!(topic, dropped, "a slow subscriber loses messages");
         }
-        false
     }
 }
 
@@ -116,10 +148,9 @@ impl Topics {
         if topic.len() > MAX_TOPIC {
             return Err(SubscribeError::NameTooLong(topic.len()));
         }
-        let (queue, messages) = mpsc::channel(MAX_QUEUED);
         let subscriber = Arc::new(Subscriber {
-            queue,
-            bytes: AtomicUsize::new(0),
+            waiting: Mutex::default(),
+            reader: AtomicWaker::new(),
             dropped: AtomicU64::new(0),
             logged: Mutex::new(None),
             probe: OnceLock::new(),
@@ -147,7 +178,6 @@ impl Topics {
             router: router.clone(),
             topic,
             subscriber,
-            messages,
         })
     }
 
@@ -199,6 +229,22 @@ impl Topics {
             }
         }
     }
+
+    /// Every subscriber.
+    pub(super) fn subscribers(&self) -> Vec<Arc<Subscriber>> {
+        self.table().topics.values().flatten().cloned().collect()
+    }
+
+    /// Drops what waits for a subscriber.
+    pub(super) fn clear(&self, subscriber: &Subscriber) {
+        let waiting = std::mem::take(&mut *subscriber.waiting());
+        let count = waiting.messages.len() as u64;
+        if let Some(message) = waiting.messages.front() {
+            self.dropped.fetch_add(count, Ordering::Relaxed);
+            subscriber.loses(count, message.topic());
+            Limit::PubsubSubscribers.hit();
+        }
+    }
 }
 
 /// A client's subscription to one topic. Ends when dropped.
@@ -207,7 +253,6 @@ pub struct Subscription {
     router: Arc<Router>,
     topic: String,
     subscriber: Arc<Subscriber>,
-    messages: mpsc::Receiver<Arc<Message>>,
 }
 
 impl Subscription {
@@ -215,28 +260,23 @@ impl Subscription {
     ///
     /// # Cancel safety
     /// Loses nothing.
-    pub async fn next(&mut self) -> Option<Arc<Message>> {
-        let message = self.messages.recv().await?;
-        self.taken(&message);
-        Some(message)
+    pub async fn next(&mut self) -> Arc<Message> {
+        poll_fn(|cx| {
+            self.subscriber.reader.register(cx.waker());
+            self.subscriber.take().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 
     /// The next message, if it is there already.
     pub fn try_next(&mut self) -> Option<Arc<Message>> {
-        let message = self.messages.try_recv().ok()?;
-        self.taken(&message);
-        Some(message)
+        self.subscriber.take()
     }
 
     /// Sets how to tell that the subscriber has gone before this is dropped. There can be
     /// one; a second is ignored.
     pub fn set_probe(&self, is_gone: impl Fn() -> bool + Send + Sync + 'static) {
         let _ = self.subscriber.probe.set(Box::new(is_gone));
-    }
-
-    fn taken(&self, message: &Message) {
-        let size = message.size();
-        self.subscriber.bytes.fetch_sub(size, Ordering::AcqRel);
     }
 }
 

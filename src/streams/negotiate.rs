@@ -259,6 +259,11 @@ impl UserStream {
         self
     }
 
+    /// See [`Substream::held_up`].
+    pub fn held_up(&mut self, bytes: usize) {
+        self.io.held_up(bytes);
+    }
+
     fn poll_expected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(expected) = &self.expected {
             let n = expected.len().min(self.buffer.len());

@@ -23,6 +23,9 @@ const MAX_AGREED: usize = 256;
 /// Large calls that one peer may be sending (SECURITY.md 3); its further ones wait.
 const MAX_LARGE: usize = 8;
 
+/// Handler connections being made for one peer (SECURITY.md 3); its further streams wait.
+pub(crate) const MAX_DIALS: usize = 256;
+
 /// A connected peer.
 #[derive(Debug)]
 pub struct Peer {
@@ -34,6 +37,8 @@ pub struct Peer {
     agreed: RwLock<HashSet<Box<str>>>,
     /// A place for each large call that the peer is sending.
     pub large: Arc<Semaphore>,
+    /// A place for each of its streams whose handler is being connected to.
+    pub(super) dials: Arc<Semaphore>,
 }
 
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
@@ -168,6 +173,7 @@ impl Peers {
                 protocols: watch::Sender::new(None),
                 agreed: RwLock::default(),
                 large: Arc::new(Semaphore::new(MAX_LARGE)),
+                dials: Arc::new(Semaphore::new(MAX_DIALS)),
             })
         });
         write(&peer.links).push(link.clone());
@@ -194,10 +200,14 @@ impl Peers {
         }
     }
 
-    /// Records what identify learned, `None` if it failed.
-    pub fn set_identified(&self, peer: &PeerId, protocols: Option<Vec<String>>) {
+    /// Records what identify learned, `None` if it failed; what is known now of a connected peer.
+    pub fn set_identified(
+        &self,
+        peer: &PeerId,
+        protocols: Option<Vec<String>>,
+    ) -> Option<Arc<[String]>> {
         let id = peer;
-        let Some(peer) = self.get(id) else { return };
+        let peer = self.get(id)?;
         if let Some(protocols) = &protocols {
             for observer in &*read(&self.observers) {
                 observer(*id, protocols);
@@ -216,5 +226,6 @@ impl Peers {
             }
             None => false,
         });
+        peer.protocols()
     }
 }

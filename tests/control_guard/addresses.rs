@@ -7,7 +7,7 @@ use libp2p::Multiaddr;
 use socket2::{Domain, Socket as Raw, Type};
 
 use super::*;
-use crate::support::{Control, Handler, Launch, Pipe, Socket};
+use crate::support::{Control, Handler, Pipe, Socket};
 
 const REACH: &str = "handler addresses out of the caller's reach";
 
@@ -104,11 +104,31 @@ pub fn handler_allow_any_is_as_go() {
     assert_eq!(bites(&b, REACH), 0);
 }
 
+pub fn handlers_may_be_anywhere_by_the_file() {
+    let far = maddr("/ip4/10.0.0.1/tcp/80");
+    let json = r#"{"NoListen": true, "Control": {"HandlerAllowAny": true}}"#;
+    let (launch, _file) = with_file(Launch::new().tcp(), json);
+    let b = launch.spawn();
+    register(&mut b.client(), &far, "/far").expect("register");
+    let (launch, _file) = with_file(Launch::new().tcp(), r#"{"NoListen": true}"#);
+    let b = launch.spawn();
+    register(&mut b.client(), &far, "/far").expect_err("a refusal");
+}
+
 pub fn only_networks_on_the_list_are_served() {
-    let (_, b) = pair(
-        "/ip4/0.0.0.0/tcp/0",
-        &["-controlAllow=10.9.0.2/32,192.168.0.0/16"],
-    );
+    let flag = "-controlAllow=10.9.0.2/32,192.168.0.0/16";
+    let (_, b) = pair("/ip4/0.0.0.0/tcp/0", &[flag]);
+    assert_only_the_list_is_served(&b);
+}
+
+pub fn the_networks_may_be_in_the_file() {
+    let json = r#"{"Control": {"Allow": "10.9.0.2/32,192.168.0.0/16"}}"#;
+    let (launch, _file) = with_file(Launch::new().listen("/ip4/0.0.0.0/tcp/0"), json);
+    assert_only_the_list_is_served(&launch.spawn());
+}
+
+/// Of 10.9.0.2 and 10.9.0.3 the first is served.
+fn assert_only_the_list_is_served(b: &Daemon) {
     // The daemon listens everywhere; from 10.9.0.3 another of its addresses is called.
     let Control::Tcp(at) = b.control() else {
         panic!("{:?}", b.control())
@@ -128,7 +148,7 @@ pub fn only_networks_on_the_list_are_served() {
     let text = turned_away(&mut call("10.9.0.3"));
     assert_eq!(text, "permission denied: 10.9.0.3 is not in -controlAllow");
     let limit = "control connections of clients that may not connect";
-    assert_eq!(bites(&b, limit), 1);
+    assert_eq!(bites(b, limit), 1);
 }
 
 pub fn other_clients_reach_their_own_address_only() {

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use super::*;
-use crate::support::Launch;
 
 pub fn http_is_refused_at_its_first_word() {
     for daemon in [Launch::new().tcp().spawn(), Launch::new().spawn()] {

@@ -17,15 +17,14 @@ use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use rp2pd::wire::pb::{Request, Response, StreamHandlerRequest, request, response};
-use rustix::process::Signal;
 
 use support::control::typed;
-use support::{ControlClient, Daemon, PATIENCE, eventually};
+use support::{ControlClient, Daemon, Launch, PATIENCE, eventually};
 
 /// A trial and what it needs.
 type Case = (&'static str, fn());
 
-const HERE: [Case; 3] = [
+const HERE: [Case; 5] = [
     (
         "http::http_is_refused_at_its_first_word",
         http::http_is_refused_at_its_first_word,
@@ -37,6 +36,14 @@ const HERE: [Case; 3] = [
     (
         "addresses::handler_allow_any_is_as_go",
         addresses::handler_allow_any_is_as_go,
+    ),
+    (
+        "addresses::handlers_may_be_anywhere_by_the_file",
+        addresses::handlers_may_be_anywhere_by_the_file,
+    ),
+    (
+        "users::the_list_may_be_in_the_file",
+        users::the_list_may_be_in_the_file,
     ),
 ];
 
@@ -59,7 +66,7 @@ const AS_ROOT: [Case; 4] = [
     ),
 ];
 
-const IN_NAMESPACE: [Case; 5] = [
+const IN_NAMESPACE: [Case; 9] = [
     (
         "addresses::only_networks_on_the_list_are_served",
         addresses::only_networks_on_the_list_are_served,
@@ -80,6 +87,22 @@ const IN_NAMESPACE: [Case; 5] = [
         "connections::limits_of_addresses_can_be_off",
         connections::limits_of_addresses_can_be_off,
     ),
+    (
+        "connections::quic_counts_as_well",
+        connections::quic_counts_as_well,
+    ),
+    (
+        "connections::half_an_ipv6_address_is_one_address",
+        connections::half_an_ipv6_address_is_one_address,
+    ),
+    (
+        "connections::limits_of_addresses_may_be_in_the_file",
+        connections::limits_of_addresses_may_be_in_the_file,
+    ),
+    (
+        "addresses::the_networks_may_be_in_the_file",
+        addresses::the_networks_may_be_in_the_file,
+    ),
 ];
 
 /// The first word that makes this program run one case in the namespace it is in.
@@ -88,6 +111,8 @@ const INSIDE: &str = "inside-namespace";
 /// Gives the namespace three addresses; then the arguments are the program.
 const SET_UP: &str = "ip link set lo up && ip address add 10.9.0.1/24 dev lo && \
                       ip address add 10.9.0.2/24 dev lo && ip address add 10.9.0.3/24 dev lo && \
+                      ip address add fd00:9::1/64 dev lo nodad && \
+                      ip address add fd00:9::2/64 dev lo nodad && \
                       exec \"$0\" \"$@\"";
 
 fn main() -> ExitCode {
@@ -153,6 +178,13 @@ fn unshare() -> Option<Command> {
         })
 }
 
+/// A launch with this configuration; the file lives as long as what comes with it.
+fn with_file(launch: Launch, json: &str) -> (Launch, tempfile::NamedTempFile) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), json).expect("write");
+    (launch.args(["-f".into(), file.path().to_owned()]), file)
+}
+
 /// Names `addr` as the handler of `name`; the ERROR text if that is refused.
 fn register(client: &mut ControlClient, addr: &[u8], name: &str) -> Result<(), String> {
     let mut request: Request = typed(request::Type::StreamHandler);
@@ -174,18 +206,5 @@ fn turned_away(client: &mut ControlClient) -> String {
 
 /// How often the daemon says that `limit` has bitten.
 fn bites(daemon: &Daemon, limit: &str) -> u64 {
-    let before = daemon.stderr().matches("Limits reached:").count();
-    daemon.signal(Signal::USR1);
-    // What stands behind the last limit tells that the list is whole.
-    let told = || {
-        let text = daemon.stderr();
-        text.matches("Limits reached:").count() > before && text.ends_with("End of limits\n")
-    };
-    assert!(eventually(PATIENCE, told), "no report");
-    let text = daemon.stderr();
-    let (_, last) = text.rsplit_once("Limits reached:\n").expect("a list");
-    let line = last
-        .lines()
-        .find_map(|line| line.strip_prefix(&format!("\t{limit}: ")));
-    line.map_or(0, |count| count.parse().expect("a number"))
+    daemon.bites(limit)
 }

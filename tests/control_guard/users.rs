@@ -9,7 +9,7 @@ use rustix::process::Uid;
 use rustix::thread::set_thread_res_uid;
 
 use super::*;
-use crate::support::{Control, Handler, Launch};
+use crate::support::{Control, Handler};
 
 const LISTEN: &str = "-hostAddrs=/ip4/127.0.0.1/tcp/0";
 
@@ -74,6 +74,36 @@ pub fn only_users_on_the_list_are_served() {
     let open = open_daemon(&[]);
     let served = acting_as(BOB, || open.client().identify().0);
     assert_eq!(served, open.peer_id());
+}
+
+pub fn the_list_may_be_in_the_file() {
+    let own = rustix::process::getuid().as_raw();
+    let json = |uid: u32| format!(r#"{{"Control": {{"Uids": "{uid}"}}}}"#);
+    let (launch, _file) = with_file(Launch::new(), &json(own));
+    let daemon = launch.spawn();
+    assert_eq!(daemon.client().identify().0, daemon.peer_id());
+    // A daemon that answers nobody here is started without the usual first question.
+    let (_, file) = with_file(Launch::new(), &json(own + 1));
+    let place = tempfile::tempdir().expect("a directory");
+    let control = Control::Unix(place.path().join("p2pd.sock"));
+    let mut child = Command::new(crate::support::daemon::binary_under_test())
+        .arg(format!("-listen={}", control.multiaddr()))
+        .arg("-q")
+        .arg("-f")
+        .arg(file.path())
+        .spawn()
+        .expect("run");
+    let mut client = None;
+    let up = eventually(PATIENCE, || {
+        client = ControlClient::connect(&control).ok();
+        client.is_some()
+    });
+    let text = client.as_mut().map(turned_away);
+    child.kill().expect("kill");
+    child.wait().expect("the end");
+    assert!(up);
+    let expected = format!("permission denied: user {own} is not in -controlUids");
+    assert_eq!(text, Some(expected));
 }
 
 pub fn a_socket_of_another_user_is_no_handler() {

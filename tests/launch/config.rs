@@ -123,6 +123,102 @@ fn the_daemon_listens_where_the_config_says() {
     assert_eq!(addrs, ["/dns4/example.org/tcp/4001"]);
 }
 
+/// Every limit that can be set, as flag, as key, and what `-validate` calls it.
+#[test]
+fn limits_are_set_by_flag_or_file() {
+    const SET: [(&str, &str, &str, &str); 12] = [
+        ("memoryLimit", "Limits", "Memory", "123456789"),
+        ("connMax", "Limits", "Connections", "41"),
+        ("connMaxInbound", "Limits", "InboundConnections", "42"),
+        ("connPerPeer", "Limits", "ConnectionsPerPeer", "43"),
+        ("streamsMax", "Limits", "InboundStreams", "44"),
+        (
+            "streamsPerConn",
+            "Limits",
+            "InboundStreamsPerConnection",
+            "45",
+        ),
+        ("connPerAddress", "PerAddress", "Connections", "46"),
+        ("connBurst", "PerAddress", "Burst", "47"),
+        ("connRefill", "PerAddress", "Refill", "48"),
+        ("connLo", "ConnectionManager", "LowWaterMark", "49"),
+        ("connHi", "ConnectionManager", "HighWaterMark", "50"),
+        ("connGrace", "ConnectionManager", "GracePeriod", "51"),
+    ];
+    let timed = |flag| ["connRefill", "connGrace"].contains(&flag);
+    for (flag, object, key, value) in SET {
+        let typed = if timed(flag) {
+            format!("-{flag}={value}s")
+        } else {
+            format!("-{flag}={value}")
+        };
+        let keyed = if timed(flag) {
+            format!("\"{value}s\"")
+        } else {
+            value.to_owned()
+        };
+        let manager = match object {
+            "ConnectionManager" => "",
+            _ => r#", "ConnectionManager": {"Enabled": true}"#,
+        };
+        let enabled = match object {
+            "ConnectionManager" => r#""Enabled": true, "#,
+            _ => "",
+        };
+        let json =
+            format!(r#"{{"NoListen": true, "{object}": {{{enabled}"{key}": {keyed}}}{manager}}}"#);
+        let none = r#"{"NoListen": true, "ConnectionManager": {"Enabled": true}}"#;
+        let line = |json: &str, flags: &[&str]| {
+            let run = validate(json.as_bytes(), flags);
+            assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{flag}");
+            let name = format!("(-{flag})");
+            let line = run.stdout.lines().find(|line| line.contains(&name));
+            let line = line.unwrap_or_else(|| panic!("no {name} in {}", run.stdout));
+            let words: Vec<String> = line.split_whitespace().map(Into::into).collect();
+            let at = words.iter().position(|word| *word == name).expect("a name");
+            (
+                words[at + 1].clone(),
+                words.last().expect("a source").clone(),
+            )
+        };
+        let pair = |source: &str| (value.to_owned(), source.to_owned());
+        assert_eq!(line(&json, &[]), pair("config"), "{key}");
+        assert_eq!(line(none, &[&typed]), pair("flag"), "{flag}");
+        let other = format!("-{flag}=7{}", if timed(flag) { "s" } else { "" });
+        assert_eq!(
+            line(&json, &[&other]),
+            ("7".into(), "flag".into()),
+            "{flag}"
+        );
+        assert_ne!(line(none, &[]).0, value);
+    }
+    // Zero leaves a limit to the system.
+    let zero = validate(
+        br#"{"NoListen": true, "Limits": {"Memory": 0, "Connections": -1}}"#,
+        &["-connMaxInbound=0", "-streamsMax=0", "-connPerPeer=0"],
+    );
+    let plain = validate(br#"{"NoListen": true}"#, &[]);
+    let values = |run: &Run| -> Vec<String> {
+        let lines = run.stdout.lines();
+        lines.map(|line| line[..70].to_owned()).collect()
+    };
+    assert_eq!(values(&zero), values(&plain));
+    // More streams than a connection can have are none the less refused one by one.
+    let many = validate(br#"{"NoListen": true}"#, &["-streamsPerConn=99999999"]);
+    assert!(many.stdout.contains(" 16384 "), "{many:?}");
+    for bad in [
+        r#"{"Limits": {"Memory": "1G"}}"#,
+        r#"{"Limits": {"Connections": 1.5}}"#,
+        r#"{"Control": {"Uids": [1]}}"#,
+    ] {
+        assert!(refused(bad).starts_with("json: cannot unmarshal "), "{bad}");
+    }
+    assert_eq!(
+        refused(r#"{"Control": {"Uids": "me"}}"#),
+        r#"controlUids: "me" is no user id"#
+    );
+}
+
 #[test]
 fn a_valid_configuration_is_answered_with_its_limits() {
     let json =
@@ -142,7 +238,9 @@ fn a_valid_configuration_is_answered_with_its_limits() {
     assert_eq!(line("-shutdownGrace"), "5 s default");
     assert_eq!(line("-connLo"), "160 default");
     assert_eq!(line("control connections "), "8192 fixed");
-    assert!(line("inbound connections  ").ends_with(" descriptors"));
+    let source = line("(-connMaxInbound)");
+    assert!(source.ends_with(" descriptors") || source.ends_with(" memory"));
+    assert_eq!(line("descriptors left when accepting"), "64 fixed");
     let managed = validate(json, &["-connManager", "-connHi=7"]);
     assert!(managed.stdout.contains("(-connHi)"), "{managed:?}");
     let high = managed.stdout.lines().find(|line| line.contains("-connHi"));

@@ -26,6 +26,28 @@ impl Daemon {
         self.signal(Signal::CONT);
     }
 
+    /// How often the daemon says in its report that `limit` has bitten.
+    #[must_use]
+    pub fn bites(&self, limit: &str) -> u64 {
+        let before = self.stderr().matches("Limits reached:").count();
+        self.signal(Signal::USR1);
+        // What stands behind the last limit tells that the list is whole.
+        let told = || {
+            let text = self.stderr();
+            let reports = text.split("Limits reached:\n").skip(before + 1);
+            reports
+                .last()
+                .is_some_and(|last| last.contains("End of limits\n"))
+        };
+        assert!(eventually(PATIENCE, told), "no report");
+        let text = self.stderr();
+        let (_, last) = text.rsplit_once("Limits reached:\n").expect("a list");
+        let line = last
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("\t{limit}: ")));
+        line.map_or(0, |count| count.parse().expect("a number"))
+    }
+
     /// Open file descriptors.
     #[must_use]
     pub fn fds(&self) -> usize {

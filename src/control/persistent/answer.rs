@@ -53,6 +53,7 @@ impl Place {
             Handled::Lost => Bytes::new(),
             Handled::Cancelled => return,
         };
+        hold(&mut stream, last.len());
         let sent = async {
             stream.write_all(&last).await?;
             stream.close().await
@@ -89,6 +90,11 @@ impl<T> Handled<T> {
     }
 }
 
+/// What a large call or answer takes counts for the caller's connection.
+fn hold(stream: &mut UserStream, bytes: usize) {
+    stream.held_up(if bytes > SMALL { bytes } else { 0 });
+}
+
 /// Reads the call; `None` if it is none.
 async fn read(connection: &Connection, caller: PeerId, stream: &mut UserStream) -> Option<Call> {
     let max_frame = connection.context.max_frame;
@@ -110,6 +116,7 @@ async fn read(connection: &Connection, caller: PeerId, stream: &mut UserStream) 
             let peer = connection.context.node.streams().peers.get(&caller)?;
             large = Some(peer.large.clone().acquire_owned().await.ok()?);
         }
+        hold(stream, arriving.len());
         match timeout(SILENCE, poll_fn(|cx| arriving.poll_more(stream, cx))).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {

@@ -24,7 +24,7 @@ const MAX_CALLS: usize = 4096;
 const MAX_HANDLED: usize = 4096;
 
 /// Bytes of one client's calls that are not sent yet (SECURITY.md 3); a further call fails.
-const MAX_UNSENT: usize = 1 << 30;
+pub(crate) const MAX_UNSENT: usize = 1 << 30;
 
 /// Its entry disappears when the call is done, or no longer wanted.
 type Calls<T> = Mutex<Option<HashMap<CallId, oneshot::Sender<T>>>>;
@@ -69,6 +69,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Connection {
     pub(super) fn new(id: ConnectionId, context: Arc<Context>, outbox: Outbox) -> Self {
+        let unsent = context.max_unsent.min(MAX_UNSENT);
         Self {
             id,
             context,
@@ -78,7 +79,7 @@ impl Connection {
             next_handled: AtomicU64::new(1),
             call_places: Arc::new(Semaphore::new(MAX_CALLS)),
             handled_places: Arc::new(Semaphore::new(MAX_HANDLED)),
-            unsent: Arc::new(Semaphore::new(MAX_UNSENT)),
+            unsent: Arc::new(Semaphore::new(unsent)),
             quieter: Notify::new(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -82,9 +82,7 @@ impl Router {
         }
         state.history.shift();
         state.topics.retain(|_, topic| !topic.is_unused());
-        if lost > 0 {
-            self.counters.unsent.fetch_add(lost as u64, Relaxed);
-        }
+        self.lost(lost);
     }
 }
 

@@ -221,3 +221,27 @@ fn a_peer_is_asked_for_what_it_tells_of_within_bounds() {
     let asked: Vec<usize> = (0..20).map(|n| tell("t", n..n + 1)).collect();
     assert_eq!(asked.last(), Some(&10), "ten times between two heartbeats");
 }
+
+#[test]
+fn the_largest_queues_are_given_up_first() {
+    let mut scene = Scene::new(true);
+    let _own = scene.join();
+    let peers: Vec<_> = (0..4).map(|_| scene.peer(Kind::Floodsub, false)).collect();
+    for (count, peer) in [0, 1, 5, 10].into_iter().zip(&peers) {
+        for _ in 0..count * 10 {
+            scene.seqno += 1;
+            let message = scene
+                .author
+                .message(&"t".into(), Some(&[0; 1000]), scene.seqno);
+            let message = Arc::new(message.expect("a message"));
+            let outbox = scene.router.state().peers[peer].outbox.clone();
+            scene.router.offer(&outbox, &message);
+        }
+    }
+    let held = |peer: &PeerId| scene.router.state().peers[peer].outbox.bytes();
+    let all = peers.iter().map(held).sum::<usize>();
+    assert_eq!(scene.router.shed(0), all - held(&peers[1]));
+    assert_eq!((held(&peers[2]), held(&peers[3])), (0, 0));
+    assert!(scene.router.shed(all) > 0);
+    assert!(peers.iter().all(|peer| held(peer) == 0));
+}

@@ -1,0 +1,193 @@
+//! How much memory the process may use, and what is given up when it comes near.
+//!
+//! Counted is what cannot be taken back from the process (anonymous pages), and what the kernel
+//! holds for clients that do not read, which a control group counts as well. The allocator may
+//! keep pages that nothing uses any more, and no safe call returns them. So each rung acts when
+//! it is reached and then for as long as memory grows, not for as long as it is high.
+
+mod budget;
+mod ladder;
+
+use std::{
+    fmt::{self, Write as _},
+    fs::File,
+    os::unix::fs::FileExt as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
+
+pub use budget::{Budget, Source};
+pub(crate) use ladder::{CUT_AT, REFUSE_AT, TRIM_AT};
+use ladder::{Ladder, Rung};
+
+/// Time between two looks at the memory in use.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The same, while more than half of the budget is in use and that changes.
+const CLOSE_INTERVAL: Duration = Duration::from_millis(25);
+
+/// Whoever can give up memory.
+pub trait Shed: fmt::Debug + Send + Sync {
+    /// Gives up what is worth least, in any amount.
+    fn trim(&self);
+
+    /// Gives up about `bytes` of what waits to be read or sent, the largest parts first. How much
+    /// it was.
+    fn shed(&self, bytes: u64) -> u64;
+}
+
+/// Bytes in the kernel's buffers of sockets whose other ends do not read.
+static STUCK: AtomicU64 = AtomicU64::new(0);
+
+/// A socket whose buffer is full, for as long as it is.
+#[derive(Debug)]
+pub struct Stuck(u64);
+
+impl Stuck {
+    /// So many bytes fit into the buffer.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        let bytes = u64::try_from(bytes).unwrap_or(0);
+        STUCK.fetch_add(bytes, Relaxed);
+        Self(bytes)
+    }
+}
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        STUCK.fetch_sub(self.0, Relaxed);
+    }
+}
+
+/// What the ladder tells those who take on more.
+#[derive(Debug, Default)]
+pub struct Pressure {
+    connections: AtomicBool,
+    streams: AtomicBool,
+    used: AtomicU64,
+    budget: AtomicU64,
+}
+
+impl Pressure {
+    /// Whether inbound connections are to be refused.
+    #[must_use]
+    pub fn refuses_connections(&self) -> bool {
+        self.connections.load(Relaxed)
+    }
+
+    /// Whether inbound streams are to be refused.
+    #[must_use]
+    pub fn refuses_streams(&self) -> bool {
+        self.streams.load(Relaxed)
+    }
+
+    /// Memory in use and its limit, for the report of SIGUSR1.
+    #[must_use]
+    pub fn report(&self) -> String {
+        let mut out = String::new();
+        let (used, budget) = (self.used.load(Relaxed), self.budget.load(Relaxed));
+        if budget > 0 {
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "Memory: {used} of {budget} bytes");
+        }
+        out
+    }
+}
+
+/// Looks at the memory in use until dropped. Each of `sheds` is asked in turn until enough has
+/// been given up.
+pub async fn watch(budget: u64, pressure: Arc<Pressure>, sheds: Vec<Box<dyn Shed>>) {
+    let Some(resident) = Resident::open() else {
+        tracing::warn!("the memory in use is unknown: no limit holds for it");
+        return;
+    };
+    pressure.budget.store(budget, Relaxed);
+    let mut ladder = Ladder::new(budget);
+    loop {
+        let interval = match resident.bytes() {
+            Some(used) if act(&mut ladder, used, &pressure, &sheds) => CLOSE_INTERVAL,
+            _ => SAMPLE_INTERVAL,
+        };
+        sleep(interval).await;
+    }
+}
+
+/// Does what the ladder says; whether it may soon say more.
+fn act(ladder: &mut Ladder, used: u64, pressure: &Pressure, sheds: &[Box<dyn Shed>]) -> bool {
+    let used = used.saturating_add(STUCK.load(Relaxed));
+    let step = ladder.step(used, Instant::now());
+    let refuses = |rung| step.pressing && step.rung >= Some(rung);
+    pressure.used.store(used, Relaxed);
+    pressure.connections.store(refuses(Rung::Refuse), Relaxed);
+    pressure.streams.store(refuses(Rung::Cut), Relaxed);
+    if !step.acts {
+        return step.close;
+    }
+    tracing::debug!(used, rung = ?step.rung, "memory is short");
+    if step.rung >= Some(Rung::Trim) {
+        sheds.iter().for_each(|shed| shed.trim());
+    }
+    if step.rung >= Some(Rung::Cut) {
+        let mut wanted = step.surplus;
+        for shed in sheds {
+            if wanted == 0 {
+                break;
+            }
+            wanted = wanted.saturating_sub(shed.shed(wanted));
+        }
+    }
+    step.close
+}
+
+/// The memory that the process has.
+#[derive(Debug)]
+struct Resident(File);
+
+impl Resident {
+    fn open() -> Option<Self> {
+        let resident = Self(File::open("/proc/self/status").ok()?);
+        resident.bytes().map(|_| resident)
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        let mut buffer = [0; 4096];
+        // From the start, the kernel writes it anew.
+        let read = self.0.read_at(&mut buffer, 0).ok()?;
+        anonymous(std::str::from_utf8(&buffer[..read]).ok()?)
+    }
+}
+
+/// Reads `RssAnon:   1234 kB` in what `/proc/self/status` says.
+fn anonymous(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let number = line.trim().strip_suffix("kB")?.trim_end();
+    number.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_has_is_read() {
+        assert_eq!(
+            anonymous("Name:\tx\nRssAnon:\t     156 kB\n"),
+            Some(159_744)
+        );
+        assert_eq!(anonymous("Name:\tx\nVmRSS:\t     156 kB\n"), None);
+        assert_eq!(anonymous("RssAnon:\tmany kB\n"), None);
+        let resident = Resident::open().expect("a file");
+        let before = resident.bytes().expect("a number");
+        let block = vec![1_u8; 64 << 20];
+        let during = resident.bytes().expect("a number");
+        assert!(during >= before + (32 << 20), "{before} {during}");
+        drop(block);
+    }
+}
