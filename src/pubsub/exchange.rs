@@ -43,8 +43,14 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How long a message of a peer waits while all that should get it have much to read.
 const FORWARD_PATIENCE: Duration = Duration::from_millis(250);
 
-/// Messages taken from one stream before others get a turn: their checks take time.
+/// New messages that subscribers here have yet to get, at most.
 const BURST: usize = 8;
+
+/// Work done for one stream before others get a turn; of that, a message, whose check takes time,
+/// and any other field of an RPC.
+const TURN: usize = 256;
+const MESSAGE_WORK: usize = TURN / BURST;
+const FIELD_WORK: usize = 1;
 
 static LARGE_PLACES: Semaphore = Semaphore::const_new(MAX_LARGE);
 
@@ -84,6 +90,7 @@ impl Inner {
             if let Err(error) = self.write_to(&link, &known, outbox).await {
                 tracing::debug!(%peer, %error, "pubsub stream failed");
             }
+            outbox.fail();
             if self.closing.is_cancelled() {
                 self.router.left(peer, || false);
                 return;
@@ -189,31 +196,36 @@ impl Inner {
     ) -> io::Result<()> {
         let mut frames = Frames::new(MAX_RPC, &LARGE_PLACES);
         let mut judge = Judge::new(self.signing);
+        let mut work = 0;
         while let Some(frame) = frames.next(stream).await? {
             let mut messages = 0;
             for field in message::fields(&frame.payload) {
                 let (number, value) = field.map_err(io::Error::other)?;
+                work += FIELD_WORK;
                 match number {
                     1 => {
                         let change = pb::SubOpts::decode(value).map_err(io::Error::other)?;
                         self.router.on_subscription(peer, &change);
                     }
                     2 => {
+                        work += MESSAGE_WORK;
                         messages += 1;
                         if messages > MAX_RPC_MESSAGES {
                             return Err(io::Error::other("too many messages in an RPC"));
                         }
                         let raw = pb::Message::decode(value).map_err(io::Error::other)?;
                         fresh.extend(self.take(peer, &raw, &mut judge).await);
-                        if messages % BURST == 0 || fresh.len() == BURST {
-                            self.hand_out(fresh).await;
-                        }
                     }
                     3 => {
+                        work += TURN;
                         let control = pb::Control::decode(value).map_err(io::Error::other)?;
                         self.router.on_control(peer, &control);
                     }
                     _ => {}
+                }
+                if work >= TURN {
+                    work = 0;
+                    self.hand_out(fresh).await;
                 }
             }
             if !fresh.is_empty() && !frames.has_next() {

@@ -53,6 +53,8 @@ pub(super) struct History {
     /// Oldest first.
     order: VecDeque<Held>,
     by_id: HashMap<Id, Arc<Message>>,
+    /// How many there are of each topic.
+    topics: HashMap<Arc<str>, usize>,
     /// How often peers have asked, in this heartbeat and the one before.
     asked: [HashMap<(PeerId, Id), u8>; 2],
     bytes: usize,
@@ -62,6 +64,7 @@ pub(super) struct History {
 impl History {
     pub(super) fn add(&mut self, message: Arc<Message>, source: Option<PeerId>, now: Instant) {
         self.by_id.insert(message.id(), message.clone());
+        *self.topics.entry(message.topic().clone()).or_default() += 1;
         let held = Held {
             message,
             source,
@@ -79,6 +82,13 @@ impl History {
         if let Some(held) = self.order.pop_front() {
             self.bytes -= held.size();
             self.by_id.remove(&held.message.id());
+            let topic = held.message.topic();
+            if let Some(count) = self.topics.get_mut(topic) {
+                *count -= 1;
+                if *count == 0 {
+                    self.topics.remove(topic);
+                }
+            }
         }
     }
 
@@ -115,6 +125,11 @@ impl History {
             topic.push(held.message.name());
         }
         names
+    }
+
+    /// Whether there are messages on `topic`.
+    pub(super) fn has(&self, topic: &str) -> bool {
+        self.topics.contains_key(topic)
     }
 
     /// Messages on `topic` of the last second that `peer` neither made nor passed on.
@@ -179,6 +194,7 @@ mod tests {
             scene.history.shift();
         }
         assert_eq!((scene.history.bytes, scene.history.by_id.len()), (0, 0));
+        assert!(!scene.history.has("t") && scene.history.topics.is_empty());
     }
 
     #[test]

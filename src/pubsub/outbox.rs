@@ -319,6 +319,13 @@ impl Outbox {
         }
     }
 
+    /// There is no stream any more, or none yet: nobody waits for word of what is written.
+    pub(super) fn fail(&self) {
+        let mut queue = self.queue();
+        queue.marks.clear();
+        queue.blocked.get_or_insert_with(Instant::now);
+    }
+
     /// All that was taken is written.
     pub(super) fn flushed(&self) {
         let mut queue = self.queue();

@@ -105,6 +105,8 @@ struct Peer {
     /// What it told of in this heartbeat, and what it was asked for.
     told: usize,
     asked: usize,
+    /// Topics of which it got what it had missed, in this heartbeat.
+    caught_up: usize,
 }
 
 #[derive(Debug, Default)]
@@ -284,6 +286,8 @@ impl Router {
         }
         let outbox = entry.outbox.clone();
         state.greet(&outbox);
+        // Nothing is taken before there is a stream.
+        outbox.progress(false);
         Some(outbox)
     }
 
@@ -420,6 +424,7 @@ impl State {
             dialed: false,
             told: 0,
             asked: 0,
+            caught_up: 0,
         })
     }
 

@@ -25,6 +25,10 @@ const MAX_TELLS: usize = 10;
 /// Messages that a peer is asked for between two heartbeats (the same).
 const MAX_ASKS: usize = 5000;
 
+/// Topics of which a peer gets what it missed by a moment, between two heartbeats: each costs a
+/// look at all recent messages.
+const MAX_CATCH_UPS: usize = 256;
+
 /// Longest name of a message that is asked for, in bytes: a peer id and a number.
 const MAX_NAME: usize = 128;
 
@@ -47,14 +51,22 @@ impl Router {
             None => return,
         };
         state.graft_if_wanted(&name, peer, self.flood);
+        if !state.history.has(topic) {
+            return;
+        }
+        let Some(entry) = state.peers.get_mut(&peer) else {
+            return;
+        };
+        entry.caught_up += 1;
+        if entry.caught_up > MAX_CATCH_UPS {
+            return;
+        }
+        let outbox = entry.outbox.clone();
         // What it missed by a moment.
         let missed = state.history.recent(topic, &peer, Instant::now());
-        let outbox = state.peers.get(&peer).map(|entry| entry.outbox.clone());
         drop(state);
-        if let Some(outbox) = outbox {
-            for message in missed {
-                self.offer(&outbox, &message);
-            }
+        for message in missed {
+            self.offer(&outbox, &message);
         }
     }
 

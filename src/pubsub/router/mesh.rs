@@ -65,7 +65,7 @@ impl Router {
         let state = &mut *state;
         state.heartbeats += 1;
         for peer in state.peers.values_mut() {
-            (peer.told, peer.asked) = (0, 0);
+            (peer.told, peer.asked, peer.caught_up) = (0, 0, 0);
             lost += peer.outbox.drop_stuck();
         }
         state.seen.expire(now);
