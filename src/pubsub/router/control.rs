@@ -14,8 +14,9 @@ use super::{
         seen::Id,
         topics::MAX_TOPIC,
     },
-    Router, State,
+    Router,
     mesh::{BACKOFF, MESH_HIGH},
+    table::State,
 };
 use crate::limits::Limit;
 

@@ -11,7 +11,8 @@ use rand::seq::{IndexedRandom as _, SliceRandom as _};
 
 use super::{
     super::{message::pb, outbox::Mesh},
-    Kind, Peer, Router, State,
+    Router,
+    table::{Kind, Peer, State, Topic},
 };
 
 /// Peers in a mesh (gossipsub's D).
@@ -63,7 +64,6 @@ impl Router {
         let mut lost = 0;
         let mut state = self.state();
         let state = &mut *state;
-        state.heartbeats += 1;
         for peer in state.peers.values_mut() {
             (peer.told, peer.asked, peer.caught_up) = (0, 0, 0);
             lost += peer.outbox.drop_stuck();
@@ -189,7 +189,7 @@ impl State {
 
     /// Takes a peer that has announced a topic into a mesh that is small, at once.
     pub(super) fn graft_if_wanted(&mut self, name: &Arc<str>, peer: PeerId, flood: bool) {
-        let small = |topic: &super::Topic| topic.joined && topic.mesh.len() < MESH_LOW;
+        let small = |topic: &Topic| topic.joined && topic.mesh.len() < MESH_LOW;
         if !flood
             && self.topics.get(name).is_some_and(small)
             && self.candidates(name, &HashSet::new()).contains(&peer)

@@ -1,8 +1,11 @@
+use std::collections::HashSet;
+
 use libp2p::identity::Keypair;
 
 use super::{
     super::message::{Author, pb},
     mesh::{MESH, MESH_HIGH},
+    table::{MAX_PEER_NAMES, MAX_PEER_TOPICS},
     *,
 };
 

@@ -1,0 +1,203 @@
+//! The peers and topics that a router knows.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Instant,
+};
+
+use libp2p::PeerId;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    super::{history::History, message::Message, outbox::Outbox, seen::Seen},
+    mesh::Fanout,
+};
+
+/// Topics that one peer may be subscribed to (SECURITY.md 3).
+pub(super) const MAX_PEER_TOPICS: usize = 10_000;
+
+/// Bytes of their names.
+pub(super) const MAX_PEER_NAMES: usize = 1 << 20;
+
+/// Bytes of the names of all peers' topics.
+const MAX_NAMES: usize = 64 << 20;
+
+/// What a peer speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Kind {
+    Floodsub,
+    /// `/meshsub/1.0.0`: a PRUNE has no time in it.
+    Gossipsub10,
+    Gossipsub11,
+}
+
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) outbox: Arc<Outbox>,
+    /// `None` until there is a stream to it.
+    pub(super) kind: Option<Kind>,
+    /// Whether a task looks after the stream to it.
+    pub(super) written_to: bool,
+    /// Ends the stream from it, which is served under this number.
+    pub(super) read_from: Option<(u64, CancellationToken)>,
+    pub(super) topics: HashSet<Arc<str>>,
+    /// Bytes of their names.
+    pub(super) names: usize,
+    /// Whether it was dialed from here.
+    pub(super) dialed: bool,
+    /// What it told of in this heartbeat, and what it was asked for.
+    pub(super) told: usize,
+    pub(super) asked: usize,
+    /// Topics of which it got what it had missed, in this heartbeat.
+    pub(super) caught_up: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Topic {
+    /// Whether there are subscribers here.
+    pub(super) joined: bool,
+    pub(super) peers: HashSet<PeerId>,
+    /// Those of them that get every message.
+    pub(super) floods: HashSet<PeerId>,
+    pub(super) mesh: HashSet<PeerId>,
+    pub(super) fanout: Option<Fanout>,
+    /// Until when a peer is not taken into the mesh.
+    pub(super) backoff: HashMap<PeerId, Instant>,
+}
+
+impl Topic {
+    pub(super) fn is_unused(&self) -> bool {
+        !self.joined && self.peers.is_empty() && self.fanout.is_none() && self.backoff.is_empty()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) peers: HashMap<PeerId, Peer>,
+    pub(super) topics: HashMap<Arc<str>, Topic>,
+    pub(super) seen: Seen,
+    pub(super) history: History,
+    /// Bytes of the names of all peers' topics.
+    pub(super) names: usize,
+    pub(super) reads: u64,
+}
+
+impl State {
+    pub(super) fn entry(&mut self, peer: PeerId, room: &Arc<Notify>) -> &mut Peer {
+        self.peers.entry(peer).or_insert_with(|| Peer {
+            outbox: Arc::new(Outbox::new(room.clone())),
+            kind: None,
+            written_to: false,
+            read_from: None,
+            topics: HashSet::new(),
+            names: 0,
+            dialed: false,
+            told: 0,
+            asked: 0,
+            caught_up: 0,
+        })
+    }
+
+    /// A stream to a peer begins with all topics.
+    pub(super) fn greet(&self, outbox: &Outbox) {
+        let joined = self.topics.iter().filter(|(_, topic)| topic.joined);
+        outbox.greet(joined.map(|(name, _)| name.clone()));
+    }
+
+    pub(super) fn topics_of(&self, peer: &PeerId) -> Vec<Arc<str>> {
+        let peer = self.peers.get(peer);
+        peer.map_or_else(Vec::new, |peer| peer.topics.iter().cloned().collect())
+    }
+
+    /// Whom the message is sent to.
+    pub(super) fn recipients(
+        &mut self,
+        message: &Message,
+        source: Option<PeerId>,
+        flood: bool,
+        now: Instant,
+    ) -> Vec<Arc<Outbox>> {
+        if source.is_none() && !flood {
+            self.refill_fanout(message.topic(), now);
+        }
+        let Some(topic) = self.topics.get(message.topic()) else {
+            return Vec::new();
+        };
+        let chosen = match (&topic.fanout, topic.joined) {
+            _ if flood => &topic.peers,
+            (_, true) => &topic.mesh,
+            (Some(fanout), false) => &fanout.peers,
+            (None, false) => return Vec::new(),
+        };
+        let floods = topic.floods.iter().filter(|peer| !chosen.contains(*peer));
+        chosen
+            .iter()
+            .chain(floods)
+            .filter(|peer| Some(**peer) != source && Some(**peer) != message.author())
+            .filter_map(|peer| self.peers.get(peer))
+            .filter(|peer| peer.written_to)
+            .map(|peer| peer.outbox.clone())
+            .collect()
+    }
+
+    /// `peer` is subscribed to `topic`; false if it has too many topics.
+    pub(super) fn subscribed(&mut self, peer: PeerId, topic: &str) -> bool {
+        let Some(entry) = self.peers.get_mut(&peer) else {
+            return false;
+        };
+        if entry.topics.contains(topic) {
+            return true;
+        }
+        let len = topic.len();
+        if entry.topics.len() >= MAX_PEER_TOPICS
+            || entry.names + len > MAX_PEER_NAMES
+            || self.names + len > MAX_NAMES
+        {
+            return false;
+        }
+        let known = self.topics.get_key_value(topic);
+        let name: Arc<str> = known.map_or_else(|| topic.into(), |(name, _)| name.clone());
+        entry.topics.insert(name.clone());
+        entry.names += len;
+        self.names += len;
+        let floods = entry.kind == Some(Kind::Floodsub);
+        let topic = self.topics.entry(name).or_default();
+        topic.peers.insert(peer);
+        if floods {
+            topic.floods.insert(peer);
+        }
+        true
+    }
+
+    pub(super) fn unsubscribed(&mut self, peer: PeerId, topic: &str) {
+        if let Some(entry) = self.peers.get_mut(&peer)
+            && entry.topics.remove(topic)
+        {
+            entry.names -= topic.len();
+            self.names -= topic.len();
+        }
+        if let Some(known) = self.topics.get_mut(topic) {
+            known.peers.remove(&peer);
+            known.floods.remove(&peer);
+            known.mesh.remove(&peer);
+            if let Some(fanout) = &mut known.fanout {
+                fanout.peers.remove(&peer);
+            }
+            if known.is_unused() {
+                self.topics.remove(topic);
+            }
+        }
+    }
+
+    pub(super) fn forget_if_gone(&mut self, peer: PeerId) {
+        let gone = |peer: &Peer| !peer.written_to && peer.read_from.is_none();
+        if self.peers.get(&peer).is_some_and(gone) {
+            for topic in self.topics_of(&peer) {
+                self.unsubscribed(peer, &topic);
+            }
+            self.peers.remove(&peer);
+        }
+    }
+}
