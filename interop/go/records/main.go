@@ -22,6 +22,7 @@ import (
 	record "github.com/libp2p/go-libp2p-record"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 var out *os.File
@@ -67,12 +68,36 @@ func pointer(key crypto.PrivKey, value string, sequence uint64, life time.Durati
 	return must(proto.Marshal(entry))
 }
 
+// numbered reports whether value, as far as it parses, has only field numbers that protobuf knows:
+// gogo's decoder, which this version of the records is read by, skips greater ones; Google's, which
+// later versions are read by, and rp2pd's take them for malformed.
+func numbered(value []byte) bool {
+	for len(value) > 0 {
+		tag, read := protowire.ConsumeVarint(value)
+		if read < 0 {
+			return true
+		}
+		if tag>>3 > uint64(protowire.MaxValidNumber) {
+			return false
+		}
+		number, kind := protowire.DecodeTag(tag)
+		length := protowire.ConsumeFieldValue(number, kind, value[read:])
+		if length < 0 {
+			return true
+		}
+		value = value[read+length:]
+	}
+	return true
+}
+
 // spoil judges value with one bit turned, at places all over it.
 func spoil(key string, value []byte) {
 	for at := 0; at < len(value); at += 1 + len(value)/40 {
 		spoilt := append([]byte{}, value...)
 		spoilt[at] ^= 1 << (at % 8)
-		validate(key, spoilt)
+		if numbered(spoilt) {
+			validate(key, spoilt)
+		}
 	}
 }
 
