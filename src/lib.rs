@@ -41,6 +41,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod dht;
+mod faults;
 pub mod healthcheck;
 pub mod identity;
 pub mod limits;

@@ -29,6 +29,7 @@ pub use registry::{
 };
 
 use crate::{
+    faults,
     limits::Limit,
     muxer::{Handover, Host, InboundSlot, Link, Substream},
 };
@@ -168,6 +169,7 @@ impl Streams {
     }
 
     async fn accept(self: Arc<Self>, slot: InboundSlot, stream: Substream, swarm: Handover) {
+        faults::point("stream");
         let choose = |name: &str| {
             if let Some(targets) = self.registry.select(name) {
                 Choice::Accept(targets)

@@ -30,6 +30,7 @@ use super::{
     transport::strip_peer,
 };
 use crate::{
+    faults,
     identity::contained_key,
     pubsub::Gossip,
     streams::{Announce, Streams},
@@ -148,6 +149,7 @@ impl Driver {
     }
 
     fn on_command(&mut self, command: Command) {
+        faults::point("swarm");
         match command {
             Command::Dial {
                 peer,

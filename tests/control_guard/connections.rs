@@ -41,7 +41,7 @@ fn peers_connected(daemon: &Daemon, count: usize) -> usize {
     let mut seen = 0;
     let settled = eventually(PATIENCE, || {
         seen = daemon.client().list_peers().len();
-        let refused = usize::try_from(bites(daemon, COUNT)).expect("a count");
+        let refused = usize::try_from(daemon.bites(COUNT)).expect("a count");
         seen + refused >= count
     });
     assert!(settled, "{seen} of {count}");
@@ -59,7 +59,7 @@ pub fn one_address_has_eight_connections() {
     let peer = Daemon::spawn(&["-noListenAddrs"]);
     peer.connect_to(&daemon);
     assert!(eventually(PATIENCE, || daemon.client().list_peers().len() == 1));
-    assert_eq!(bites(&daemon, COUNT), 2);
+    assert_eq!(daemon.bites(COUNT), 2);
 }
 
 fn socket_addr(daemon: &Daemon) -> SocketAddr {
@@ -92,13 +92,13 @@ pub fn one_address_connects_sixteen_times_at_once() {
         .env("GOLOG_LOG_LEVEL", "warn")
         .spawn();
     assert_eq!(taken(&daemon, "10.9.0.2"), 16);
-    assert_eq!(bites(&daemon, RATE), 24);
+    assert_eq!(daemon.bites(RATE), 24);
     // Another address has a burst of its own.
     assert_eq!(taken(&daemon, "10.9.0.3"), 16);
-    assert_eq!(bites(&daemon, RATE), 48);
+    assert_eq!(daemon.bites(RATE), 48);
     assert_eq!(taken(&daemon, "10.9.0.2"), 0);
     // 88 refusals, one line.
-    assert_eq!(bites(&daemon, RATE), 88);
+    assert_eq!(daemon.bites(RATE), 88);
     let lines = || daemon.stderr().matches("limit reached").count();
     assert!(eventually(PATIENCE, || lines() > 0));
     assert_eq!(lines(), 1);
@@ -108,5 +108,5 @@ pub fn limits_of_addresses_can_be_off() {
     let daemon = Daemon::spawn(&[LISTEN, "-connPerAddress=0", "-connBurst=0"]);
     assert_eq!(peers_connected(&daemon, 10), 10);
     assert_eq!(taken(&daemon, "10.9.0.2"), 40);
-    assert_eq!((bites(&daemon, COUNT), bites(&daemon, RATE)), (0, 0));
+    assert_eq!((daemon.bites(COUNT), daemon.bites(RATE)), (0, 0));
 }

@@ -17,8 +17,6 @@ use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use rp2pd::wire::pb::{Request, Response, StreamHandlerRequest, request, response};
-use rustix::process::Signal;
-
 use support::control::typed;
 use support::{ControlClient, Daemon, PATIENCE, eventually};
 
@@ -170,22 +168,4 @@ fn turned_away(client: &mut ControlClient) -> String {
     assert_eq!(answer.r#type(), response::Type::Error);
     assert_eq!(client.pipe.read(&mut [0]).expect("the end"), 0);
     answer.error.expect("a text").msg
-}
-
-/// How often the daemon says that `limit` has bitten.
-fn bites(daemon: &Daemon, limit: &str) -> u64 {
-    let before = daemon.stderr().matches("Limits reached:").count();
-    daemon.signal(Signal::USR1);
-    // What stands behind the last limit tells that the list is whole.
-    let told = || {
-        let text = daemon.stderr();
-        text.matches("Limits reached:").count() > before && text.ends_with("End of limits\n")
-    };
-    assert!(eventually(PATIENCE, told), "no report");
-    let text = daemon.stderr();
-    let (_, last) = text.rsplit_once("Limits reached:\n").expect("a list");
-    let line = last
-        .lines()
-        .find_map(|line| line.strip_prefix(&format!("\t{limit}: ")));
-    line.map_or(0, |count| count.parse().expect("a number"))
 }

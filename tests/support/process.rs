@@ -26,6 +26,28 @@ impl Daemon {
         self.signal(Signal::CONT);
     }
 
+    /// What SIGUSR1 makes the daemon print, after all that it has printed before.
+    #[must_use]
+    pub fn report(&self) -> String {
+        const END: &str = "End of limits\n";
+        let before = self.stderr().matches(END).count();
+        self.signal(Signal::USR1);
+        let told = || self.stderr().matches(END).count() > before;
+        assert!(eventually(PATIENCE, told), "no report");
+        self.stderr()
+    }
+
+    /// How often the daemon says that `limit` has bitten.
+    #[must_use]
+    pub fn bites(&self, limit: &str) -> u64 {
+        let text = self.report();
+        let (_, last) = text.rsplit_once("Limits reached:\n").expect("a list");
+        let line = last
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("\t{limit}: ")));
+        line.map_or(0, |count| count.parse().expect("a number"))
+    }
+
     /// Open file descriptors.
     #[must_use]
     pub fn fds(&self) -> usize {
