@@ -140,7 +140,7 @@ impl Task {
     }
 
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        faults::point("connection");
+        faults::point(format_args!("connection-{}", self.link.peer));
         while self.waiting.len() < MAX_WAITING_OPENS {
             match self.requests.poll_recv(cx) {
                 Poll::Ready(Some(request)) => self.waiting.push_back(request),

@@ -89,12 +89,11 @@ pub fn a_connection_dies_alone() {
     assert!(listed(1));
     let quiet = Quiet::of(&daemon);
     // More often than one peer may have connections: none of them is counted any longer.
+    let place = format!("connection-{}", other.peer_id());
     for round in 1..=20 {
-        want(&wanted, "connection");
-        // The first turn of the new connection's task is not the only one that could see it, but
-        // the stream of the honest peer is silent.
+        want(&wanted, &place);
         let refused = other.client().connect_to(daemon.peer_id(), daemon.addrs());
-        assert_panicked(&daemon, "connection", round);
+        assert_panicked(&daemon, &place, round);
         drop(refused);
         let gone = || other.client().list_peers().is_empty();
         assert!(
