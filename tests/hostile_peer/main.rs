@@ -1,7 +1,7 @@
 //! Peers and clients that mean harm, while a hundred normal clients are served: their 99th
 //! percentile stays short, and afterwards the daemon is as it was (SECURITY.md 2).
 //!
-//! `RP2PD_TEST_PATIENCE` is how many times 50 ms that percentile may take: unless told 10 in a debug
+//! `RP2PD_TEST_PATIENCE` is how many times 50 ms that percentile may take: unless told 20 in a debug
 //! build, which takes several times the processor time and shares it, and 1 in a release build. `RP2PD_TEST_SLOW_SECONDS` is how long slow clients are slow, 5
 //! unless told. `RP2PD_TEST_SEED` repeats a run.
 

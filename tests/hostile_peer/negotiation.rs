@@ -25,7 +25,7 @@ fn sayings() -> Vec<(&'static str, Vec<u8>)> {
         ("a length without end", with(vec![0xff; 100])),
         ("no line end", with(raw::frame(b"/echo/1.0.0"))),
         ("no header", messages(&["/echo/1.0.0"])),
-        ("no text", with(raw::frame(b"/\xff\xfe\0\n"))),
+        ("no text", with(raw::frame(b"/\xff\xfe\0\n").repeat(200))),
         ("10,000 headers", header.repeat(10_000)),
     ]
 }

@@ -21,7 +21,7 @@ const P99: Duration = Duration::from_millis(50);
 /// By how much more a machine may delay everything: other processes share it, and a debug build
 /// takes several times the processor time.
 const PATIENCE_FACTOR: &str = "RP2PD_TEST_PATIENCE";
-const DEFAULT_FACTOR: u32 = if cfg!(debug_assertions) { 10 } else { 1 };
+const DEFAULT_FACTOR: u32 = if cfg!(debug_assertions) { 20 } else { 1 };
 
 /// What a client does with its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
