@@ -5,6 +5,7 @@ mod bootstrap;
 mod connmgr;
 mod dial;
 mod driver;
+mod guarded;
 mod limits;
 mod listen;
 mod plaintext;
@@ -45,6 +46,7 @@ use connmgr::ConnectionManager;
 pub use connmgr::{Marks, Standing, TagError};
 pub use dial::{Cause, DialError, RoutingError};
 use driver::{Behaviour, Command, Driver};
+use guarded::Guarded;
 pub use limits::{AddressLimits, ConnectionLimits};
 use listen::HostAddresses;
 pub use listen::ListenError;
@@ -200,7 +202,7 @@ impl Node {
         let transport = transport::build(identity, options, &host).map_err(StartError::Identity)?;
         let mut swarm = Swarm::new(
             transport,
-            behaviour(identity, options, &streams, gossip),
+            Guarded::new(behaviour(identity, options, &streams, gossip)),
             peer_id,
             swarm_config(),
         );

@@ -25,6 +25,7 @@ use super::{
     book::{AddressBook, TEMPORARY},
     connmgr::ConnectionManager,
     dial::DialError,
+    guarded::Guarded,
     limits::Limiter,
     listen::HostAddresses,
     transport::strip_peer,
@@ -83,7 +84,7 @@ struct Closing {
 }
 
 pub(super) struct Driver {
-    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) swarm: Swarm<Guarded<Behaviour>>,
     pub(super) streams: Arc<Streams>,
     pub(super) book: Arc<AddressBook>,
     connmgr: Arc<ConnectionManager>,
@@ -98,7 +99,7 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(
-        swarm: Swarm<Behaviour>,
+        swarm: Swarm<Guarded<Behaviour>>,
         streams: Arc<Streams>,
         book: Arc<AddressBook>,
         connmgr: Arc<ConnectionManager>,

@@ -49,7 +49,8 @@ pub fn half_frames_held_open() {
                 .expect("send");
             halves.push(client);
         }
-        crowd.await_rounds(ENOUGH);
+        // 3,000 that connect at once are a moment's work for everybody; what counts is that they stay.
+        crowd.await_rounds(4 * ENOUGH);
         println!("{HALVES} halves, RSS {} KiB", scene.victim.rss_kib());
         // They were all held, none was taken for a request.
         assert!(scene.victim.fds() > HALVES);

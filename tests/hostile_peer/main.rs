@@ -64,6 +64,7 @@ cases! {
     panics::a_session_dies_alone,
     panics::a_stream_dies_alone,
     panics::a_connection_dies_alone,
+    panics::protocols_of_the_library_die_with_their_connection,
     panics::without_its_swarm_the_daemon_ends,
 }
 

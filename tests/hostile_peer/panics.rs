@@ -83,6 +83,14 @@ fn echoes(client: ControlClient, to: &Daemon) -> bool {
 }
 
 pub fn a_connection_dies_alone() {
+    dies_alone("connection");
+}
+
+pub fn protocols_of_the_library_die_with_their_connection() {
+    dies_alone("protocol");
+}
+
+fn dies_alone(what: &str) {
     let (daemon, wanted) = fragile();
     let (honest, other) = (Daemon::spawn(&[LISTEN]), Daemon::spawn(&[LISTEN]));
     honest.connect_to(&daemon);
@@ -95,7 +103,7 @@ pub fn a_connection_dies_alone() {
     assert!(listed(1));
     let quiet = Quiet::of(&daemon);
     // More often than one peer may have connections: none of them is counted any longer.
-    let place = format!("connection-{}", other.peer_id());
+    let place = format!("{what}-{}", other.peer_id());
     for round in 1..=20 {
         want(&wanted, &place);
         let refused = other.client().connect_to(daemon.peer_id(), daemon.addrs());
