@@ -1,7 +1,10 @@
 //! Peers at one address, in a network namespace where all of them have 10.9.0.1 or 10.9.0.2.
 
+use std::collections::VecDeque;
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use libp2p::multiaddr::Protocol;
 use rp2pd::wire::pb::ConnectRequest;
@@ -70,9 +73,11 @@ fn socket_addr(daemon: &Daemon) -> SocketAddr {
     }
 }
 
+/// What a connection begins with.
+const HELLO: &[u8] = b"\x13/multistream/1.0.0\n";
+
 /// Connections from `from` that are answered, of 40; all are open at the same time.
 fn taken(daemon: &Daemon, from: &str) -> usize {
-    const HELLO: &[u8] = b"\x13/multistream/1.0.0\n";
     let at = socket_addr(daemon);
     let mut sockets: Vec<Socket> = (0..40)
         .map(|_| connect(from, at).expect("connect"))
@@ -102,6 +107,49 @@ pub fn one_address_connects_sixteen_times_at_once() {
     let lines = || daemon.stderr().matches("limit reached").count();
     assert!(eventually(PATIENCE, || lines() > 0));
     assert_eq!(lines(), 1);
+}
+
+pub fn an_address_that_storms_keeps_nobody_else_out() {
+    let daemon = Daemon::spawn(&[LISTEN]);
+    let (at, over) = (socket_addr(&daemon), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        // As fast as it can; some say a word, all stay open for a while.
+        let storm = scope.spawn(|| {
+            let mut open = VecDeque::new();
+            let mut made = 0_u64;
+            while !over.load(Ordering::Relaxed) {
+                if let Ok(mut socket) = connect("10.9.0.2", at) {
+                    let _ = socket.write_all(HELLO);
+                    made += 1;
+                    open.push_back(socket);
+                }
+                if open.len() > 500 {
+                    open.pop_front();
+                }
+            }
+            made
+        });
+        let mut slowest = Duration::ZERO;
+        let stormed = eventually(PATIENCE, || daemon.bites(RATE) > 1000);
+        let mut peers = Vec::new();
+        // As many as one address may have.
+        for _ in 0..8 {
+            let peer = Daemon::spawn(&["-noListenAddrs"]);
+            let begun = Instant::now();
+            peer.connect_to(&daemon);
+            slowest = slowest.max(begun.elapsed());
+            let begun = Instant::now();
+            assert_eq!(daemon.client().identify().0, daemon.peer_id());
+            slowest = slowest.max(begun.elapsed());
+            peers.push(peer);
+        }
+        over.store(true, Ordering::Relaxed);
+        let made = storm.join().expect("the storm");
+        let refused = daemon.bites(RATE);
+        println!("{made} connections, {refused} refused, slowest step of others {slowest:?}");
+        assert!(stormed, "{refused} of {made} refused");
+        assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    });
 }
 
 pub fn limits_of_addresses_can_be_off() {

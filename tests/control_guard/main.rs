@@ -57,7 +57,7 @@ const AS_ROOT: [Case; 4] = [
     ),
 ];
 
-const IN_NAMESPACE: [Case; 5] = [
+const IN_NAMESPACE: [Case; 6] = [
     (
         "addresses::only_networks_on_the_list_are_served",
         addresses::only_networks_on_the_list_are_served,
@@ -73,6 +73,10 @@ const IN_NAMESPACE: [Case; 5] = [
     (
         "connections::one_address_connects_sixteen_times_at_once",
         connections::one_address_connects_sixteen_times_at_once,
+    ),
+    (
+        "connections::an_address_that_storms_keeps_nobody_else_out",
+        connections::an_address_that_storms_keeps_nobody_else_out,
     ),
     (
         "connections::limits_of_addresses_can_be_off",
