@@ -42,6 +42,7 @@ pub mod control;
 pub mod daemon;
 pub mod descriptors;
 pub mod dht;
+mod faults;
 pub mod healthcheck;
 pub mod identity;
 pub mod limits;

@@ -6,6 +6,7 @@ mod bootstrap;
 mod connmgr;
 mod dial;
 mod driver;
+mod guarded;
 mod limits;
 mod listen;
 mod plaintext;
@@ -46,6 +47,7 @@ use connmgr::ConnectionManager;
 pub use connmgr::{Marks, Standing, TagError};
 pub use dial::{Cause, DialError, RoutingError};
 use driver::{Behaviour, Command, Driver};
+use guarded::Guarded;
 pub use limits::{AddressLimits, ConnectionLimits};
 pub(crate) use limits::{CONNECTION_COST, PER_PEER};
 use listen::HostAddresses;
@@ -206,7 +208,7 @@ impl Node {
         let transport = transport::build(identity, options, &host).map_err(StartError::Identity)?;
         let mut swarm = Swarm::new(
             transport,
-            behaviour(identity, options, &streams),
+            Guarded::new(behaviour(identity, options, &streams)),
             peer_id,
             swarm_config(),
         );

@@ -32,6 +32,7 @@ pub use registry::{
 };
 
 use crate::{
+    faults,
     limits::Limit,
     memory::Pressure,
     muxer::{Handover, Host, InboundSlot, Link, MAX_STREAMS, Substream},
@@ -213,6 +214,7 @@ impl Streams {
     }
 
     async fn accept(self: Arc<Self>, mut slot: InboundSlot, stream: Substream, swarm: Handover) {
+        faults::point("stream");
         let choose = |name: &str| {
             if let Some(targets) = self.registry.select(name) {
                 Choice::Accept(targets)

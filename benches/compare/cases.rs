@@ -166,7 +166,7 @@ pub(crate) fn all(quick: bool) -> Vec<Case> {
     );
     add(
         "connection-memory".into(),
-        "memory of one daemon against the number of peers connected to it",
+        "memory and processor time of one daemon against the number of peers connected to it",
         Box::new(memory::connections),
     );
     add(

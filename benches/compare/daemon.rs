@@ -29,6 +29,14 @@ pub(crate) struct Link {
 
 const NOISE: &[&str] = &["-noise=true", "-tls=false"];
 const NOISE_DHT: &[&str] = &["-noise=true", "-tls=false", "-dhtServer"];
+/// Neither daemon shall trim what it is asked to hold.
+const NOISE_CROWD: &[&str] = &[
+    "-noise=true",
+    "-tls=false",
+    "-connManager=true",
+    "-connLo=2000",
+    "-connHi=4000",
+];
 const TLS: &[&str] = &["-noise=false", "-tls=true"];
 
 pub(crate) const TCP_NOISE: Link = Link {
@@ -50,6 +58,12 @@ pub(crate) const WS_NOISE: Link = Link {
     name: "ws-noise",
     addr: "/ip4/127.0.0.1/tcp/0/ws",
     security: NOISE,
+};
+/// Hundreds of peers at once.
+pub(crate) const CROWD: Link = Link {
+    name: "tcp-noise",
+    addr: "/ip4/127.0.0.1/tcp/0",
+    security: NOISE_CROWD,
 };
 /// A server of the DHT.
 pub(crate) const DHT: Link = Link {

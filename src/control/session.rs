@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     dht::Dht,
+    faults,
     limits::Limit,
     node::{Node, OpenedStream},
     pubsub::{PubSub, Subscription},
@@ -336,6 +337,7 @@ impl Session {
     }
 
     async fn execute(&mut self, origin: Origin, request: Request) -> io::Result<Outcome> {
+        faults::point("session");
         let node = &self.context.node;
         let registry = &node.streams().registry;
         Ok(Outcome::Answer(match request {

@@ -29,9 +29,14 @@ const FLAG_FIN: u16 = 4;
 const FLAG_RST: u16 = 8;
 const TYPE_DATA: u8 = 0;
 const TYPE_WINDOW_UPDATE: u8 = 1;
+const TYPE_GO_AWAY: u8 = 3;
 
 /// Bytes collected before they are handed to the secured connection. One noise frame.
 const BATCH: usize = 64 * 1024;
+
+/// Frames taken before other tasks get a turn: yamux itself answers pings for as long as they
+/// come.
+const READ_BURST: usize = 256;
 
 /// How the remote's sending side of a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,8 +169,8 @@ impl Streams {
             RemoteEnd::Open
         };
         if header.flags & FLAG_SYN != 0 && header.flags & FLAG_RST == 0 {
-            // yamux creates the stream or terminates the connection, so this entry is
-            // either released by its owner or dropped with the table.
+            // yamux creates the stream or says farewell, upon which the tap ends the
+            // connection: this entry is released by its owner or dropped with the table.
             table.streams.entry(header.stream).or_default().finish(end);
         } else if end != RemoteEnd::Open
             && let Some(state) = table.streams.get(&header.stream)
@@ -263,6 +268,10 @@ struct Inner<IO> {
     write: Scanner,
     out: BytesMut,
     streams: Arc<Streams>,
+    /// yamux has told the remote that it breaks the protocol.
+    violated: bool,
+    /// Frames taken in this turn.
+    burst: usize,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Inner<IO> {
@@ -297,6 +306,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Inner<IO> {
             let mut raw = [0; HEADER];
             raw.copy_from_slice(bytes);
             let header = Header::parse(raw);
+            // An orderly farewell has the code 0.
+            self.violated |= header.kind == TYPE_GO_AWAY && raw[8..] != [0; 4];
             let gone = header.flags & FLAG_FIN != 0 && header.body == 0;
             if gone && self.streams.table().aborted.remove(&header.stream) {
                 // The crate finishes a dropped stream whose remote has finished; the data
@@ -324,6 +335,8 @@ pub(super) fn tap<IO>(io: IO, streams: Arc<Streams>) -> (Tap<IO>, Handle<IO>) {
         write: Scanner::default(),
         out: BytesMut::new(),
         streams,
+        violated: false,
+        burst: 0,
     }));
     (Tap(inner.clone()), Handle(inner))
 }
@@ -357,11 +370,25 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tap<IO> {
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let inner = &mut *lock(&self.0);
+        if inner.violated {
+            // yamux itself would read on, and a remote could break the rules without end. It
+            // hears of it if it listens.
+            let _ = inner.poll_drain(cx)?;
+            let _ = Pin::new(&mut inner.io).poll_flush(cx)?;
+            let reason = "the remote breaks the yamux protocol";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, reason)));
+        }
+        if inner.burst >= READ_BURST {
+            inner.burst = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let n = ready!(Pin::new(&mut inner.io).poll_read(cx, buf))?;
-        let streams = &inner.streams;
-        inner
-            .read
-            .scan(&buf[..n], |header| streams.received(header));
+        let (streams, burst) = (&inner.streams, &mut inner.burst);
+        inner.read.scan(&buf[..n], |header| {
+            streams.received(header);
+            *burst += 1;
+        });
         Poll::Ready(Ok(n))
     }
 }

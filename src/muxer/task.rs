@@ -18,6 +18,7 @@ use super::{
     engine::Engine,
     link::{InboundSlot, Link, OpenRequest},
 };
+use crate::faults;
 
 /// How long a closing connection may take to send what is queued. A remote that does not
 /// read must not hold up DISCONNECT or the daemon's exit.
@@ -147,6 +148,7 @@ impl Task {
     }
 
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        faults::point(format_args!("connection-{}", self.link.peer));
         while self.waiting.len() < MAX_WAITING_OPENS {
             match self.requests.poll_recv(cx) {
                 Poll::Ready(Some(request)) => self.waiting.push_back(request),

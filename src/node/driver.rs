@@ -25,11 +25,13 @@ use super::{
     book::{AddressBook, Fate},
     connmgr::ConnectionManager,
     dial::{Cause, DialError},
+    guarded::Guarded,
     limits::Limiter,
     listen::HostAddresses,
     transport::strip_peer,
 };
 use crate::{
+    faults,
     identity::contained_key,
     limits::Limit,
     streams::{Announce, Streams},
@@ -81,7 +83,7 @@ struct Closing {
 }
 
 pub(super) struct Driver {
-    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) swarm: Swarm<Guarded<Behaviour>>,
     pub(super) streams: Arc<Streams>,
     pub(super) book: Arc<AddressBook>,
     connmgr: Arc<ConnectionManager>,
@@ -96,7 +98,7 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(
-        swarm: Swarm<Behaviour>,
+        swarm: Swarm<Guarded<Behaviour>>,
         streams: Arc<Streams>,
         book: Arc<AddressBook>,
         connmgr: Arc<ConnectionManager>,
@@ -147,6 +149,7 @@ impl Driver {
     }
 
     fn on_command(&mut self, command: Command) {
+        faults::point("swarm");
         match command {
             Command::Dial {
                 peer,

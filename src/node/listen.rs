@@ -9,7 +9,7 @@ use std::{
 use futures::StreamExt as _;
 use libp2p::{Multiaddr, Swarm, multiaddr::Protocol, swarm::SwarmEvent};
 
-use super::driver::Behaviour;
+use super::{driver::Behaviour, guarded::Guarded};
 
 /// Wildcard listeners learn their addresses from the system, which may take a moment.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,7 +63,10 @@ pub struct ListenError {
 /// Listens on each of `wanted` and waits until every listener knows its addresses.
 ///
 /// Returns the failures.
-pub(super) async fn listen(swarm: &mut Swarm<Behaviour>, wanted: &[Multiaddr]) -> Vec<ListenError> {
+pub(super) async fn listen(
+    swarm: &mut Swarm<Guarded<Behaviour>>,
+    wanted: &[Multiaddr],
+) -> Vec<ListenError> {
     let mut failures = Vec::new();
     let mut pending = Vec::new();
     for address in wanted {

@@ -1,7 +1,7 @@
 //! Which handler serves which protocol.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -224,9 +224,19 @@ impl Slots {
     }
 }
 
+/// Peers look for services only where they are listed; clients' names come after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Order {
+    Service,
+    Client,
+}
+
 #[derive(Default)]
 struct Table {
     slots: HashMap<String, Slots>,
+    /// The names in the order in which identify tells them. Kept, since a registration must not
+    /// cost a sort of all.
+    order: BTreeSet<(Order, String)>,
     count: usize,
     announced: Arc<[StreamProtocol]>,
     listeners: Vec<Weak<AtomicWaker>>,
@@ -278,7 +288,10 @@ impl Registry {
             slots.streams.targets.len() + slots.calls.targets.len()
         });
         table.count -= removed;
+        table.order.remove(&(Order::Client, name.to_owned()));
+        table.order.remove(&(Order::Service, name.to_owned()));
         if let Some(service) = service {
+            table.order.insert((Order::Service, name.to_owned()));
             let mut slots = Slots::default();
             slots.streams.targets.push(Target::Service(service));
             table.slots.insert(name.to_owned(), slots);
@@ -321,8 +334,12 @@ impl Registry {
         }
         let mut added = false;
         for name in names {
+            let table = &mut *table;
             let slots = table.slots.entry(name.clone()).or_default();
-            added |= slots.is_empty();
+            if slots.is_empty() {
+                table.order.insert((Order::Client, name.clone()));
+                added = true;
+            }
             slots.latest = target.kind();
             let ring = slots.ring(target.kind());
             if policy == Policy::Replace || ring.are_builtin() {
@@ -441,6 +458,7 @@ impl Table {
             self.count -= 1;
             if slots.is_empty() {
                 self.slots.remove(name);
+                self.order.remove(&(Order::Client, name.to_owned()));
                 gone = true;
             }
         }
@@ -452,23 +470,22 @@ impl Table {
     /// Leaves out what the swarm announces itself: it counts names to see a change, and one
     /// that comes twice would hide the removal of another.
     fn announce(&mut self, library: &[&str]) {
-        let mut names: Vec<(&String, &Slots)> = self
-            .slots
-            .iter()
-            .filter(|(name, _)| !library.contains(&name.as_str()))
-            .collect();
-        // Peers look for services only where they are listed; clients' names come after.
-        names.sort_unstable_by_key(|(name, slots)| (!slots.are_service(), *name));
         let mut bytes = 0;
-        self.announced = names
-            .into_iter()
-            .filter_map(|(name, _)| StreamProtocol::try_from_owned(name.clone()).ok())
+        let announced: Arc<[StreamProtocol]> = self
+            .order
+            .iter()
+            .filter(|(_, name)| !library.contains(&name.as_str()))
+            .filter_map(|(_, name)| StreamProtocol::try_from_owned(name.clone()).ok())
             .take(MAX_ANNOUNCED)
             .take_while(|name| {
                 bytes += name.as_ref().len() + 2;
                 bytes <= MAX_ANNOUNCED_BYTES
             })
             .collect();
+        if announced == self.announced {
+            return;
+        }
+        self.announced = announced;
         for listener in &self.listeners {
             if let Some(waker) = listener.upgrade() {
                 waker.wake();

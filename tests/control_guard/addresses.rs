@@ -93,7 +93,7 @@ pub fn loopback_clients_reach_loopback_and_own_sockets() {
         let refused = register(&mut b.client(), &maddr(addr), "/far");
         assert_eq!(refused, Err(out_of_reach(addr)));
     }
-    assert_eq!(bites(&b, REACH), far.len() as u64);
+    assert_eq!(b.bites(REACH), far.len() as u64);
 }
 
 pub fn handler_allow_any_is_as_go() {
@@ -101,7 +101,7 @@ pub fn handler_allow_any_is_as_go() {
     for addr in ["/ip4/10.0.0.1/tcp/80", "/ip6/2001:db8::1/tcp/80"] {
         register(&mut b.client(), &maddr(addr), "/far").expect("register");
     }
-    assert_eq!(bites(&b, REACH), 0);
+    assert_eq!(b.bites(REACH), 0);
 }
 
 pub fn handlers_may_be_anywhere_by_the_file() {
@@ -148,7 +148,7 @@ fn assert_only_the_list_is_served(b: &Daemon) {
     let text = turned_away(&mut call("10.9.0.3"));
     assert_eq!(text, "permission denied: 10.9.0.3 is not in -controlAllow");
     let limit = "control connections of clients that may not connect";
-    assert_eq!(bites(b, limit), 1);
+    assert_eq!(b.bites(limit), 1);
 }
 
 pub fn other_clients_reach_their_own_address_only() {
@@ -180,7 +180,7 @@ pub fn other_clients_reach_their_own_address_only() {
     let named = maddr(&format!("/dns4/localhost/tcp/{port}"));
     register(&mut client, &named, "/named").expect("register");
     assert!(!comes(&a, &b, "/named", &inner));
-    assert!(bites(&b, REACH) > 5);
+    assert!(b.bites(REACH) > 5);
     // A client that is on the daemon's machine reaches loopback, whatever address it uses.
     let mut local = client_from("10.9.0.1", &b);
     register(&mut local, &named, "/local").expect("register");

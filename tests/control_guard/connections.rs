@@ -1,7 +1,10 @@
 //! Peers at one address, in a network namespace where all of them have 10.9.0.1 or 10.9.0.2.
 
+use std::collections::VecDeque;
 use std::io::Write as _;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use libp2p::multiaddr::Protocol;
 use rp2pd::wire::pb::ConnectRequest;
@@ -41,7 +44,7 @@ fn peers_connected(daemon: &Daemon, count: usize) -> usize {
     let mut seen = 0;
     let settled = eventually(PATIENCE, || {
         // In this order: where one has been refused, all places are taken.
-        let refused = usize::try_from(bites(daemon, COUNT)).expect("a count");
+        let refused = usize::try_from(daemon.bites(COUNT)).expect("a count");
         seen = daemon.client().list_peers().len();
         seen + refused >= count
     });
@@ -60,7 +63,7 @@ pub fn one_address_has_eight_connections() {
     let peer = Daemon::spawn(&["-noListenAddrs"]);
     peer.connect_to(&daemon);
     assert!(eventually(PATIENCE, || daemon.client().list_peers().len() == 1));
-    assert!(bites(&daemon, COUNT) >= 2, "some dial once more");
+    assert!(daemon.bites(COUNT) >= 2, "some dial once more");
 }
 
 fn socket_addr(daemon: &Daemon) -> SocketAddr {
@@ -71,13 +74,15 @@ fn socket_addr(daemon: &Daemon) -> SocketAddr {
     }
 }
 
+/// What a connection begins with.
+const HELLO: &[u8] = b"\x13/multistream/1.0.0\n";
+
 /// Connections from `from` that are answered, of 40; all are open at the same time.
 fn taken(daemon: &Daemon, from: &str) -> usize {
     answered(socket_addr(daemon), from)
 }
 
 fn answered(at: SocketAddr, from: &str) -> usize {
-    const HELLO: &[u8] = b"\x13/multistream/1.0.0\n";
     let mut sockets: Vec<Socket> = (0..40)
         .map(|_| connect(from, at).expect("connect"))
         .collect();
@@ -96,13 +101,13 @@ pub fn one_address_connects_sixteen_times_at_once() {
         .env("GOLOG_LOG_LEVEL", "warn")
         .spawn();
     assert_eq!(taken(&daemon, "10.9.0.2"), 16);
-    assert_eq!(bites(&daemon, RATE), 24);
+    assert_eq!(daemon.bites(RATE), 24);
     // Another address has a burst of its own.
     assert_eq!(taken(&daemon, "10.9.0.3"), 16);
-    assert_eq!(bites(&daemon, RATE), 48);
+    assert_eq!(daemon.bites(RATE), 48);
     assert_eq!(taken(&daemon, "10.9.0.2"), 0);
     // 88 refusals, one line.
-    assert_eq!(bites(&daemon, RATE), 88);
+    assert_eq!(daemon.bites(RATE), 88);
     let lines = || daemon.stderr().matches("limit reached").count();
     assert!(eventually(PATIENCE, || lines() > 0));
     assert_eq!(lines(), 1);
@@ -111,7 +116,7 @@ pub fn one_address_connects_sixteen_times_at_once() {
 pub fn quic_counts_as_well() {
     let daemon = Daemon::spawn(&["-hostAddrs=/ip4/10.9.0.1/udp/0/quic-v1"]);
     assert_eq!(peers_connected(&daemon, 10), 8);
-    assert!(bites(&daemon, COUNT) >= 2, "some dial once more");
+    assert!(daemon.bites(COUNT) >= 2, "some dial once more");
 }
 
 pub fn half_an_ipv6_address_is_one_address() {
@@ -129,7 +134,7 @@ pub fn half_an_ipv6_address_is_one_address() {
     }
     assert_eq!(answered(at, "fd00:9::1"), 16);
     assert_eq!(answered(at, "fd00:9::2"), 0);
-    assert_eq!(bites(&daemon, RATE), 64);
+    assert_eq!(daemon.bites(RATE), 64);
 }
 
 pub fn limits_of_addresses_may_be_in_the_file() {
@@ -138,15 +143,58 @@ pub fn limits_of_addresses_may_be_in_the_file() {
     let (launch, _file) = with_file(Launch::new(), json);
     let daemon = launch.spawn();
     assert_eq!(peers_connected(&daemon, 4), 2);
-    assert!(bites(&daemon, COUNT) >= 2, "some dial once more");
+    assert!(daemon.bites(COUNT) >= 2, "some dial once more");
     // Four of the five have been, or all: whoever is refused may dial once more.
     assert!(taken(&daemon, "10.9.0.1") <= 1);
     assert_eq!(taken(&daemon, "10.9.0.2"), 5);
+}
+
+pub fn an_address_that_storms_keeps_nobody_else_out() {
+    let daemon = Daemon::spawn(&[LISTEN]);
+    let (at, over) = (socket_addr(&daemon), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        // As fast as it can; some say a word, all stay open for a while.
+        let storm = scope.spawn(|| {
+            let mut open = VecDeque::new();
+            let mut made = 0_u64;
+            while !over.load(Ordering::Relaxed) {
+                if let Ok(mut socket) = connect("10.9.0.2", at) {
+                    let _ = socket.write_all(HELLO);
+                    made += 1;
+                    open.push_back(socket);
+                }
+                if open.len() > 500 {
+                    open.pop_front();
+                }
+            }
+            made
+        });
+        let mut slowest = Duration::ZERO;
+        let stormed = eventually(PATIENCE, || daemon.bites(RATE) > 1000);
+        let mut peers = Vec::new();
+        // As many as one address may have.
+        for _ in 0..8 {
+            let peer = Daemon::spawn(&["-noListenAddrs"]);
+            let begun = Instant::now();
+            peer.connect_to(&daemon);
+            slowest = slowest.max(begun.elapsed());
+            let begun = Instant::now();
+            assert_eq!(daemon.client().identify().0, daemon.peer_id());
+            slowest = slowest.max(begun.elapsed());
+            peers.push(peer);
+        }
+        over.store(true, Ordering::Relaxed);
+        let made = storm.join().expect("the storm");
+        let refused = daemon.bites(RATE);
+        println!("{made} connections, {refused} refused, slowest step of others {slowest:?}");
+        assert!(stormed, "{refused} of {made} refused");
+        assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    });
 }
 
 pub fn limits_of_addresses_can_be_off() {
     let daemon = Daemon::spawn(&[LISTEN, "-connPerAddress=0", "-connBurst=0"]);
     assert_eq!(peers_connected(&daemon, 10), 10);
     assert_eq!(taken(&daemon, "10.9.0.2"), 40);
-    assert_eq!((bites(&daemon, COUNT), bites(&daemon, RATE)), (0, 0));
+    assert_eq!((daemon.bites(COUNT), daemon.bites(RATE)), (0, 0));
 }

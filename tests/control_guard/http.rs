@@ -21,7 +21,7 @@ pub fn http_is_refused_at_its_first_word() {
             assert!(started.elapsed().as_secs() < 10, "{method}");
         }
         assert_eq!(
-            bites(&daemon, "HTTP on the control socket"),
+            daemon.bites("HTTP on the control socket"),
             methods.len() as u64
         );
         // A frame whose length is the letter is none of them.

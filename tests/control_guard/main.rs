@@ -17,7 +17,6 @@ use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use rp2pd::wire::pb::{Request, Response, StreamHandlerRequest, request, response};
-
 use support::control::typed;
 use support::{ControlClient, Daemon, Launch, PATIENCE, eventually};
 
@@ -66,7 +65,7 @@ const AS_ROOT: [Case; 4] = [
     ),
 ];
 
-const IN_NAMESPACE: [Case; 9] = [
+const IN_NAMESPACE: [Case; 10] = [
     (
         "addresses::only_networks_on_the_list_are_served",
         addresses::only_networks_on_the_list_are_served,
@@ -82,6 +81,10 @@ const IN_NAMESPACE: [Case; 9] = [
     (
         "connections::one_address_connects_sixteen_times_at_once",
         connections::one_address_connects_sixteen_times_at_once,
+    ),
+    (
+        "connections::an_address_that_storms_keeps_nobody_else_out",
+        connections::an_address_that_storms_keeps_nobody_else_out,
     ),
     (
         "connections::limits_of_addresses_can_be_off",
@@ -202,9 +205,4 @@ fn turned_away(client: &mut ControlClient) -> String {
     assert_eq!(answer.r#type(), response::Type::Error);
     assert_eq!(client.pipe.read(&mut [0]).expect("the end"), 0);
     answer.error.expect("a text").msg
-}
-
-/// How often the daemon says that `limit` has bitten.
-fn bites(daemon: &Daemon, limit: &str) -> u64 {
-    daemon.bites(limit)
 }

@@ -69,7 +69,7 @@ pub fn only_users_on_the_list_are_served() {
         assert_eq!(text, "permission denied: user 61001 is not in -controlUids");
     }
     let limit = "control connections of clients that may not connect";
-    assert_eq!(bites(&daemon, limit), 3);
+    assert_eq!(daemon.bites(limit), 3);
     // Without the list the mode of the file decides alone.
     let open = open_daemon(&[]);
     let served = acting_as(BOB, || open.client().identify().0);
@@ -125,7 +125,7 @@ pub fn a_socket_of_another_user_is_no_handler() {
         );
         assert_eq!(refused, expected);
     }
-    assert_eq!(bites(&b, "handler addresses out of the caller's reach"), 3);
+    assert_eq!(b.bites("handler addresses out of the caller's reach"), 3);
     acting_as(ALICE, || {
         register(&mut b.client(), &bytes(&place("alice.sock")), "/own").expect("register");
     });
@@ -150,7 +150,7 @@ pub fn a_path_that_changes_hands_gets_no_stream() {
         // Root's service takes the place: it must not get a byte from the network.
         let roots = listen(&path);
         assert_eq!(arrives(&a, &b, "/later", &roots).is_empty(), !any);
-        let refused = bites(&b, "handler addresses out of the caller's reach");
+        let refused = b.bites("handler addresses out of the caller's reach");
         assert_eq!(refused, u64::from(!any));
     }
 }

@@ -129,8 +129,7 @@ fn near_clone(pipe: &Pipe) -> crate::support::Socket {
 #[test]
 fn streams_that_come_and_go_leave_nothing_behind() {
     let (a, b, handler) = pair();
-    // The full count of the promise is 20,000.
-    let cycles = count("RP2PD_TEST_STREAM_CYCLES", 10_000);
+    let cycles = count("RP2PD_TEST_STREAM_CYCLES", 20_000);
     let sent = payload(1024, 1);
     let (mut fds, mut rss) = ((0, 0), (0, 0));
     for cycle in 0..cycles {

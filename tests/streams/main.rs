@@ -2,8 +2,8 @@
 //! dead end costs only itself (COMPATIBILITY.md 5; SECURITY.md 3, 5.4).
 //!
 //! Counts fit a debug build on two cores; the environment raises them to the full promise:
-//! `RP2PD_TEST_STREAM_CYCLES` (20000), `RP2PD_TEST_KILLS` and `RP2PD_TEST_CLIENT_KILLS` (100
-//! each). `RP2PD_TEST_HALF_CLOSES` (1000), `RP2PD_TEST_OPEN_STREAMS` (5000) and
+//! `RP2PD_TEST_KILLS` and `RP2PD_TEST_CLIENT_KILLS` (100 each). `RP2PD_TEST_STREAM_CYCLES` (20000),
+//! `RP2PD_TEST_HALF_CLOSES` (1000), `RP2PD_TEST_OPEN_STREAMS` (5000) and
 //! `RP2PD_TEST_LOADED_STREAMS` (1000) are full by default. `RP2PD_TEST_SEED` repeats a run.
 
 #[path = "../support/mod.rs"]

@@ -4,7 +4,9 @@
 #![allow(dead_code, unused_imports, unreachable_pub)]
 
 pub mod address;
+pub mod by_hand;
 pub mod control;
+pub mod crowd;
 pub mod daemon;
 pub mod dht;
 pub mod handler;
@@ -13,6 +15,7 @@ mod output;
 pub mod persistent;
 pub mod process;
 pub mod pubsub;
+pub mod quiet;
 pub mod random;
 pub mod raw;
 pub mod socket;

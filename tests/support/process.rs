@@ -26,21 +26,21 @@ impl Daemon {
         self.signal(Signal::CONT);
     }
 
-    /// How often the daemon says in its report that `limit` has bitten.
+    /// What SIGUSR1 makes the daemon print, after all that it has printed before.
+    #[must_use]
+    pub fn report(&self) -> String {
+        const END: &str = "End of limits\n";
+        let before = self.stderr().matches(END).count();
+        self.signal(Signal::USR1);
+        let told = || self.stderr().matches(END).count() > before;
+        assert!(eventually(PATIENCE, told), "no report");
+        self.stderr()
+    }
+
+    /// How often the daemon says that `limit` has bitten.
     #[must_use]
     pub fn bites(&self, limit: &str) -> u64 {
-        let before = self.stderr().matches("Limits reached:").count();
-        self.signal(Signal::USR1);
-        // What stands behind the last limit tells that the list is whole.
-        let told = || {
-            let text = self.stderr();
-            let reports = text.split("Limits reached:\n").skip(before + 1);
-            reports
-                .last()
-                .is_some_and(|last| last.contains("End of limits\n"))
-        };
-        assert!(eventually(PATIENCE, told), "no report");
-        let text = self.stderr();
+        let text = self.report();
         let (_, last) = text.rsplit_once("Limits reached:\n").expect("a list");
         let line = last
             .lines()

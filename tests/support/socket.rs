@@ -24,6 +24,14 @@ impl Socket {
         }
     }
 
+    /// Ends both directions, for every handle of the socket; one that has ended is left alone.
+    pub fn shutdown(&self) {
+        let _ = match self {
+            Self::Unix(socket) => socket.shutdown(Shutdown::Both),
+            Self::Tcp(socket) => socket.shutdown(Shutdown::Both),
+        };
+    }
+
     /// Bounds every single read and write.
     ///
     /// # Errors

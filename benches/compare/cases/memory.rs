@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::streams::exchange;
 use super::{PROTO, Setup};
 use crate::binary::Side;
-use crate::daemon::{Daemon, Pair, TCP_NOISE};
+use crate::daemon::{CROWD, Daemon, Pair, TCP_NOISE};
 use crate::handler::Handler;
 use crate::process;
 use crate::sample::{Curve, Outcome, Point};
@@ -49,13 +49,14 @@ pub(super) fn streams(setup: &Setup, side: &Side) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Memory of one daemon against the number of peers connected to it.
+/// Memory and processor time of one daemon against the number of peers connected to it.
 pub(super) fn connections(setup: &Setup, side: &Side) -> Result<Outcome> {
-    let target = Daemon::start(side, Some(TCP_NOISE))?;
+    let target = Daemon::start(side, Some(CROWD))?;
     let peer = target.identify()?;
     let mut dialers = Vec::new();
     let mut points = Vec::new();
-    let steps = setup.pick([0, 25, 50].as_slice(), &[0, 50, 100, 150, 200]);
+    let steps = setup.pick([0, 25, 50].as_slice(), &[0, 50, 100, 200, 300]);
+    let (mut idle, mut used) = (0.0, 0.0);
     for &count in steps {
         while dialers.len() < count {
             let dialer = Daemon::start(&setup.dialer, None)?;
@@ -67,10 +68,21 @@ pub(super) fn connections(setup: &Setup, side: &Side) -> Result<Outcome> {
             x: count as f64,
             y: process::memory(target.pid())?.total / 1024.0,
         });
+        used = process::cpu(target.pid())?;
+        if count == 0 {
+            idle = used;
+        }
     }
     let mut outcome = Outcome::default();
     let most = points.last().map_or(0.0, |point| point.x);
-    per_unit(&mut outcome, "memory per connection", &points, most, 1.0);
+    per_unit(&mut outcome, "memory per connection", &points, most, 2.0);
+    let each = (used - idle) * 1000.0 / most;
+    outcome.low(
+        format!("processor time per connection, {most} made"),
+        "ms",
+        each,
+    );
+    outcome.goal(2.0);
     outcome.curves.push(Curve {
         name: "connection-memory",
         x: "connected peers",

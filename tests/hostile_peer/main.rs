@@ -1,0 +1,151 @@
+//! Peers and clients that mean harm, while a hundred normal clients are served: their 99th
+//! percentile stays short, and afterwards the daemon is as it was (SECURITY.md 2).
+//!
+//! `RP2PD_TEST_PATIENCE` is how many times 50 ms that percentile may take: unless told 20 in a debug
+//! build, which takes several times the processor time and shares it, and 1 in a release build. `RP2PD_TEST_SLOW_SECONDS` is how long slow clients are slow, 5
+//! unless told. `RP2PD_TEST_SEED` repeats a run.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod clients;
+mod frames;
+mod handshakes;
+mod identify;
+mod memory;
+mod negotiation;
+mod panics;
+mod slow;
+mod streams;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+use support::crowd::{Crowd, Streams};
+use support::quiet::Quiet;
+use support::{Daemon, eventually};
+
+/// A trial.
+type Case = (&'static str, fn());
+
+macro_rules! cases {
+    ($(#[$doc:meta])* $list:ident: $($module:ident::$name:ident,)*) => {
+        $(#[$doc])*
+        const $list: &[Case] = &[$((
+            concat!(stringify!($module), "::", stringify!($name)),
+            $module::$name,
+        ),)*];
+    };
+}
+
+cases! {
+    CASES:
+    streams::a_hundred_thousand_openings_on_one_connection,
+    streams::openings_whose_refusals_are_not_read,
+    streams::streams_that_are_never_read,
+    frames::frames_that_no_honest_peer_sends,
+    frames::pings_without_end,
+    negotiation::proposals_without_end,
+    negotiation::streams_that_never_say_what_they_are,
+    handshakes::handshakes_that_never_finish,
+    handshakes::keys_that_are_none,
+    identify::stuffed_to_its_limit,
+    clients::ten_thousand_connections,
+    clients::half_frames_held_open,
+    clients::storms_of_handlers,
+    slow::readers_and_writers,
+    memory::attacks_within_128_mib,
+}
+
+cases! {
+    /// Only debug builds panic when they are asked to.
+    PANICS:
+    panics::a_session_dies_alone,
+    panics::a_stream_dies_alone,
+    panics::a_connection_dies_alone,
+    panics::protocols_of_the_library_die_with_their_connection,
+    panics::without_its_swarm_the_daemon_ends,
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // One after another: each measures how long others wait.
+    arguments.test_threads = Some(1);
+    // Both ends of most connections are here.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    let trial = |(name, case): &Case| {
+        let case = *case;
+        Trial::test(*name, move || {
+            case();
+            Ok(())
+        })
+    };
+    let panics = cfg!(debug_assertions) && std::env::var_os("RP2PD_TEST_DAEMON").is_none();
+    let mut trials: Vec<Trial> = CASES
+        .iter()
+        .map(|case| {
+            // Where the memory of a process cannot be limited there is nothing to see; that a
+            // machine which checks changes must have it is no question.
+            let limited = case.0.starts_with("memory::");
+            let possible = !limited || memory::is_possible() || std::env::var_os("CI").is_some();
+            trial(case).with_ignored_flag(!possible)
+        })
+        .collect();
+    trials.extend(
+        PANICS
+            .iter()
+            .map(|case| trial(case).with_ignored_flag(!panics)),
+    );
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A daemon that is attacked, and one that its clients' streams lead to.
+struct Scene {
+    victim: Daemon,
+    other: Daemon,
+}
+
+impl Scene {
+    fn new(flags: &[&str]) -> Self {
+        let listen = "-hostAddrs=/ip4/127.0.0.1/tcp/0";
+        let victim = Daemon::spawn(&[&[listen, "-plaintext=true"], flags].concat());
+        let other = Daemon::spawn(&[listen]);
+        victim.connect_to(&other);
+        Self { victim, other }
+    }
+
+    /// Runs `attack` beside normal clients. Afterwards all is as before, but for `kib` of memory.
+    ///
+    /// The attack is to go on until [`Crowd::rounds`] says that the clients have seen enough of
+    /// it, and to assert that it took place.
+    fn under(&self, name: &str, kib: u64, streams: Streams, attack: impl FnOnce(&Crowd) + Send) {
+        // What the daemon keeps for its first clients is no loss.
+        let calm = Crowd::start(&self.victim, &self.other, streams);
+        calm.await_rounds(200);
+        drop(calm.finish());
+        let quiet = Quiet::of(&self.victim);
+        let crowd = Crowd::start(&self.victim, &self.other, streams);
+        let before = crowd.rounds();
+        std::thread::scope(|scope| {
+            let attacker = scope.spawn(|| {
+                // On a machine of its own it would not take the clients' processor either.
+                let _ = rustix::process::nice(10);
+                attack(&crowd);
+            });
+            attacker.join().expect("the attack");
+        });
+        println!(
+            "{name}: {} rounds of normal clients meanwhile, RSS {} KiB, {} before",
+            crowd.rounds() - before,
+            self.victim.rss_kib(),
+            quiet.rss_kib
+        );
+        crowd.finish().assert_short(name);
+        quiet.assert_again(&self.victim, kib, name);
+        println!("{name}: RSS {} KiB in the end", self.victim.rss_kib());
+    }
+}
+
+/// Rounds of normal clients that make a percentile: three for each.
+const ENOUGH: usize = 300;

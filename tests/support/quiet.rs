@@ -1,0 +1,59 @@
+//! That a daemon is as it was before.
+
+use std::time::{Duration, Instant};
+
+use super::{Daemon, eventually};
+
+/// What the daemon holds in a quiet moment.
+#[derive(Debug)]
+pub struct Quiet {
+    pub fds: usize,
+    pub rss_kib: u64,
+}
+
+impl Quiet {
+    #[must_use]
+    pub fn of(daemon: &Daemon) -> Self {
+        // The first requests of a daemon cost it what it keeps for all later ones.
+        for _ in 0..50 {
+            let _ = daemon.client().identify();
+        }
+        let mut fds = daemon.fds();
+        let _ = eventually(Duration::from_secs(2), || {
+            let before = std::mem::replace(&mut fds, daemon.fds());
+            before == fds
+        });
+        Self {
+            fds,
+            rss_kib: daemon.rss_kib(),
+        }
+    }
+
+    /// A normal client is served, and soon all is as before, but for `kib` of memory.
+    pub fn assert_again(&self, daemon: &Daemon, kib: u64, after: &str) {
+        assert_quick(daemon, after);
+        assert!(
+            eventually(Duration::from_secs(20), || daemon.fds() <= self.fds),
+            "{after}: {} descriptors, {} before",
+            daemon.fds(),
+            self.fds
+        );
+        let grown = || daemon.rss_kib().saturating_sub(self.rss_kib);
+        assert!(
+            eventually(Duration::from_secs(20), || grown() <= kib),
+            "{after}: RSS grew by {} KiB",
+            grown()
+        );
+    }
+}
+
+/// A normal client gets its answer at once.
+pub fn assert_quick(daemon: &Daemon, during: &str) {
+    let started = Instant::now();
+    let _ = daemon.client().identify();
+    let took = started.elapsed();
+    assert!(
+        took < Duration::from_secs(1),
+        "{during}: IDENTIFY took {took:?}"
+    );
+}
