@@ -11,6 +11,11 @@ use rp2pd::{
     telemetry, validate,
 };
 
+// The C library's keeps what a peak has taken; this one returns it after ten seconds.
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Time for the last log lines to reach a slow reader.
 const LOG_GRACE: Duration = Duration::from_millis(500);
 

@@ -2,8 +2,10 @@
 //! percentile stays short, and afterwards the daemon is as it was (SECURITY.md 2).
 //!
 //! `RP2PD_TEST_PATIENCE` is how many times 50 ms that percentile may take: unless told 20 in a debug
-//! build, which takes several times the processor time and shares it, and 1 in a release build. `RP2PD_TEST_SLOW_SECONDS` is how long slow clients are slow, 5
-//! unless told. `RP2PD_TEST_SEED` repeats a run.
+//! build, which takes several times the processor time and shares it, and 1 in a release build.
+//! `RP2PD_TEST_SLOW_SECONDS` is how long slow clients are slow, 5 unless told. `RP2PD_TEST_SEED`
+//! repeats a run. With `RP2PD_TEST_MEMORY`, all attacks are on a daemon that the kernel ends if it
+//! uses more bytes than that; then its memory is not compared.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -22,9 +24,10 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
+use support::cgroup::Group;
 use support::crowd::{Crowd, Streams};
 use support::quiet::Quiet;
-use support::{Daemon, eventually};
+use support::{Daemon, Launch, eventually};
 
 /// A trial.
 type Case = (&'static str, fn());
@@ -82,16 +85,7 @@ fn main() -> ExitCode {
         })
     };
     let panics = cfg!(debug_assertions) && std::env::var_os("RP2PD_TEST_DAEMON").is_none();
-    let mut trials: Vec<Trial> = CASES
-        .iter()
-        .map(|case| {
-            // Where the memory of a process cannot be limited there is nothing to see; that a
-            // machine which checks changes must have it is no question.
-            let limited = case.0.starts_with("memory::");
-            let possible = !limited || memory::is_possible() || std::env::var_os("CI").is_some();
-            trial(case).with_ignored_flag(!possible)
-        })
-        .collect();
+    let mut trials: Vec<Trial> = CASES.iter().map(trial).collect();
     trials.extend(
         PANICS
             .iter()
@@ -104,15 +98,26 @@ fn main() -> ExitCode {
 struct Scene {
     victim: Daemon,
     other: Daemon,
+    /// What the victim is alone in.
+    group: Option<Group>,
 }
 
 impl Scene {
     fn new(flags: &[&str]) -> Self {
         let listen = "-hostAddrs=/ip4/127.0.0.1/tcp/0";
-        let victim = Daemon::spawn(&[&[listen, "-plaintext=true"], flags].concat());
+        let group = std::env::var("RP2PD_TEST_MEMORY")
+            .ok()
+            .and_then(|bytes| Group::with_limit(bytes.parse().expect("a number of bytes")));
+        let launch = group.as_ref().map_or_else(Launch::new, Group::launch);
+        let flags = [&[listen, "-plaintext=true"], flags].concat();
+        let victim = launch.args(flags).spawn();
         let other = Daemon::spawn(&[listen]);
         victim.connect_to(&other);
-        Self { victim, other }
+        Self {
+            victim,
+            other,
+            group,
+        }
     }
 
     /// Runs `attack` beside normal clients. Afterwards all is as before, but for `kib` of memory.
@@ -141,7 +146,12 @@ impl Scene {
             self.victim.rss_kib(),
             quiet.rss_kib
         );
+        if let Some(group) = &self.group {
+            println!("{name}: {} KiB at the most", group.peak() >> 10);
+            assert_eq!(group.kills(), 0, "{name}: the kernel killed the daemon");
+        }
         crowd.finish().assert_short(name);
+        let kib = self.group.as_ref().map_or(kib, |_| u64::MAX);
         quiet.assert_again(&self.victim, kib, name);
         println!("{name}: RSS {} KiB in the end", self.victim.rss_kib());
     }

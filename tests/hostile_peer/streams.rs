@@ -8,10 +8,10 @@ use crate::support::by_hand::{
 };
 
 const OPENINGS: u64 = 100_000;
-const REFUSED: &str = "inbound streams";
+pub const REFUSED: &str = "inbound streams";
 
 /// The frames that open `count` streams and say nothing on them.
-fn openings(peer: &mut ByHand, count: u64) -> Vec<u8> {
+pub fn openings(peer: &mut ByHand, count: u64) -> Vec<u8> {
     (0..count)
         .flat_map(|_| header(DATA, SYN, peer.number(), 0))
         .collect()

@@ -1,10 +1,10 @@
 //! The memory ladder. What fills the memory is a client that does not read its streams.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::*;
+use crate::support::cgroup::Group;
 use crate::support::{Handler, payload};
 
 const REFUSED: &str = "inbound connections refused for memory";
@@ -351,54 +351,14 @@ fn a_large_call_counts_for_its_caller() {
     assert!(eventually(PATIENCE, || held(&victim, &caller) <= 3 * 4096));
 }
 
-/// A memory control group made for one test.
-struct Group(PathBuf);
-
-impl Group {
-    fn with_limit(bytes: u64) -> Option<Self> {
-        let name = format!("rp2pd-test-{}-{bytes}", std::process::id());
-        let tops = [
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
-            ("/sys/fs/cgroup", "memory.max"),
-        ];
-        tops.into_iter().find_map(|(top, file)| {
-            let group = Self(Path::new(top).join(&name));
-            std::fs::create_dir(&group.0).ok()?;
-            std::fs::write(group.0.join(file), bytes.to_string()).ok()?;
-            Some(group)
-        })
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // Whoever was in it has ended, which the kernel may not have noted yet.
-        let removed = eventually(PATIENCE, || std::fs::remove_dir(&self.0).is_ok());
-        assert!(removed || std::thread::panicking());
-    }
-}
-
-/// The group, unless none can be made here; then the reason is told.
-fn group(bytes: u64) -> Option<Group> {
-    let group = Group::with_limit(bytes);
-    if group.is_none() {
-        let ci = std::env::var_os("CI").is_some();
-        assert!(!ci, "control groups cannot be made");
-        println!("skipped: control groups cannot be made here");
-    }
-    group
-}
-
 /// The kernel ends whoever exceeds the limit. It counts its socket buffers as well.
 #[test]
 fn the_ladder_keeps_the_daemon_within_its_control_group() {
-    let Some(group) = group(BUDGET) else { return };
+    let Some(group) = Group::with_limit(BUDGET) else {
+        return;
+    };
     let handler = Handler::unix();
-    let script = format!(
-        "echo $$ > {}/cgroup.procs; exec \"$0\" \"$@\"",
-        group.0.display()
-    );
-    let mut victim = Launch::new().shell(&script).args([LISTEN]).spawn();
+    let mut victim = group.launch().args([LISTEN]).spawn();
     handler
         .register(&mut victim.client(), &["/hog"], None)
         .expect("register");
@@ -426,16 +386,13 @@ fn the_ladder_keeps_the_daemon_within_its_control_group() {
 
 #[test]
 fn the_limit_of_a_control_group_is_the_budget() {
-    let Some(group) = group(200 << 20) else {
+    let Some(group) = Group::with_limit(200 << 20) else {
         return;
     };
     // A group around the process's own counts as well.
-    let inner = group.0.join("inner");
+    let inner = group.path.join("inner");
     std::fs::create_dir(&inner).expect("a group in it");
-    let script = format!(
-        "echo $$ > {}/cgroup.procs; exec \"$0\" \"$@\"",
-        inner.display()
-    );
+    let script = Group::joins(&inner);
     let output = Command::new("/bin/sh")
         .args(["-c", &script])
         .arg(support::daemon::binary_under_test())

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use libp2p::identity::Keypair;
 
-use super::rpc::{Peer, control, message, subscription};
+use super::support::rpc::{Peer, control, message, subscription};
 use super::support::{Random, raw};
 use super::*;
 

@@ -7,7 +7,6 @@ mod support;
 mod bad_input;
 mod basics;
 mod hostile;
-mod rpc;
 mod signing;
 mod slow;
 mod spread;

@@ -75,8 +75,8 @@ fn a_peer_that_does_not_read_holds_up_nobody() {
     a.connect_to(&b);
     let mut reader = b.subscribe("t");
     await_peer(&a, &b, "t");
-    let mut stuck = rpc::Peer::of(&a);
-    stuck.say(&rpc::subscription(true, b"t"));
+    let mut stuck = support::rpc::Peer::of(&a);
+    stuck.say(&support::rpc::subscription(true, b"t"));
     await_peer(&a, &stuck.daemon, "t");
     let mut client = a.client();
     let before = a.rss_kib();
@@ -98,8 +98,8 @@ fn a_peer_that_does_not_read_holds_up_nobody() {
 fn only_a_peer_that_does_not_read_delays_a_publish_for_a_moment() {
     let a = node(&[]);
     let mut own = a.subscribe("t");
-    let mut stuck = rpc::Peer::of(&a);
-    stuck.say(&rpc::subscription(true, b"t"));
+    let mut stuck = support::rpc::Peer::of(&a);
+    stuck.say(&support::rpc::subscription(true, b"t"));
     await_peer(&a, &stuck.daemon, "t");
     let mut client = a.client();
     let data = support::payload(LEN, 1);

@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod by_hand;
+pub mod cgroup;
 pub mod control;
 pub mod crowd;
 pub mod daemon;
@@ -18,6 +19,7 @@ pub mod pubsub;
 pub mod quiet;
 pub mod random;
 pub mod raw;
+pub mod rpc;
 pub mod socket;
 
 use std::time::{Duration, Instant};

@@ -4,8 +4,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::support::{ControlClient, Handler, PATIENCE, Pipe, raw};
-use super::*;
+use super::{ControlClient, Daemon, Handler, PATIENCE, Pipe, raw};
 
 /// How long the victim may read nothing.
 const STALL: Duration = Duration::from_secs(1);
