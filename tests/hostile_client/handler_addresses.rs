@@ -61,10 +61,10 @@ fn addresses_where_nobody_can_listen_end_their_streams() {
         }
         let _ = client.identify();
     }
-    quiet.0.assert_again(&a, 8 << 10, "dead handlers");
+    quiet.0.assert_again(&a, "dead handlers");
     // One descriptor is the client's own.
     drop(client);
-    quiet.1.assert_again(&b, 8 << 10, "dead handlers");
+    quiet.1.assert_again(&b, "dead handlers");
 }
 
 /// A unix listener whose queue is full, so that every further connect waits.
@@ -173,6 +173,6 @@ fn the_daemon_as_its_own_handler_makes_no_loop() {
         pipe.read_to_end(&mut answer).expect("an orderly end");
         assert!(answer.len() < 1000, "{} bytes of answers", answer.len());
     }
-    quiet.0.assert_again(&a, 8 << 10, "loops");
-    quiet.1.assert_again(&b, 8 << 10, "loops");
+    quiet.0.assert_again(&a, "loops");
+    quiet.1.assert_again(&b, "loops");
 }

@@ -44,7 +44,7 @@ fn a_hundred_thousand_registrations_are_bounded() {
     assert!(accepted <= 5000, "{accepted} slots");
     assert_quick(&daemon, "100,000 registrations");
     drop(client);
-    quiet.assert_again(&daemon, 16 << 10, "100,000 registrations");
+    quiet.assert_again(&daemon, "100,000 registrations");
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn thousands_of_connections_are_served_or_wait() {
         println!("{wanted} connections: {per_client} KiB each");
         assert!(per_client < 16, "{per_client} KiB for an idle connection");
         drop(clients);
-        quiet.assert_again(&daemon, 48 << 10, "thousands of connections");
+        quiet.assert_again(&daemon, "thousands of connections");
     }
 }
 
@@ -112,7 +112,7 @@ fn connections_beyond_the_descriptors_wait_and_do_not_spin() {
             freed.elapsed()
         );
     }
-    quiet.assert_again(&daemon, 8 << 10, "descriptors used up");
+    quiet.assert_again(&daemon, "descriptors used up");
 }
 
 /// A daemon that may open `descriptors` files.

@@ -9,7 +9,7 @@ pub fn ten_thousand_connections() {
     let scene = Scene::new(&[]);
     // Those that are connected are served; where all places are taken, newcomers wait. What 8,192
     // sessions took is kept for the next ones.
-    scene.under("10,000 clients", 112 << 10, Streams::Kept, |crowd| {
+    scene.under("10,000 clients", Streams::Kept, |crowd| {
         let limit = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(1024, |(soft, _)| soft);
         let wanted = usize::try_from(limit / 2).unwrap_or(usize::MAX).min(10_000);
         let mut clients: Vec<ControlClient> = Vec::with_capacity(wanted);
@@ -45,7 +45,7 @@ pub fn ten_thousand_connections() {
 pub fn half_frames_held_open() {
     const HALVES: usize = 3000;
     let scene = Scene::new(&[]);
-    scene.under("half frames", 48 << 10, Streams::New, |crowd| {
+    scene.under("half frames", Streams::New, |crowd| {
         let mut halves = Vec::with_capacity(HALVES);
         let announced = raw::varint(4 << 20);
         for number in 0..HALVES {
@@ -73,7 +73,7 @@ fn registration(addr: &[u8], name: &str, balanced: bool) -> Vec<u8> {
 pub fn storms_of_handlers() {
     const STORMS: usize = 8;
     let scene = Scene::new(&[]);
-    scene.under("handlers", 32 << 10, Streams::New, |crowd| {
+    scene.under("handlers", Streams::New, |crowd| {
         let start = crowd.rounds();
         let total: (usize, usize) = std::thread::scope(|scope| {
             let storms: Vec<_> = (0..STORMS)

@@ -106,7 +106,7 @@ const ATTACKS: &[(&str, bool, Frames)] = &[
 pub fn frames_that_no_honest_peer_sends() {
     let scene = Scene::new(&[]);
     let mut random = Random::new("frames_that_no_honest_peer_sends");
-    scene.under("broken frames", 32 << 10, Streams::New, |crowd| {
+    scene.under("broken frames", Streams::New, |crowd| {
         let start = crowd.rounds();
         let mut rounds = 0;
         while rounds == 0 || crowd.rounds() < start + ENOUGH {
@@ -141,7 +141,7 @@ pub fn frames_that_no_honest_peer_sends() {
 
 pub fn pings_without_end() {
     let scene = Scene::new(&[]);
-    scene.under("pings", 16 << 10, Streams::New, |crowd| {
+    scene.under("pings", Streams::New, |crowd| {
         let start = crowd.rounds();
         let pings: Vec<u8> = (0..10_000)
             .flat_map(|value| header(PING, SYN, 0, value))

@@ -54,7 +54,7 @@ fn half_done(victim: &Daemon, step: usize) -> std::io::Result<Pipe> {
 
 pub fn handshakes_that_never_finish() {
     let scene = Scene::new(&[]);
-    scene.under("half handshakes", 32 << 10, Streams::New, |crowd| {
+    scene.under("half handshakes", Streams::New, |crowd| {
         let started = Instant::now();
         // All places are taken, in every state that a handshake can have.
         let mut open: Vec<Pipe> = (0..PENDING)
@@ -143,7 +143,7 @@ pub fn keys_that_are_none() {
         [raw::int(1, 99), raw::bytes(2, b"x")].concat(),
     ));
     keys.push(("65,000 bytes", vec![0x12; 300], vec![0xff; 64_000]));
-    scene.under("keys", 16 << 10, Streams::New, |crowd| {
+    scene.under("keys", Streams::New, |crowd| {
         let start = crowd.rounds();
         let ticks = scene.victim.cpu_ticks();
         let mut tried = 0_u64;

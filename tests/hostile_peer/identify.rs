@@ -21,7 +21,7 @@ fn known(client: &mut ControlClient, peer: PeerId) -> Option<usize> {
 
 pub fn stuffed_to_its_limit() {
     let scene = Scene::new(&[]);
-    scene.under("identify", 32 << 10, Streams::New, |crowd| {
+    scene.under("identify", Streams::New, |crowd| {
         let start = crowd.rounds();
         let mut told = 0;
         let stranger = PeerId::random();

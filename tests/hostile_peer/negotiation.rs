@@ -32,7 +32,7 @@ fn sayings() -> Vec<(&'static str, Vec<u8>)> {
 
 pub fn proposals_without_end() {
     let scene = Scene::new(&[]);
-    scene.under("proposals", 32 << 10, Streams::New, |crowd| {
+    scene.under("proposals", Streams::New, |crowd| {
         let start = crowd.rounds();
         let (mut resets, mut said) = (0, 0);
         while said == 0 || crowd.rounds() < start + ENOUGH {
@@ -79,7 +79,7 @@ pub fn streams_that_never_say_what_they_are() {
     const STREAMS: u64 = 1000;
     const TIMEOUTS: &str = "streams without a protocol proposal in time";
     let scene = Scene::new(&[]);
-    scene.under("silent streams", 32 << 10, Streams::New, |crowd| {
+    scene.under("silent streams", Streams::New, |crowd| {
         let started = Instant::now();
         let before = scene.victim.bites(TIMEOUTS);
         let mut peer = ByHand::connect(&scene.victim);

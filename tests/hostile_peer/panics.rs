@@ -55,7 +55,7 @@ pub fn a_session_dies_alone() {
         assert_panicked(&daemon, "session", round);
         let _ = before.identify();
     }
-    quiet.assert_again(&daemon, 8 << 10, "sessions that panicked");
+    quiet.assert_again(&daemon, "sessions that panicked");
 }
 
 pub fn a_stream_dies_alone() {
@@ -75,7 +75,7 @@ pub fn a_stream_dies_alone() {
     peer.open(&echo).expect("open");
     assert!(eventually(PATIENCE, || told.bytes() > before + 30));
     assert!(!told.is_ended(), "the connection ended");
-    quiet.assert_again(&daemon, 8 << 10, "streams that panicked");
+    quiet.assert_again(&daemon, "streams that panicked");
 }
 
 /// Whether a stream of this client's daemon to `to` works.
@@ -132,7 +132,7 @@ fn dies_alone(what: &str) {
     assert!(echoes(other.client(), &daemon));
     other.client().disconnect(daemon.peer_id());
     assert!(listed(1));
-    quiet.assert_again(&daemon, 8 << 10, "connections that panicked");
+    quiet.assert_again(&daemon, "connections that panicked");
 }
 
 pub fn without_its_swarm_the_daemon_ends() {

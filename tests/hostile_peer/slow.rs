@@ -41,7 +41,7 @@ pub fn readers_and_writers() {
         at_once(&far);
         (near, far)
     };
-    scene.under("slow clients", 96 << 10, Streams::New, |crowd| {
+    scene.under("slow clients", Streams::New, |crowd| {
         let mut writers: Vec<_> = (0..WRITERS).map(|_| open()).collect();
         let mut unread: Vec<_> = (0..READERS).map(|_| (open(), 0_usize)).collect();
         let subscribers: Vec<_> = (0..SUBSCRIBERS)

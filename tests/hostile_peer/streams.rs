@@ -19,7 +19,7 @@ pub fn openings(peer: &mut ByHand, count: u64) -> Vec<u8> {
 
 pub fn a_hundred_thousand_openings_on_one_connection() {
     let scene = Scene::new(&[]);
-    scene.under("100,000 openings", 48 << 10, Streams::New, |crowd| {
+    scene.under("100,000 openings", Streams::New, |crowd| {
         let start = crowd.rounds();
         let mut peer = ByHand::connect(&scene.victim);
         let told = peer.discard();
@@ -48,7 +48,7 @@ pub fn openings_whose_refusals_are_not_read() {
     let scene = Scene::new(&[]);
     // A connection ends at 65,536 streams, and what they took is used again: the growth ends, after
     // a hundred such connections as after ten.
-    scene.under("unread refusals", 320 << 10, Streams::New, |crowd| {
+    scene.under("unread refusals", Streams::New, |crowd| {
         let start = crowd.rounds();
         let (mut sent, mut ended) = (0, 0);
         while crowd.rounds() < start + ENOUGH {
@@ -72,7 +72,7 @@ pub fn openings_whose_refusals_are_not_read() {
 pub fn streams_that_are_never_read() {
     const STREAMS: u32 = 200;
     let scene = Scene::new(&[]);
-    scene.under("unread streams", 64 << 10, Streams::New, |crowd| {
+    scene.under("unread streams", Streams::New, |crowd| {
         let mut peer = ByHand::connect(&scene.victim);
         // Everything that the connection tells is read, but no stream gets more to send.
         let told = peer.discard();
