@@ -5,7 +5,7 @@ use std::{convert::Infallible, future::pending, pin::pin, sync::Arc, time::Durat
 use futures::{FutureExt as _, future::BoxFuture};
 use libp2p::identity::Keypair;
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -175,6 +175,7 @@ async fn serve(
         max_unsent: max_unsent(config, system),
         tasks: pipes.clone(),
         closing: stop_serving.clone(),
+        leaving: Semaphore::new(1),
     });
     let accepting = listener.run(context, pipes.clone(), descriptors, stop_serving.clone());
     let control = pipes.spawn(accepting);

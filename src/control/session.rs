@@ -10,7 +10,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    sync::OwnedSemaphorePermit,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::{
@@ -70,6 +70,8 @@ pub struct Context {
     pub tasks: TaskTracker,
     /// Ends sessions that wait for a request.
     pub closing: CancellationToken,
+    /// The turn among the clients that leave.
+    pub leaving: Semaphore,
 }
 
 /// A client that sends requests.
@@ -158,6 +160,7 @@ impl Session {
                 Ok(frame) => frame,
                 Err(End::Closed) => {
                     self.flush().await?;
+                    self.leave().await;
                     return Ok(Mode::Closed);
                 }
                 Err(End::Malformed(reason)) => {
@@ -190,6 +193,13 @@ impl Session {
                 Outcome::Abandoned => return Ok(Mode::Closed),
             }
         }
+    }
+
+    /// Closes, which takes the kernel longer than a request: those who leave by the thousand do
+    /// so one after another, and whoever asks meanwhile goes in between.
+    async fn leave(self) {
+        let _turn = self.context.leaving.acquire().await;
+        drop(self.socket);
     }
 
     /// The next request, if that is no `first` one in HTTP. Answers go out before there is
