@@ -435,8 +435,9 @@ fn messages_that_wait_are_given_up_when_memory_is_short() {
     }
     println!("{most} bytes in use at most, {BUDGET} allowed");
     assert!(most > BUDGET / 2, "the memory never got short");
-    // Without the ladder it were 384 MiB. What is above the budget is what the allocator keeps.
-    assert!(most < BUDGET * 3 / 2, "{most}");
+    // Without the ladder it were 384 MiB. What is above the budget came between two looks at the
+    // memory, or is not given back yet.
+    assert!(most < BUDGET * 5 / 4, "{most}");
     assert!(victim.bites(LOST) > 0, "nothing was given up");
     assert_eq!(victim.bites(CUT), 0);
     let mut fresh = victim.subscribe("fresh");
