@@ -1,5 +1,8 @@
 //! The `rp2pd` program: picks what to do and turns its end into an exit code.
 
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+mod allocator;
+
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use rp2pd::{
@@ -11,15 +14,12 @@ use rp2pd::{
     telemetry, validate,
 };
 
-// The C library's keeps what a peak has taken; this one returns it after ten seconds.
-#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 /// Time for the last log lines to reach a slow reader.
 const LOG_GRACE: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
+    #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+    allocator::configure();
     let result = match cli::parse(std::env::args_os()) {
         Ok(Command::Daemon(args)) if args.version == Some(true) => version(),
         Ok(Command::Daemon(args)) if args.healthcheck == Some(true) => check_health(&args),
