@@ -40,14 +40,25 @@ pub fn serve(guard: Arc<Guard>, persistent: Arc<Connections>, descriptors: Descr
     Box::new(move |inbound| {
         let shared = shared.clone();
         async move {
-            // Boxed, so that a pipe does not carry the larger state of the dial along.
-            let pipe = Box::pin(dialback(inbound, &shared)).await;
-            if let Some(pipe) = pipe {
-                pipe.await;
+            // Boxed, so that what lasts does not carry the larger state of the dial along.
+            match Box::pin(dialback(inbound, &shared)).await {
+                Some(Lasting::Pipe(pipe)) => pipe.await,
+                Some(Lasting::Echo(stream)) => {
+                    if let Err(error) = echo(stream).await {
+                        tracing::debug!(%error, "echo ended");
+                    }
+                }
+                None => {}
             }
         }
         .boxed()
     })
+}
+
+/// What a stream is used for, once that is settled. Every peer that pings has one.
+enum Lasting {
+    Pipe(Pipe),
+    Echo(UserStream),
 }
 
 /// What all inbound streams share.
@@ -67,7 +78,7 @@ async fn turn(dials: &Semaphore, limit: Limit) -> Option<SemaphorePermit<'_>> {
     timeout(DIAL_TIMEOUT, dials.acquire()).await.ok()?.ok()
 }
 
-async fn dialback(inbound: InboundStream, shared: &Shared) -> Option<Pipe> {
+async fn dialback(inbound: InboundStream, shared: &Shared) -> Option<Lasting> {
     let InboundStream {
         peer,
         remote,
@@ -80,12 +91,7 @@ async fn dialback(inbound: InboundStream, shared: &Shared) -> Option<Pipe> {
     for target in targets {
         let handler = match target {
             Target::Service(_) => continue,
-            Target::Echo | Target::Ping => {
-                if let Err(error) = echo(stream).await {
-                    tracing::debug!(%peer, %error, "echo ended");
-                }
-                return None;
-            }
+            Target::Echo | Target::Ping => return Some(Lasting::Echo(stream)),
             Target::Persistent(id) => {
                 if let Some(place) = shared.persistent.place(id) {
                     drop(turns);
@@ -116,7 +122,8 @@ async fn dialback(inbound: InboundStream, shared: &Shared) -> Option<Pipe> {
                     addr: remote.to_vec().into(),
                     proto: protocol,
                 });
-                return Some(Pipe::new(socket, stream, Bytes::new(), info));
+                let pipe = Pipe::new(socket, stream, Bytes::new(), info);
+                return Some(Lasting::Pipe(pipe));
             }
             Ok(Err(error)) => {
                 tracing::debug!(%peer, protocol, handler = %handler.addr, %error, "handler unreachable");
