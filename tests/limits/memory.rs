@@ -137,6 +137,13 @@ fn connects(peer: &Daemon, victim: &Daemon) -> bool {
         .is_ok()
 }
 
+/// Whether the victim lets no peer in; it is not connected afterwards.
+fn is_refused(peer: &Daemon, victim: &Daemon) -> bool {
+    let refused = !connects(peer, victim);
+    peer.client().disconnect(victim.peer_id());
+    refused
+}
+
 #[test]
 fn the_ladder_refuses_then_trims_then_cuts() {
     let handler = Handler::unix();
@@ -152,11 +159,7 @@ fn the_ladder_refuses_then_trims_then_cuts() {
     assert_eq!(victim.bites(REFUSED), 0);
 
     hog.fill(&victim, 63);
-    assert!(eventually(PATIENCE, || {
-        let refused = !connects(&stranger, &victim);
-        stranger.client().disconnect(victim.peer_id());
-        refused
-    }));
+    assert!(eventually(PATIENCE, || is_refused(&stranger, &victim)));
     assert!(victim.bites(REFUSED) > 0);
     assert!(echo.works());
     assert_eq!((victim.bites(TRIMMED), victim.bites(CUT)), (0, 0));
@@ -202,11 +205,7 @@ fn memory_that_stays_high_lets_peers_in_again() {
     let stranger = node(&[]);
     let mut hog = Hog::new(&victim);
     hog.fill(&victim, 64);
-    assert!(eventually(PATIENCE, || {
-        let refused = !connects(&stranger, &victim);
-        stranger.client().disconnect(victim.peer_id());
-        refused
-    }));
+    assert!(eventually(PATIENCE, || is_refused(&stranger, &victim)));
     assert!(eventually(PATIENCE, || connects(&stranger, &victim)));
     assert!(used(&victim) * 100 > BUDGET * 55, "nothing was freed");
     assert!(victim.bites(REFUSED) > 0);
