@@ -98,16 +98,20 @@ fn main() -> ExitCode {
 struct Scene {
     victim: Daemon,
     other: Daemon,
-    /// What the victim is alone in.
+    /// What the victim is alone in; removed once that has ended.
     group: Option<Group>,
 }
 
 impl Scene {
     fn new(flags: &[&str]) -> Self {
-        let listen = "-hostAddrs=/ip4/127.0.0.1/tcp/0";
         let group = std::env::var("RP2PD_TEST_MEMORY")
             .ok()
             .and_then(|bytes| Group::with_limit(bytes.parse().expect("a number of bytes")));
+        Self::in_group(group, flags)
+    }
+
+    fn in_group(group: Option<Group>, flags: &[&str]) -> Self {
+        let listen = "-hostAddrs=/ip4/127.0.0.1/tcp/0";
         let launch = group.as_ref().map_or_else(Launch::new, Group::launch);
         let flags = [&[listen, "-plaintext=true"], flags].concat();
         let victim = launch.args(flags).spawn();
@@ -117,6 +121,14 @@ impl Scene {
             victim,
             other,
             group,
+        }
+    }
+
+    /// Where its memory is limited, the victim stayed below that.
+    fn assert_spared(&self, after: &str) {
+        if let Some(group) = &self.group {
+            println!("{after}: {} KiB at the most", group.peak() >> 10);
+            assert_eq!(group.kills(), 0, "{after}: the kernel killed the daemon");
         }
     }
 
@@ -146,10 +158,7 @@ impl Scene {
             self.victim.rss_kib(),
             quiet.rss_kib
         );
-        if let Some(group) = &self.group {
-            println!("{name}: {} KiB at the most", group.peak() >> 10);
-            assert_eq!(group.kills(), 0, "{name}: the kernel killed the daemon");
-        }
+        self.assert_spared(name);
         crowd.finish().assert_short(name);
         quiet.assert_again(&self.victim, name);
         println!("{name}: RSS {} KiB in the end", self.victim.rss_kib());

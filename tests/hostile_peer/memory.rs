@@ -14,35 +14,12 @@ const LIMIT: u64 = 128 << 20;
 const LOST: &str = "messages that wait for one subscriber";
 
 /// Its name, and what it does.
-type Attack = (&'static str, fn(&Confined));
+type Attack = (&'static str, fn(&Scene));
 
-/// The daemon, the group that it is alone in, and another daemon that is connected to it.
-struct Confined {
-    victim: Daemon,
-    other: Daemon,
-    /// Removed once the daemon has ended.
-    group: Group,
-}
-
-impl Confined {
-    fn in_group(group: Group) -> Self {
-        let listen = "-hostAddrs=/ip4/127.0.0.1/tcp/0";
-        let flags = [listen, "-plaintext=true", "-pubsub"];
-        let victim = group.launch().args(flags).spawn();
-        let other = Daemon::spawn(&[listen]);
-        other.connect_to(&victim);
-        Self {
-            victim,
-            other,
-            group,
-        }
-    }
-
+impl Scene {
     /// It lives, and serves.
     fn assert_well(&mut self, after: &str) {
-        let (kills, peak) = (self.group.kills(), self.group.peak() >> 10);
-        println!("{after}: peak {peak} KiB of {} KiB", LIMIT >> 10);
-        assert_eq!(kills, 0, "{after}: the kernel killed the daemon");
+        self.assert_spared(after);
         let end = self.victim.wait(Duration::ZERO);
         assert!(end.is_none(), "{after}: the daemon ended");
         let _ = self.victim.client().identify();
@@ -178,18 +155,18 @@ pub fn attacks_within_128_mib() {
     let Some(group) = Group::with_limit(LIMIT) else {
         return;
     };
-    let mut scene = Confined::in_group(group);
+    let mut scene = Scene::in_group(Some(group), &["-pubsub"]);
     scene.assert_well("at rest");
     let attacks: [Attack; 6] = [
-        ("1,000 streams of 256 KiB each way", Confined::full_streams),
-        ("answers that are not read", Confined::unread_answers),
-        ("100,000 openings", Confined::openings),
+        ("1,000 streams of 256 KiB each way", Scene::full_streams),
+        ("answers that are not read", Scene::unread_answers),
+        ("100,000 openings", Scene::openings),
         (
             "openings whose refusals are not read",
-            Confined::openings_whose_refusals_are_not_read,
+            Scene::openings_whose_refusals_are_not_read,
         ),
-        ("gossip", Confined::gossip),
-        ("random bytes", Confined::random_bytes),
+        ("gossip", Scene::gossip),
+        ("random bytes", Scene::random_bytes),
     ];
     for (what, attack) in attacks {
         attack(&scene);
