@@ -16,6 +16,7 @@ use libp2p::Multiaddr;
 use crate::cli::Args;
 use crate::control::guard::Rules;
 use crate::node::AddressLimits;
+use crate::pubsub::RouterKind;
 use crate::wire::maddr::{ControlAddr, MaddrError};
 use crate::wording::quote;
 
@@ -125,7 +126,7 @@ pub struct Bootstrap {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PubSub {
     /// Routing protocol.
-    pub router: Router,
+    pub router: RouterKind,
     /// Signs own messages.
     pub sign: bool,
     /// Refuses messages without a valid signature.
@@ -134,15 +135,6 @@ pub struct PubSub {
     pub heartbeat_interval: Option<Duration>,
     /// Time before the first heartbeat, the router's own if `None`.
     pub heartbeat_delay: Option<Duration>,
-}
-
-/// Pubsub routing protocols.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Router {
-    /// Gossipsub.
-    Gossipsub,
-    /// Floodsub.
-    Floodsub,
 }
 
 /// Circuit relay settings.

@@ -3,8 +3,8 @@
 //! Knows the node only by its handle: nothing of the swarm, its behaviours or its events.
 
 mod dht;
-pub mod dialback;
 pub mod guard;
+pub mod handler_dial;
 pub mod listener;
 pub mod persistent;
 mod pipe;

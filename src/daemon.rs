@@ -14,8 +14,8 @@ use crate::{
     banner,
     config::{self, Config, DhtMode, Muxer, Reachability},
     control::{
-        dialback,
         guard::Guard,
+        handler_dial,
         listener::Listener,
         persistent::{Connections, MAX_UNSENT},
         response::dial_error,
@@ -26,13 +26,13 @@ use crate::{
         Dht, Validator,
         disk::{Contents, Disk, DiskError},
     },
-    limits,
+    limit_hits,
     memory::{self, Budget, Pressure},
     node::{
-        BootstrapPeers, ConnectionLimits, LIBRARY_PROTOCOLS, Marks, Node, Options,
-        REPLACEABLE_PROTOCOLS, Started,
+        BootstrapPeers, ConnectionLimits, LIBRARY_PROTOCOLS, Node, Options, REPLACEABLE_PROTOCOLS,
+        Started, Watermarks,
     },
-    pubsub::{self, PubSub, Router, Signing},
+    pubsub::{self, PubSub, Signing},
     shutdown::{Asked, Signals},
     streams::{Policy, Registry, StreamLimits, Streams, Target},
     telemetry::{operator_line, raw_text},
@@ -46,7 +46,7 @@ const ECHO_PROTOCOL: &str = "/echo/1.0.0";
 const PING_PROTOCOL: &str = "/ipfs/ping/1.0.0";
 
 /// go-libp2p's connection manager, which runs when none is asked for.
-const DEFAULT_MARKS: Marks = Marks {
+const DEFAULT_WATERMARKS: Watermarks = Watermarks {
     low: 160,
     high: 192,
     grace: Duration::from_secs(60),
@@ -98,7 +98,7 @@ async fn serve(
     let pressure = Arc::new(Pressure::default());
     let streams = Arc::new(Streams::new(
         Arc::new(registry(config)),
-        dialback::serve(guard.clone(), persistent.clone(), descriptors.clone()),
+        handler_dial::serve(guard.clone(), persistent.clone(), descriptors.clone()),
         stream_limits(config, system),
         pressure.clone(),
         pipes.clone(),
@@ -196,7 +196,7 @@ async fn serve(
                 Asked::Report => {
                     let dht = dht.as_ref().map(Dht::report).unwrap_or_default();
                     let pubsub = pubsub.as_ref().map(PubSub::report).unwrap_or_default();
-                    let limits = pressure.report() + &limits::report();
+                    let limits = pressure.report() + &limit_hits::report();
                     let report = dht + &node.report() + &pubsub + &limits;
                     // Whoever does not read the report must not stop the daemon.
                     tokio::task::spawn_blocking(move || raw_text(&report));
@@ -381,9 +381,9 @@ pub(crate) fn stream_limits(config: &Config, system: System) -> StreamLimits {
     }
 }
 
-pub(crate) fn marks(config: &Config) -> Marks {
+pub(crate) fn watermarks(config: &Config) -> Watermarks {
     let manager = config.conn_manager.as_ref();
-    manager.map_or(DEFAULT_MARKS, |manager| Marks {
+    manager.map_or(DEFAULT_WATERMARKS, |manager| Watermarks {
         low: manager.low,
         high: manager.high,
         grace: manager.grace,
@@ -408,7 +408,7 @@ fn options(
         },
         announce: config.announce_addrs.clone(),
         limits: connection_limits(config, system),
-        marks: marks(config),
+        watermarks: watermarks(config),
         probe_reachability: config.dht == Some(DhtMode::Auto) && config.nat.reachability.is_none(),
         pressure: pressure.clone(),
         descriptors: descriptors.clone(),
@@ -417,10 +417,7 @@ fn options(
 
 fn pubsub_settings(wanted: &config::PubSub) -> pubsub::Settings {
     pubsub::Settings {
-        router: match wanted.router {
-            config::Router::Gossipsub => Router::Gossipsub,
-            config::Router::Floodsub => Router::Floodsub,
-        },
+        router: wanted.router,
         signing: match (wanted.sign, wanted.sign_strict) {
             (true, true) => Signing::Strict,
             (true, false) => Signing::Lax,

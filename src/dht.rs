@@ -224,7 +224,7 @@ impl PeerRouting for Dht {
     }
 
     fn standing(&self, peer: &PeerId) -> Standing {
-        match self.0.table().shared_bits(peer) {
+        match self.0.table().common_prefix_len(peer) {
             Some(0..PROTECTED_BUCKETS) => Standing::Protected,
             Some(bits) => {
                 let bits = i64::try_from(bits).unwrap_or(i64::MAX);

@@ -12,7 +12,7 @@
 //! | [`streams`] | connected peers, user protocols and their negotiation | the two above |
 //! | [`muxer`] | one connection: its task, its multiplexer, its streams | everything above |
 //!
-//! [`wire`] (frames, messages, addresses), [`limits`] (what was refused, counted), [`memory`] (the
+//! [`wire`] (frames, messages, addresses), [`limit_hits`] (what was refused, counted), [`memory`] (the
 //! ladder) and [`descriptors`] (the reserve) are below them all; [`cli`], [`config`], [`identity`], [`telemetry`], [`banner`], [`shutdown`], [`validate`] and
 //! [`daemon`] build the house and take it down.
 
@@ -45,7 +45,7 @@ pub mod dht;
 mod faults;
 pub mod healthcheck;
 pub mod identity;
-pub mod limits;
+pub mod limit_hits;
 pub mod memory;
 pub mod muxer;
 pub mod node;

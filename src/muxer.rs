@@ -5,8 +5,8 @@
 //! its per-connection state machine; only the built-in protocols do, handed over by
 //! [`Host::inbound`].
 
+mod connection;
 mod engine;
-mod link;
 mod substream;
 mod tap;
 mod task;
@@ -29,9 +29,9 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use connection::Held;
+pub use connection::{Connection, InboundSlot};
 use engine::Engine;
-use link::Held;
-pub use link::{InboundSlot, Link};
 pub use substream::Substream;
 
 /// Inbound streams admitted on one connection; a further one is reset, and the connection
@@ -63,15 +63,15 @@ pub type SecureIo = Pin<Box<dyn SecureStream>>;
 /// Who learns of connections and of their inbound streams.
 pub trait Host: Send + Sync + 'static {
     /// The connection is up and may be used.
-    fn connected(&self, link: &Arc<Link>);
+    fn connected(&self, connection: &Arc<Connection>);
     /// The connection is gone; nothing more will come of it.
-    fn disconnected(&self, link: &Arc<Link>);
+    fn disconnected(&self, connection: &Arc<Connection>);
     /// Inbound streams that one connection may have, [`MAX_STREAMS`] at most.
     fn max_streams(&self) -> usize;
     /// The remote opened `stream`. Streams of the library's own protocols go to `swarm`.
     fn inbound(&self, slot: InboundSlot, stream: Substream, swarm: Handover);
     /// An inbound stream was refused because the connection has as many as it may.
-    fn refused(&self, link: &Arc<Link>);
+    fn refused(&self, connection: &Arc<Connection>);
 }
 
 /// A stream that the swarm negotiates itself.
@@ -85,13 +85,13 @@ pub struct Muxer(State);
 
 enum State {
     /// Not polled yet: the swarm has not accepted the connection.
-    Accepted(Option<task::Connection>),
+    Accepted(Option<task::Pending>),
     Running(Running),
     Closed,
 }
 
 struct Running {
-    opens: mpsc::Sender<link::OpenRequest>,
+    opens: mpsc::Sender<connection::OpenRequest>,
     handed: mpsc::Receiver<SwarmStream>,
     opening: Option<oneshot::Receiver<io::Result<Substream>>>,
     close: CancellationToken,
@@ -175,7 +175,7 @@ impl Muxer {
         dialed: bool,
         host: Arc<dyn Host>,
     ) -> Self {
-        Self(State::Accepted(Some(task::Connection {
+        Self(State::Accepted(Some(task::Pending {
             engine: protocol.engine(),
             peer,
             remote,
@@ -232,7 +232,7 @@ impl StreamMuxer for Muxer {
                 });
             }
             let (reply, stream) = oneshot::channel();
-            match running.opens.try_send(link::OpenRequest { reply }) {
+            match running.opens.try_send(connection::OpenRequest { reply }) {
                 Ok(()) => running.opening = Some(stream),
                 Err(mpsc::error::TrySendError::Full(_)) => {
                     // Rare: users have filled the queue. It drains within this task's turn.

@@ -44,7 +44,7 @@ use book::AddressBook;
 pub(crate) use book::MAX_PEERS;
 pub use bootstrap::BootstrapPeers;
 use connmgr::ConnectionManager;
-pub use connmgr::{Marks, Standing, TagError};
+pub use connmgr::{Standing, TagError, Watermarks};
 pub use dial::{Cause, DialError, RoutingError};
 use driver::{Behaviour, Command, Driver};
 use guarded::Guarded;
@@ -58,7 +58,7 @@ use crate::{
     descriptors::Descriptors,
     identity::contained_key,
     memory::Pressure,
-    muxer::{Host, Link},
+    muxer::{Connection, Host},
     streams::{Announce, OpenError, Peer, StreamHost, Streams, UserStream},
 };
 
@@ -77,7 +77,7 @@ pub const REPLACEABLE_PROTOCOLS: [&str; 1] = ["/ipfs/ping/1.0.0"];
 const MAX_COMMANDS: usize = 256;
 
 /// Between a connection's being established and its task's first turn.
-const LINK_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time between pings, which find connections whose peer has vanished.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -100,7 +100,7 @@ pub struct Options {
     /// Hard limits on connections.
     pub limits: ConnectionLimits,
     /// When connections are closed that are worth little.
-    pub marks: Marks,
+    pub watermarks: Watermarks,
     /// Ask peers whether strangers can dial this node.
     pub probe_reachability: bool,
     /// Whether there is memory for inbound connections.
@@ -223,7 +223,7 @@ impl Node {
         addresses.update(swarm.listeners());
         let book = Arc::new(AddressBook::default());
         let (commands, received) = mpsc::channel(MAX_COMMANDS);
-        let connmgr = Arc::new(ConnectionManager::new(options.marks));
+        let connmgr = Arc::new(ConnectionManager::new(options.watermarks));
         let (public, is_public) = watch::channel(false);
         let driver = Driver::new(
             swarm,
@@ -277,9 +277,9 @@ impl Node {
             .into_iter()
             .map(|(id, peer)| {
                 let mut addresses: Vec<Multiaddr> = Vec::new();
-                for link in peer.links() {
-                    if !addresses.contains(&link.remote) {
-                        addresses.push(link.remote.clone());
+                for connection in peer.connections() {
+                    if !addresses.contains(&connection.remote) {
+                        addresses.push(connection.remote.clone());
                     }
                 }
                 (id, addresses)
@@ -437,7 +437,7 @@ impl Node {
                 }
                 // The connection's task has not had its first turn yet, or it has had its
                 // last and the swarm does not know: then it is dialed again.
-                tokio::time::timeout(LINK_TIMEOUT, changed)
+                tokio::time::timeout(CONNECTION_TIMEOUT, changed)
                     .await
                     .map_err(|_| DialError::ConnectionFailed)?;
             }
@@ -493,8 +493,8 @@ impl Node {
         if protocols.is_empty() {
             return Err(StreamError::NoProtocols);
         }
-        let (known, link) = ready(&connected, deadline).await?;
-        let opening = self.0.streams.open(&link, &known, protocols);
+        let (known, connection) = ready(&connected, deadline).await?;
+        let opening = self.0.streams.open(&connection, &known, protocols);
         let (stream, protocol) = timeout_at(deadline, opening)
             .await
             .map_err(|_| StreamError::NegotiationTimeout)?
@@ -502,7 +502,7 @@ impl Node {
         Ok(OpenedStream {
             stream,
             protocol,
-            remote: link.remote.clone(),
+            remote: connection.remote.clone(),
         })
     }
 
@@ -523,11 +523,11 @@ impl Node {
             .reach(peer, addresses, deadline)
             .await
             .map_err(StreamError::Dial)?;
-        let link = connected
-            .best_link()
+        let connection = connected
+            .best_connection()
             .ok_or(StreamError::Dial(DialError::ConnectionFailed))?;
         let names = [protocol.to_owned()];
-        let (stream, _) = timeout_at(deadline, self.0.streams.open(&link, &names, &names))
+        let (stream, _) = timeout_at(deadline, self.0.streams.open(&connection, &names, &names))
             .await
             .map_err(|_| StreamError::NegotiationTimeout)?
             .map_err(StreamError::Open)?;
@@ -548,8 +548,8 @@ impl Node {
             .find_and_reach(peer, Vec::new(), deadline)
             .await
             .map_err(StreamError::Dial)?;
-        let (_, link) = ready(&connected, deadline).await?;
-        let opening = self.0.streams.open_call(&link, &connected, protocol);
+        let (_, connection) = ready(&connected, deadline).await?;
+        let opening = self.0.streams.open_call(&connection, &connected, protocol);
         timeout_at(deadline, opening)
             .await
             .map_err(|_| StreamError::NegotiationTimeout)?
@@ -561,17 +561,17 @@ impl Node {
 async fn ready(
     connected: &Peer,
     deadline: Instant,
-) -> Result<(Arc<[String]>, Arc<Link>), StreamError> {
+) -> Result<(Arc<[String]>, Arc<Connection>), StreamError> {
     let known = match connected.protocols() {
         Some(known) => known,
         None => timeout_at(deadline, connected.identified())
             .await
             .map_err(|_| StreamError::Identify)?,
     };
-    let link = connected
-        .best_link()
+    let connection = connected
+        .best_connection()
         .ok_or(StreamError::Dial(DialError::ConnectionFailed))?;
-    Ok((known, link))
+    Ok((known, connection))
 }
 
 async fn identified(peer: &Peer, deadline: Instant) -> Result<(), DialError> {
@@ -579,7 +579,7 @@ async fn identified(peer: &Peer, deadline: Instant) -> Result<(), DialError> {
         .await
         .map_err(|_| DialError::DeadlineExceeded)?;
     // It may have left instead.
-    peer.best_link()
+    peer.best_connection()
         .map(drop)
         .ok_or(DialError::ConnectionFailed)
 }

@@ -4,8 +4,8 @@
 //! it came on, straight into the queues of those who get it: the swarm has no part in it.
 
 mod exchange;
-mod history;
 mod message;
+mod message_cache;
 mod outbox;
 mod router;
 mod seen;
@@ -28,7 +28,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use message::Author;
 pub use message::{MAX_RPC, Message};
-use router::Router as Routing;
+use router::Router;
 pub use topics::{MAX_TOPIC, Subscription};
 
 use crate::{memory::Shed, node::Node};
@@ -55,7 +55,7 @@ const FLOODSUB: &str = "/floodsub/1.0.0";
 
 /// How messages find their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Router {
+pub enum RouterKind {
     /// Through a mesh of few peers, with gossip beside it; floodsub with peers that speak no
     /// other.
     Gossipsub,
@@ -63,7 +63,7 @@ pub enum Router {
     Floodsub,
 }
 
-impl Router {
+impl RouterKind {
     /// The protocols of such a node, the one it likes best first.
     #[must_use]
     pub fn protocols(self) -> &'static [&'static str] {
@@ -89,7 +89,7 @@ pub enum Signing {
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// How messages find their way.
-    pub router: Router,
+    pub router: RouterKind,
     /// What is done about signatures.
     pub signing: Signing,
     /// Time between heartbeats; at least 10 ms.
@@ -137,8 +137,8 @@ struct Inner {
     node: Node,
     author: Author,
     signing: Signing,
-    kind: Router,
-    router: Arc<Routing>,
+    kind: RouterKind,
+    router: Arc<Router>,
     last_seqno: AtomicU64,
     tasks: TaskTracker,
     closing: CancellationToken,
@@ -171,7 +171,7 @@ impl PubSub {
             author: Author::new(identity, settings.signing != Signing::Off)?,
             signing: settings.signing,
             kind: settings.router,
-            router: Arc::new(Routing::new(settings.router == Router::Floodsub)),
+            router: Arc::new(Router::new(settings.router == RouterKind::Floodsub)),
             last_seqno: AtomicU64::new(u64::try_from(now).unwrap_or(0)),
             tasks,
             closing,

@@ -28,14 +28,14 @@ pub use negotiate::{MAX_NAME, NegotiationError, UserStream};
 pub(crate) use peers::MAX_DIALS as MAX_PEER_DIALS;
 pub use peers::{Observer, Peer, Peers};
 pub use registry::{
-    ConnectionId, Listening, Origin, Policy, Registry, RegistryError, Service, Target,
+    Listening, PersistentId, Policy, Registry, RegistryError, RequestOrigin, Service, Target,
 };
 
 use crate::{
     faults,
-    limits::Limit,
+    limit_hits::Limit,
     memory::Pressure,
-    muxer::{Handover, Host, InboundSlot, Link, MAX_STREAMS, Substream},
+    muxer::{Connection, Handover, Host, InboundSlot, MAX_STREAMS, Substream},
 };
 
 /// Inbound user streams of all peers together, unless memory is small; a further one is reset.
@@ -156,7 +156,7 @@ impl Streams {
         }
     }
 
-    /// Agrees on one of `protocols` with `peer` on a new stream of `link`.
+    /// Agrees on one of `protocols` with `peer` on a new stream of `connection`.
     ///
     /// If the peer is known to speak one of them, the first such is proposed and the stream
     /// returned at once; a refusal then shows as an error of the first read, as in Go.
@@ -168,11 +168,11 @@ impl Streams {
     /// Dropping the future resets the stream.
     pub async fn open(
         &self,
-        link: &Arc<Link>,
+        connection: &Arc<Connection>,
         known: &[String],
         protocols: &[String],
     ) -> Result<(UserStream, String), OpenError> {
-        let stream = link.open().await.map_err(OpenError::Open)?;
+        let stream = connection.open().await.map_err(OpenError::Open)?;
         if let Some(name) = protocols.iter().find(|name| known.contains(name)) {
             let stream = negotiate::dial_lazily(stream, name)
                 .await
@@ -185,7 +185,7 @@ impl Streams {
         Ok((stream, protocols[index].clone()))
     }
 
-    /// A stream of `link` to `peer` for one call of `protocol`, and what must be sent before
+    /// A stream of `connection` to `peer` for one call of `protocol`, and what must be sent before
     /// the call, in one piece with it.
     ///
     /// A protocol that the peer has agreed to before is proposed together with the call; a
@@ -198,11 +198,11 @@ impl Streams {
     /// Dropping the future resets the stream.
     pub async fn open_call(
         &self,
-        link: &Arc<Link>,
+        connection: &Arc<Connection>,
         peer: &Peer,
         protocol: &str,
     ) -> Result<(UserStream, BytesMut), OpenError> {
-        let stream = link.open().await.map_err(OpenError::Open)?;
+        let stream = connection.open().await.map_err(OpenError::Open)?;
         if peer.speaks(protocol) {
             return Ok(negotiate::propose(stream, protocol));
         }
@@ -235,19 +235,19 @@ impl Streams {
                 choice,
             })) => {
                 self.counters.served.fetch_add(1, Ordering::Relaxed);
-                let link = slot.link();
+                let connection = slot.connection();
                 let service = match &choice[..] {
                     [Target::Service(service)] => Some(service.clone()),
                     _ => None,
                 };
                 // Peers keep such streams open for ever; the end of the daemon does not wait.
                 let endless = service.is_some() || choice == [Target::Ping];
-                let Some(peer) = self.peers.get(&link.peer) else {
+                let Some(peer) = self.peers.get(&connection.peer) else {
                     return;
                 };
                 let inbound = InboundStream {
-                    peer: link.peer,
-                    remote: link.remote.clone(),
+                    peer: connection.peer,
+                    remote: connection.remote.clone(),
                     protocol: name,
                     stream,
                     targets: choice,
@@ -295,12 +295,12 @@ impl Streams {
 pub struct StreamHost(pub Arc<Streams>);
 
 impl Host for StreamHost {
-    fn connected(&self, link: &Arc<Link>) {
-        self.0.peers.add(link);
+    fn connected(&self, connection: &Arc<Connection>) {
+        self.0.peers.add(connection);
     }
 
-    fn disconnected(&self, link: &Arc<Link>) {
-        self.0.peers.remove(link);
+    fn disconnected(&self, connection: &Arc<Connection>) {
+        self.0.peers.remove(connection);
     }
 
     fn max_streams(&self) -> usize {
@@ -313,9 +313,9 @@ impl Host for StreamHost {
             Limit::MemoryStreams.hit();
             return;
         }
-        let fair = self.0.is_fair(slot.link().inbound_streams());
+        let fair = self.0.is_fair(slot.connection().inbound_streams());
         let Some(permit) = self.0.permit().filter(|_| fair) else {
-            self.refused(slot.link());
+            self.refused(slot.connection());
             return;
         };
         let streams = self.0.clone();
@@ -325,10 +325,10 @@ impl Host for StreamHost {
         });
     }
 
-    fn refused(&self, link: &Arc<Link>) {
+    fn refused(&self, connection: &Arc<Connection>) {
         self.0.counters.refused.fetch_add(1, Ordering::Relaxed);
         Limit::Streams.hit();
-        tracing::debug!(peer = %link.peer, "inbound stream refused: limit reached");
+        tracing::debug!(peer = %connection.peer, "inbound stream refused: limit reached");
     }
 }
 

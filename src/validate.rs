@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 use crate::{
     cli::Args,
     config::Config,
-    control::{dialback, listener, session},
+    control::{handler_dial, listener, session},
     daemon::{self, System},
     descriptors, dht,
     memory::Source,
@@ -131,19 +131,23 @@ fn of_clients(args: &Args, config: &Config, system: System, given: &Given<'_>) -
             "memory",
         ),
         fixed("stream handlers", registry::MAX_SLOTS),
-        fixed("handler connections being made", dialback::MAX_DIALS),
+        fixed("handler connections being made", handler_dial::MAX_DIALS),
         fixed(
             "handler connections being made for one peer",
             streams::MAX_PEER_DIALS,
         ),
-        time("connecting to a handler", dialback::DIAL_TIMEOUT, "fixed"),
+        time(
+            "connecting to a handler",
+            handler_dial::DIAL_TIMEOUT,
+            "fixed",
+        ),
     ]
 }
 
 fn of_peers(args: &Args, config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
     let limits = daemon::connection_limits(config, system);
     let streams = daemon::stream_limits(config, system);
-    let marks = daemon::marks(config);
+    let watermarks = daemon::watermarks(config);
     let (set, memory) = (&config.limits, system.memory.bytes);
     let managed = |typed: bool, flag: &'static str| match &config.conn_manager {
         Some(_) => given(typed, flag),
@@ -206,19 +210,19 @@ fn of_peers(args: &Args, config: &Config, system: System, given: &Given<'_>) -> 
         ),
         row(
             "connections after a trim (-connLo)",
-            marks.low,
+            watermarks.low,
             "",
             managed(args.conn_lo.is_some(), "connLo"),
         ),
         row(
             "connections that start a trim (-connHi)",
-            marks.high,
+            watermarks.high,
             "",
             managed(args.conn_hi.is_some(), "connHi"),
         ),
         time(
             "age that is not trimmed (-connGrace)",
-            marks.grace,
+            watermarks.grace,
             managed(args.conn_grace.is_some(), "connGrace"),
         ),
         row(

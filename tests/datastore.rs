@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use libtest_mimic::{Arguments, Failed, Trial};
-use rp2pd::dht::disk::{Contents, Disk, Origin};
+use rp2pd::dht::disk::{ChangeOrigin, Contents, Disk};
 
 use support::{Random, payload};
 
@@ -117,11 +117,17 @@ fn write(path: &Path, first: u64) -> ExitCode {
         let name = key.to_be_bytes();
         match (kind, size) {
             (Kind::Record, Some(size)) => {
-                disk.put_record(Origin::Client, &name, &value(number, size), now);
+                disk.put_record(ChangeOrigin::Client, &name, &value(number, size), now);
             }
             (Kind::Record, None) => disk.remove_record(&name),
             (Kind::Provider, Some(_)) => {
-                disk.put_provider(Origin::Client, b"key", peer(key), &addresses(number), now);
+                disk.put_provider(
+                    ChangeOrigin::Client,
+                    b"key",
+                    peer(key),
+                    &addresses(number),
+                    now,
+                );
             }
             (Kind::Provider, None) => disk.remove_provider(b"key", peer(key)),
             (Kind::Peer, Some(_)) => disk.put_peer(peer(key), &addresses(number), now),

@@ -10,13 +10,14 @@ use libp2p::multiaddr::Protocol;
 use super::file::Settings;
 use super::{
     Bootstrap, Config, ConfigError, ConnManager, DhtMode, Limits, Muxer, Nat, PubSub, Reachability,
-    Relay, Router, group,
+    Relay, group,
 };
 use crate::cli::{Args, FileMode, GoDuration};
 use crate::control::guard::Rules;
 use crate::dht::Validator;
 use crate::muxer::MAX_STREAMS;
 use crate::node::{AddressLimits, PER_PEER};
+use crate::pubsub::RouterKind;
 use crate::wire::frame::DEFAULT_MAX_FRAME;
 use crate::wire::maddr::{ControlAddr, parse_multiaddr};
 
@@ -295,8 +296,8 @@ fn pubsub(args: &Args, file: &Settings) -> Result<Option<PubSub>, ConfigError> {
     }
     let router = args.pubsub_router.as_deref();
     let router = match router.or(file.pubsub_router.as_deref()) {
-        None | Some("gossipsub") => Router::Gossipsub,
-        Some("floodsub") => Router::Floodsub,
+        None | Some("gossipsub") => RouterKind::Gossipsub,
+        Some("floodsub") => RouterKind::Floodsub,
         Some(other) => return Err(ConfigError::Router(other.to_owned())),
     };
     let positive = |flag: Option<GoDuration>, file: Option<GoDuration>| {

@@ -98,7 +98,7 @@ fn a_full_file_is_read_in_any_case_of_keys() {
     let pubsub = config.pubsub.unwrap();
     assert_eq!(
         (pubsub.router, pubsub.sign, pubsub.sign_strict),
-        (Router::Floodsub, false, false)
+        (RouterKind::Floodsub, false, false)
     );
     assert_eq!(pubsub.heartbeat_interval, Some(Duration::from_secs(1)));
     assert_eq!(pubsub.heartbeat_delay, Some(Duration::from_millis(1500)));

@@ -14,8 +14,8 @@ use ipnet::IpNet;
 
 use super::socket::Socket;
 use crate::{
-    limits::Limit,
-    streams::Origin,
+    limit_hits::Limit,
+    streams::RequestOrigin,
     wire::maddr::{ControlAddr, Host},
 };
 
@@ -35,7 +35,7 @@ const HTTP_METHODS: [&[u8]; 10] = [
 
 /// Why a client or a handler address is turned away.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum AccessDenied {
     /// The client's user is not in `-controlUids`.
     User(u32),
     /// The client's address is not in `-controlAllow`.
@@ -80,11 +80,11 @@ impl Guard {
     }
 
     /// Who the client at the other end of `socket` is, if it may send requests.
-    pub(super) fn admit(&self, socket: &Socket) -> Result<Origin, Refused> {
+    pub(super) fn admit(&self, socket: &Socket) -> Result<RequestOrigin, AccessDenied> {
         let admitted = match socket {
             Socket::Unix(stream) => stream
                 .peer_cred()
-                .map_err(|error| Refused::Unknown(error.to_string()))
+                .map_err(|error| AccessDenied::Unknown(error.to_string()))
                 .and_then(|client| {
                     let (uid, gid) = (client.uid(), client.gid());
                     tracing::debug!(uid, gid, pid = client.pid(), "client connected");
@@ -95,7 +95,7 @@ impl Guard {
                     tracing::debug!(%client, "client connected");
                     self.admit_address(client, own)
                 }
-                (Err(error), _) | (_, Err(error)) => Err(Refused::Unknown(error.to_string())),
+                (Err(error), _) | (_, Err(error)) => Err(AccessDenied::Unknown(error.to_string())),
             },
         };
         if admitted.is_err() {
@@ -104,43 +104,53 @@ impl Guard {
         admitted
     }
 
-    fn admit_user(&self, uid: u32) -> Result<Origin, Refused> {
+    fn admit_user(&self, uid: u32) -> Result<RequestOrigin, AccessDenied> {
         match &self.rules.uids[..] {
-            [] => Ok(Origin::User(uid)),
-            uids if uids.contains(&uid) => Ok(Origin::User(uid)),
-            _ => Err(Refused::User(uid)),
+            [] => Ok(RequestOrigin::User(uid)),
+            uids if uids.contains(&uid) => Ok(RequestOrigin::User(uid)),
+            _ => Err(AccessDenied::User(uid)),
         }
     }
 
-    fn admit_address(&self, client: SocketAddr, own: SocketAddr) -> Result<Origin, Refused> {
+    fn admit_address(
+        &self,
+        client: SocketAddr,
+        own: SocketAddr,
+    ) -> Result<RequestOrigin, AccessDenied> {
         let (ip, own) = (client.ip().to_canonical(), own.ip().to_canonical());
         let allow = &self.rules.allow;
         let listed = |net: &IpNet| net.contains(&ip);
         if ip.is_loopback() || allow.is_empty() || allow.iter().any(listed) {
             // A connection from an address to itself has not left the machine.
             let local = ip.is_loopback() || ip == own;
-            Ok(Origin::Tcp { ip, local })
+            Ok(RequestOrigin::Tcp { ip, local })
         } else {
-            Err(Refused::Address(ip))
+            Err(AccessDenied::Address(ip))
         }
     }
 
     /// Whether a request from `origin` may name `addr` as a handler, as far as that can be told
     /// before the handler is there.
-    pub(super) fn register(&self, origin: Origin, addr: &ControlAddr) -> Result<(), Refused> {
+    pub(super) fn register(
+        &self,
+        origin: RequestOrigin,
+        addr: &ControlAddr,
+    ) -> Result<(), AccessDenied> {
         if self.rules.handler_any {
             return Ok(());
         }
         let ip = |ip: IpAddr| match reaches(origin, ip) {
             true => Ok(()),
-            false => Err(Refused::OutOfReach(addr.clone())),
+            false => Err(AccessDenied::OutOfReach(addr.clone())),
         };
         let checked = match addr {
-            ControlAddr::Unix(_) if matches!(origin, Origin::Tcp { local: false, .. }) => {
-                Err(Refused::OutOfReach(addr.clone()))
+            ControlAddr::Unix(_) if matches!(origin, RequestOrigin::Tcp { local: false, .. }) => {
+                Err(AccessDenied::OutOfReach(addr.clone()))
             }
             ControlAddr::Unix(path) => match fs::metadata(path) {
-                Ok(file) if !self.owns(origin, file.uid()) => Err(Refused::Owner(addr.clone())),
+                Ok(file) if !self.owns(origin, file.uid()) => {
+                    Err(AccessDenied::Owner(addr.clone()))
+                }
                 _ => Ok(()),
             },
             ControlAddr::Tcp { host, .. } => match host {
@@ -160,7 +170,11 @@ impl Guard {
     ///
     /// What is checked is what has been connected to: a path or a name may lead elsewhere than
     /// when the handler was registered.
-    pub(super) async fn connect(&self, origin: Origin, addr: &ControlAddr) -> io::Result<Socket> {
+    pub(super) async fn connect(
+        &self,
+        origin: RequestOrigin,
+        addr: &ControlAddr,
+    ) -> io::Result<Socket> {
         let checked = |reached: bool| {
             let passed = reached || self.rules.handler_any;
             if !passed {
@@ -180,11 +194,11 @@ impl Guard {
     }
 
     /// Whether a request from `origin` may lead to a unix socket of the user `owner`.
-    fn owns(&self, origin: Origin, owner: u32) -> bool {
+    fn owns(&self, origin: RequestOrigin, owner: u32) -> bool {
         match origin {
             // Root reaches any socket without the daemon.
-            Origin::User(uid) => uid == 0 || uid == owner,
-            Origin::Tcp { local, .. } => local && owner == self.own,
+            RequestOrigin::User(uid) => uid == 0 || uid == owner,
+            RequestOrigin::Tcp { local, .. } => local && owner == self.own,
         }
     }
 }
@@ -195,12 +209,14 @@ pub(super) fn is_http(bytes: &[u8]) -> bool {
 }
 
 /// Whether a request from `origin` may lead to a tcp port of `ip`.
-fn reaches(origin: Origin, ip: IpAddr) -> bool {
+fn reaches(origin: RequestOrigin, ip: IpAddr) -> bool {
     let to = ip.to_canonical();
     match origin {
-        Origin::User(_) => true,
+        RequestOrigin::User(_) => true,
         // To connect to no address in particular is to connect to this machine.
-        Origin::Tcp { ip, local } => to == ip || local && (to.is_loopback() || to.is_unspecified()),
+        RequestOrigin::Tcp { ip, local } => {
+            to == ip || local && (to.is_loopback() || to.is_unspecified())
+        }
     }
 }
 
@@ -212,8 +228,8 @@ mod tests {
         Guard { rules, own: 500 }
     }
 
-    fn tcp(ip: &str, local: bool) -> Origin {
-        Origin::Tcp {
+    fn tcp(ip: &str, local: bool) -> RequestOrigin {
+        RequestOrigin::Tcp {
             ip: ip.parse().unwrap(),
             local,
         }
@@ -226,15 +242,15 @@ mod tests {
     #[test]
     fn only_users_on_the_list_are_admitted() {
         let open = guard(Rules::default());
-        assert_eq!(open.admit_user(7), Ok(Origin::User(7)));
+        assert_eq!(open.admit_user(7), Ok(RequestOrigin::User(7)));
         let listed = guard(Rules {
             uids: vec![1000, 1001],
             ..Rules::default()
         });
-        assert_eq!(listed.admit_user(1001), Ok(Origin::User(1001)));
+        assert_eq!(listed.admit_user(1001), Ok(RequestOrigin::User(1001)));
         // Neither root nor the daemon's own user is an exception.
         for uid in [0, 500, 1002] {
-            assert_eq!(listed.admit_user(uid), Err(Refused::User(uid)));
+            assert_eq!(listed.admit_user(uid), Err(AccessDenied::User(uid)));
         }
     }
 
@@ -264,7 +280,7 @@ mod tests {
         let here = tcp("127.0.0.1", true);
         let there = tcp("10.0.0.9", false);
         let cases = [
-            (Origin::User(7), "192.168.0.1", true),
+            (RequestOrigin::User(7), "192.168.0.1", true),
             (here, "127.0.0.53", true),
             (here, "::1", true),
             (here, "::ffff:127.0.0.1", true),
@@ -289,10 +305,10 @@ mod tests {
         }
         let guard = guard(Rules::default());
         for (origin, owner, owned) in [
-            (Origin::User(7), 7, true),
-            (Origin::User(7), 0, false),
-            (Origin::User(7), 500, false),
-            (Origin::User(0), 7, true),
+            (RequestOrigin::User(7), 7, true),
+            (RequestOrigin::User(7), 0, false),
+            (RequestOrigin::User(7), 500, false),
+            (RequestOrigin::User(0), 7, true),
             (here, 500, true),
             (here, 0, false),
             (there, 500, false),

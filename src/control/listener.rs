@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     descriptors::{Descriptors, RESERVE},
-    limits::Limit,
+    limit_hits::Limit,
     wire::maddr::{ControlAddr, Host},
 };
 

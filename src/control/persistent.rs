@@ -33,13 +33,13 @@ use super::{
     socket::Socket,
 };
 use crate::{
-    limits::Limit,
+    limit_hits::Limit,
     streams::{MAX_NAME, RegistryError, Target},
     wire::frame::{self, FrameError},
 };
-use call::Call;
-use connection::Connection;
+use call::OutboundCall;
 pub(crate) use connection::MAX_UNSENT;
+use connection::PersistentConnection;
 use outbox::{Lanes, outbox};
 use request::{CallId, Message, Rejected};
 
@@ -65,7 +65,7 @@ pub(super) struct Persistent {
 
 /// Ends what there is of a connection however its task ends.
 #[derive(Debug)]
-struct Entered(Arc<Connection>);
+struct Entered(Arc<PersistentConnection>);
 
 impl Drop for Entered {
     fn drop(&mut self) {
@@ -94,7 +94,7 @@ impl Persistent {
     ) -> Option<Self> {
         let (outbox, lanes) = outbox(output);
         let table = context.persistent.clone();
-        let connection = table.enter(|id| Connection::new(id, context, outbox))?;
+        let connection = table.enter(|id| PersistentConnection::new(id, context, outbox))?;
         Some(Self {
             socket,
             input,
@@ -153,7 +153,7 @@ impl Persistent {
 }
 
 async fn read(
-    connection: &Arc<Connection>,
+    connection: &Arc<PersistentConnection>,
     socket: &mut ReadHalf<Socket>,
     input: &mut BytesMut,
 ) -> io::Result<End> {
@@ -235,13 +235,17 @@ fn too_large(error: FrameError, input: &[u8]) -> Option<CallId> {
     request::peek(payload)
 }
 
-async fn send(connection: &Connection, frame: Bytes) {
+async fn send(connection: &PersistentConnection, frame: Bytes) {
     // An error means that the client is gone, which its own reading ends with.
     let _ = connection.outbox.send(frame).await;
 }
 
 /// Does what the client asks for; calls go on by themselves.
-async fn obey(connection: &Arc<Connection>, frame: Bytes, stopping: bool) -> Result<(), Rejected> {
+async fn obey(
+    connection: &Arc<PersistentConnection>,
+    frame: Bytes,
+    stopping: bool,
+) -> Result<(), Rejected> {
     let (id, message) = request::parse(&frame)?;
     let registry = &connection.context.node.streams().registry;
     let handler = Target::Persistent(connection.id);
@@ -284,7 +288,7 @@ async fn obey(connection: &Arc<Connection>, frame: Bytes, stopping: bool) -> Res
 }
 
 fn begin(
-    connection: &Arc<Connection>,
+    connection: &Arc<PersistentConnection>,
     id: CallId,
     peer: PeerId,
     name: &str,
@@ -302,7 +306,7 @@ fn begin(
     let unsent = unsent.map_err(|_| too_many())?;
     let place = connection.calling().ok_or_else(too_many)?;
     let removed = connection.begin_call(id).ok_or(CallError::InUse)?;
-    let call = Call {
+    let call = OutboundCall {
         id,
         peer,
         name: name.to_owned(),

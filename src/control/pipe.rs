@@ -154,7 +154,7 @@ impl Pipe {
                 return Poll::Ready(Ok(()));
             }
             if self.stuck.take().is_some() {
-                self.stream.held_up(0);
+                self.stream.blocked(0);
             }
             let n = ready!(Pin::new(&mut self.stream).poll_read(cx, scratch))?;
             self.moved = true;
@@ -167,7 +167,7 @@ impl Pipe {
                     Poll::Pending => {
                         self.down.pending = Bytes::copy_from_slice(read);
                         let buffer = self.socket.send_buffer();
-                        self.stream.held_up(read.len() + buffer);
+                        self.stream.blocked(read.len() + buffer);
                         self.stuck = Some(Stuck::new(buffer));
                         return Poll::Pending;
                     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use libp2p::{Multiaddr, PeerId};
 
-use super::{guard::Refused, persistent::CallError};
+use super::{guard::AccessDenied, persistent::CallError};
 use crate::{
     dht::{PeerInfo, QueryError},
     node::{Cause, DialError, OpenedStream, RoutingError, StreamError, TagError},
@@ -273,16 +273,16 @@ pub(super) fn registry_error(error: &RegistryError) -> String {
 }
 
 /// The text for a client or a handler that is turned away (COMPATIBILITY.md 3.8).
-pub(super) fn refused(refused: &Refused) -> String {
+pub(super) fn refused(refused: &AccessDenied) -> String {
     match refused {
-        Refused::User(uid) => format!("permission denied: user {uid} is not in -controlUids"),
-        Refused::Address(ip) => format!("permission denied: {ip} is not in -controlAllow"),
-        Refused::Unknown(reason) => format!("permission denied: client unknown: {reason}"),
-        Refused::Http => "this is no HTTP server".to_owned(),
-        Refused::Owner(addr) => {
+        AccessDenied::User(uid) => format!("permission denied: user {uid} is not in -controlUids"),
+        AccessDenied::Address(ip) => format!("permission denied: {ip} is not in -controlAllow"),
+        AccessDenied::Unknown(reason) => format!("permission denied: client unknown: {reason}"),
+        AccessDenied::Http => "this is no HTTP server".to_owned(),
+        AccessDenied::Owner(addr) => {
             format!("permission denied: handler address {addr} belongs to another user")
         }
-        Refused::OutOfReach(addr) => {
+        AccessDenied::OutOfReach(addr) => {
             format!("permission denied: handler address {addr} is out of your reach")
         }
     }

@@ -20,7 +20,7 @@ use tokio_util::{
 
 use super::{
     dht::{Asker, Served},
-    guard::{Guard, Refused, is_http},
+    guard::{AccessDenied, Guard, is_http},
     persistent::{Connections, Persistent},
     pipe::Pipe,
     pubsub::{self, Feed},
@@ -31,10 +31,10 @@ use super::{
 use crate::{
     dht::Dht,
     faults,
-    limits::Limit,
+    limit_hits::Limit,
     node::{Node, OpenedStream},
     pubsub::{PubSub, Subscription},
-    streams::{Listening, Origin, Target},
+    streams::{Listening, RequestOrigin, Target},
     wire::{
         frame::{self, FrameError},
         pb,
@@ -213,7 +213,7 @@ impl Session {
         loop {
             if first && is_http(&self.input) {
                 Limit::Http.hit();
-                return Ok(Err(End::Malformed(response::refused(&Refused::Http))));
+                return Ok(Err(End::Malformed(response::refused(&AccessDenied::Http))));
             }
             match frame::take(&mut self.input, self.context.max_frame) {
                 Ok(Some(frame)) => return Ok(Ok(frame)),
@@ -304,7 +304,7 @@ impl Session {
         Ok(())
     }
 
-    async fn handle(&mut self, origin: Origin, frame: Bytes) -> io::Result<Outcome> {
+    async fn handle(&mut self, origin: RequestOrigin, frame: Bytes) -> io::Result<Outcome> {
         let request = match request::parse(frame) {
             Ok(request) => request,
             Err(rejected) => return Ok(reject(rejected)),
@@ -346,7 +346,7 @@ impl Session {
         })
     }
 
-    async fn execute(&mut self, origin: Origin, request: Request) -> io::Result<Outcome> {
+    async fn execute(&mut self, origin: RequestOrigin, request: Request) -> io::Result<Outcome> {
         faults::point("session");
         let node = &self.context.node;
         let registry = &node.streams().registry;

@@ -51,7 +51,7 @@ pub struct StoredRecord {
     /// When it came.
     pub received: SystemTime,
     /// Who brought it.
-    pub origin: Origin,
+    pub origin: ChangeOrigin,
 }
 
 /// A peer that provides something.
@@ -66,7 +66,7 @@ pub struct StoredProvider {
     /// When it said so.
     pub received: SystemTime,
     /// Who brought it.
-    pub origin: Origin,
+    pub origin: ChangeOrigin,
 }
 
 /// A peer that has been useful.
@@ -82,7 +82,7 @@ pub struct StoredPeer {
 
 /// Who brought a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum ChangeOrigin {
     /// A client of this daemon, who waits for [`Disk::flush`]: always written.
     Client,
     /// A peer: not written while the disk is too far behind.
@@ -94,7 +94,7 @@ type Change<T> = Option<Said<T>>;
 
 #[derive(Debug)]
 struct Said<T> {
-    origin: Origin,
+    origin: ChangeOrigin,
     time: SystemTime,
     what: T,
 }
@@ -179,7 +179,13 @@ impl Disk {
     }
 
     /// Keeps the record under `key`, instead of an earlier one.
-    pub fn put_record(&self, origin: Origin, key: &[u8], value: &Bytes, received: SystemTime) {
+    pub fn put_record(
+        &self,
+        origin: ChangeOrigin,
+        key: &[u8],
+        value: &Bytes,
+        received: SystemTime,
+    ) {
         self.change(origin, key.len() + value.len(), |changes| {
             let change = Some(Said {
                 origin,
@@ -200,7 +206,7 @@ impl Disk {
     /// Keeps that `provider` has `key`, instead of what it said earlier.
     pub fn put_provider(
         &self,
-        origin: Origin,
+        origin: ChangeOrigin,
         key: &[u8],
         provider: PeerId,
         addresses: &[Multiaddr],
@@ -225,9 +231,9 @@ impl Disk {
 
     /// Keeps a peer that was useful at `useful`.
     pub fn put_peer(&self, peer: PeerId, addresses: &[Multiaddr], useful: SystemTime) {
-        self.change(Origin::Peer, size(addresses), |changes| {
+        self.change(ChangeOrigin::Peer, size(addresses), |changes| {
             let change = Some(Said {
-                origin: Origin::Peer,
+                origin: ChangeOrigin::Peer,
                 time: useful,
                 what: addresses.to_vec(),
             });
@@ -262,13 +268,13 @@ impl Disk {
         self.shared.state().missed
     }
 
-    fn change(&self, origin: Origin, bytes: usize, apply: impl FnOnce(&mut Changes)) {
+    fn change(&self, origin: ChangeOrigin, bytes: usize, apply: impl FnOnce(&mut Changes)) {
         let mut state = self.shared.state();
         if state.failed {
             return;
         }
         let bytes = bytes + ENTRY;
-        if origin == Origin::Peer && state.changes.bytes + bytes > MAX_WAITING {
+        if origin == ChangeOrigin::Peer && state.changes.bytes + bytes > MAX_WAITING {
             state.missed += 1;
             return;
         }

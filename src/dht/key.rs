@@ -23,7 +23,7 @@ impl Key {
 
 impl Distance {
     /// Leading bits that both keys share, 0 to 256.
-    pub(super) fn shared_bits(&self) -> usize {
+    pub(super) fn common_prefix_len(&self) -> usize {
         let bytes = self.0.iter().take_while(|byte| **byte == 0).count();
         let rest = self.0.get(bytes).map_or(0, |byte| byte.leading_zeros());
         bytes * 8 + rest as usize

@@ -13,11 +13,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Dht, Inner, PeerInfo, QueryError,
-    disk::Origin,
+    disk::ChangeOrigin,
     lookup::Lookup,
     message::{self, Message, Type},
 };
-use crate::limits::Limit;
+use crate::limit_hits::Limit;
 use crate::wire::frame;
 
 /// Found and not yet taken by the client; the query then waits.
@@ -226,7 +226,7 @@ impl Dht {
         }
         let query = async {
             let request = put_request(&key, &value);
-            dht.store.put_record(Origin::Client, &key, &value);
+            dht.store.put_record(ChangeOrigin::Client, &key, &value);
             dht.store.flush().await;
             let closest = dht.closest(&key, deadline).await?;
             let puts = closest
@@ -256,7 +256,7 @@ impl Dht {
         let mut announcement = message::request(Type::AddProvider, &key);
         announcement.provider_peers = vec![message::peer(&own, true)];
         let announcement = frame::encode(&announcement);
-        dht.store.put_provider(Origin::Client, &key, own);
+        dht.store.put_provider(ChangeOrigin::Client, &key, own);
         let time = deadline.saturating_duration_since(Instant::now());
         let until = deadline - (time / 10).min(MAX_RESERVE);
         let query = async {
@@ -429,7 +429,9 @@ impl Search {
             return;
         };
         if self.dht.held(&self.key).is_some_and(|held| held != best) {
-            self.dht.store.put_record(Origin::Peer, &self.key, &best);
+            self.dht
+                .store
+                .put_record(ChangeOrigin::Peer, &self.key, &best);
         }
         let mut stale = lookup.closest();
         stale.retain(|peer| !self.holders.contains(peer));

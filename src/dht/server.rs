@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::{
     Inner, PeerInfo,
-    disk::Origin,
+    disk::ChangeOrigin,
     key::Key,
     message::{self, Channel, Message, Type},
     table::K,
@@ -34,7 +34,7 @@ const MAX_PROVIDER_KEY: usize = 80;
 
 /// Why a request is not answered; the stream is then reset, as Go does.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refused {
+pub(super) enum RequestError {
     #[error("unknown kind of request")]
     Kind,
     #[error("request without a key, or with one too long")]
@@ -115,8 +115,8 @@ impl Inner {
         &self,
         from: &PeerId,
         request: &Message,
-    ) -> Result<Option<Message>, Refused> {
-        let kind = Type::try_from(request.r#type).map_err(|_| Refused::Kind)?;
+    ) -> Result<Option<Message>, RequestError> {
+        let kind = Type::try_from(request.r#type).map_err(|_| RequestError::Kind)?;
         let key = &request.key;
         let mut answer = message::request(kind, &[]);
         match kind {
@@ -133,15 +133,16 @@ impl Inner {
             }
             Type::PutValue => {
                 check(key, usize::MAX)?;
-                let record = request.record.as_ref().ok_or(Refused::Record)?;
+                let record = request.record.as_ref().ok_or(RequestError::Record)?;
                 if record.key != *key {
-                    return Err(Refused::Record);
+                    return Err(RequestError::Record);
                 }
                 self.validator.validate(key, &record.value)?;
                 if !self.is_better(key, &record.value)? {
-                    return Err(Refused::Old);
+                    return Err(RequestError::Old);
                 }
-                self.store.put_record(Origin::Peer, key, &record.value);
+                self.store
+                    .put_record(ChangeOrigin::Peer, key, &record.value);
                 return Ok(Some(request.clone()));
             }
             Type::GetProviders => {
@@ -159,7 +160,7 @@ impl Inner {
                 for provider in message::providers(request) {
                     // Nobody speaks for others, and a provider nobody can find is none.
                     if provider.id == *from && !provider.addresses.is_empty() {
-                        self.store.put_provider(Origin::Peer, key, provider);
+                        self.store.put_provider(ChangeOrigin::Peer, key, provider);
                     }
                 }
                 return Ok(None);
@@ -193,9 +194,9 @@ impl Inner {
     }
 }
 
-fn check(key: &[u8], max: usize) -> Result<(), Refused> {
+fn check(key: &[u8], max: usize) -> Result<(), RequestError> {
     if key.is_empty() || key.len() > max {
-        return Err(Refused::Key);
+        return Err(RequestError::Key);
     }
     Ok(())
 }

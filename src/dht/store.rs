@@ -11,7 +11,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::{
     PeerInfo,
-    disk::{Contents, Disk, Origin, StoredPeer},
+    disk::{ChangeOrigin, Contents, Disk, StoredPeer},
 };
 
 /// How long a record or a provider is held (go-libp2p-kad-dht's `MaxRecordAge` and
@@ -149,18 +149,24 @@ struct State {
 }
 
 impl State {
-    fn put_record(&mut self, origin: Origin, key: &[u8], value: Bytes, received: SystemTime) {
+    fn put_record(&mut self, origin: ChangeOrigin, key: &[u8], value: Bytes, received: SystemTime) {
         if let Some(disk) = &self.disk {
             disk.put_record(origin, key, &value, received);
         }
         let cost = key.len() + value.len() + OVERHEAD;
         let key = Bytes::copy_from_slice(key);
-        let own = origin == Origin::Client;
+        let own = origin == ChangeOrigin::Client;
         let gone = self.records.insert(key, value, cost, own, received);
         self.forget_records(&gone);
     }
 
-    fn put_provider(&mut self, origin: Origin, key: &[u8], info: PeerInfo, received: SystemTime) {
+    fn put_provider(
+        &mut self,
+        origin: ChangeOrigin,
+        key: &[u8],
+        info: PeerInfo,
+        received: SystemTime,
+    ) {
         if let Some(disk) = &self.disk {
             disk.put_provider(origin, key, info.id, &info.addresses, received);
         }
@@ -171,7 +177,7 @@ impl State {
             .sum();
         let cost = key.len() + size + OVERHEAD;
         let key = (Bytes::copy_from_slice(key), Some(info.id));
-        let own = origin == Origin::Client;
+        let own = origin == ChangeOrigin::Client;
         let gone = self.providers.insert(key, addresses, cost, own, received);
         self.forget_providers(&gone);
     }
@@ -270,7 +276,7 @@ impl Store {
     }
 
     /// Stores a record.
-    pub(super) fn put_record(&self, origin: Origin, key: &[u8], value: &[u8]) {
+    pub(super) fn put_record(&self, origin: ChangeOrigin, key: &[u8], value: &[u8]) {
         // A copy: what is borrowed may be a small part of a large message.
         let value = Bytes::copy_from_slice(value);
         self.state()
@@ -302,7 +308,7 @@ impl Store {
     }
 
     /// Stores a provider of `key`.
-    pub(super) fn put_provider(&self, origin: Origin, key: &[u8], provider: PeerInfo) {
+    pub(super) fn put_provider(&self, origin: ChangeOrigin, key: &[u8], provider: PeerInfo) {
         self.state()
             .put_provider(origin, key, provider, SystemTime::now());
     }
@@ -394,8 +400,8 @@ mod tests {
                 id: *id,
                 addresses: Vec::new(),
             };
-            store.put_provider(Origin::Peer, b"key", info.clone());
-            store.put_provider(Origin::Peer, b"other key", info);
+            store.put_provider(ChangeOrigin::Peer, b"key", info.clone());
+            store.put_provider(ChangeOrigin::Peer, b"other key", info);
         }
         let told: Vec<PeerId> = store.providers(b"key").iter().map(|info| info.id).collect();
         let latest: Vec<PeerId> = ids.iter().rev().take(MAX_PROVIDERS).copied().collect();

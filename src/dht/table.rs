@@ -47,7 +47,7 @@ impl Table {
     }
 
     fn bucket(&mut self, key: &Key) -> &mut Vec<Entry> {
-        let index = self.own.distance(key).shared_bits();
+        let index = self.own.distance(key).common_prefix_len();
         &mut self.buckets[index]
     }
 
@@ -79,9 +79,9 @@ impl Table {
     }
 
     /// How many leading bits a peer of the table shares with this daemon.
-    pub(super) fn shared_bits(&self, peer: &PeerId) -> Option<usize> {
+    pub(super) fn common_prefix_len(&self, peer: &PeerId) -> Option<usize> {
         let key = Key::of(&peer.to_bytes());
-        let bits = self.own.distance(&key).shared_bits();
+        let bits = self.own.distance(&key).common_prefix_len();
         let known = self.buckets[bits].iter().any(|entry| entry.peer == *peer);
         known.then_some(bits)
     }
@@ -188,7 +188,7 @@ mod tests {
         let newcomer = std::iter::repeat_with(PeerId::random)
             .find(|peer| {
                 let key = Key::of(&peer.to_bytes());
-                table.own.distance(&key).shared_bits() == 0
+                table.own.distance(&key).common_prefix_len() == 0
             })
             .expect("endless");
         assert_eq!(table.admit(newcomer, |_| true), Admission::Full);

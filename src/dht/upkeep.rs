@@ -143,7 +143,7 @@ impl Inner {
         let own = Key::of(&self.node.peer_id().to_bytes());
         loop {
             let key: [u8; 32] = rand::random();
-            if Key::of(&key).distance(&own).shared_bits() == bits {
+            if Key::of(&key).distance(&own).common_prefix_len() == bits {
                 return key;
             }
         }

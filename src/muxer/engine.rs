@@ -11,7 +11,7 @@ use futures::task::AtomicWaker;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerExt};
 
 use super::{
-    link::{Held, Reader},
+    connection::{Held, Reader},
     substream::Substream,
 };
 

@@ -14,7 +14,7 @@ use futures::{
 
 use super::{
     SecureIo,
-    link::{OutboundSlot, Reader},
+    connection::{OutboundSlot, Reader},
     yamux::YamuxStream,
 };
 
@@ -78,7 +78,7 @@ impl Substream {
     /// Whoever reads the stream has to wait until it can pass on these bytes that it has read; 0
     /// says that it need not. While it has to, as much waits to be read as may, where the
     /// multiplexer does not tell how much it is.
-    pub fn held_up(&mut self, bytes: usize) {
+    pub fn blocked(&mut self, bytes: usize) {
         self.reader.note(bytes);
     }
 

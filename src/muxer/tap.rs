@@ -21,7 +21,7 @@ use futures::{
     task::AtomicWaker,
 };
 
-use super::link::Held;
+use super::connection::Held;
 
 const HEADER: usize = 12;
 const FLAG_SYN: u16 = 1;

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Handover, Host, MAX_HANDED, MAX_STREAMS, MAX_WAITING_OPENS, Running,
+    connection::{Connection, InboundSlot, OpenRequest},
     engine::Engine,
-    link::{InboundSlot, Link, OpenRequest},
 };
 use crate::faults;
 
@@ -32,7 +32,7 @@ const REMOTE_CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 const ACCEPT_BURST: usize = 64;
 
 /// A connection that is not running yet.
-pub(super) struct Connection {
+pub(super) struct Pending {
     pub(super) engine: Box<dyn Engine>,
     pub(super) peer: PeerId,
     pub(super) remote: Multiaddr,
@@ -40,14 +40,14 @@ pub(super) struct Connection {
     pub(super) host: Arc<dyn Host>,
 }
 
-impl Connection {
+impl Pending {
     pub(super) fn start(self) -> Running {
         let (opens, requests) = mpsc::channel(MAX_WAITING_OPENS);
         let (handover, handed) = mpsc::channel(MAX_HANDED);
         let (ended, done) = oneshot::channel();
         let close = CancellationToken::new();
         let abort = CancellationToken::new();
-        let link = Arc::new(Link {
+        let connection = Arc::new(Connection {
             relayed: self.remote.iter().any(|part| part == Protocol::P2pCircuit),
             peer: self.peer,
             remote: self.remote,
@@ -62,7 +62,7 @@ impl Connection {
         let task = Task {
             max_streams: self.host.max_streams().min(MAX_STREAMS),
             engine: self.engine,
-            link,
+            connection,
             host: self.host,
             requests,
             waiting: VecDeque::new(),
@@ -86,7 +86,7 @@ impl Connection {
 
 struct Task {
     engine: Box<dyn Engine>,
-    link: Arc<Link>,
+    connection: Arc<Connection>,
     host: Arc<dyn Host>,
     requests: mpsc::Receiver<OpenRequest>,
     waiting: VecDeque<OpenRequest>,
@@ -95,7 +95,7 @@ struct Task {
 }
 
 /// Keeps the host's table true however the task ends, also by a panic.
-struct Registered(Arc<Link>, Arc<dyn Host>);
+struct Registered(Arc<Connection>, Arc<dyn Host>);
 
 impl Drop for Registered {
     fn drop(&mut self) {
@@ -112,8 +112,8 @@ impl Task {
         abort: CancellationToken,
         ended: oneshot::Sender<io::Error>,
     ) {
-        self.host.connected(&self.link);
-        let registered = Registered(self.link.clone(), self.host.clone());
+        self.host.connected(&self.connection);
+        let registered = Registered(self.connection.clone(), self.host.clone());
         let reason = tokio::select! {
             biased;
             () = close.cancelled() => {
@@ -148,7 +148,7 @@ impl Task {
     }
 
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        faults::point(format_args!("connection-{}", self.link.peer));
+        faults::point(format_args!("connection-{}", self.connection.peer));
         while self.waiting.len() < MAX_WAITING_OPENS {
             match self.requests.poll_recv(cx) {
                 Poll::Ready(Some(request)) => self.waiting.push_back(request),
@@ -181,10 +181,12 @@ impl Task {
                 break;
             }
             match self.engine.poll_inbound(cx) {
-                Poll::Ready(Ok(stream)) => match InboundSlot::take(&self.link, self.max_streams) {
-                    Some(slot) => self.host.inbound(slot, stream, self.handover.clone()),
-                    None => self.host.refused(&self.link),
-                },
+                Poll::Ready(Ok(stream)) => {
+                    match InboundSlot::take(&self.connection, self.max_streams) {
+                        Some(slot) => self.host.inbound(slot, stream, self.handover.clone()),
+                        None => self.host.refused(&self.connection),
+                    }
+                }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => break,
             }

@@ -12,8 +12,8 @@ use futures::io::{AsyncRead, AsyncWrite};
 
 use super::{
     SecureIo,
+    connection::{Held, Reader},
     engine::Engine,
-    link::{Held, Reader},
     substream::Substream,
     tap::{self, RemoteEnd, StreamState, Streams},
 };

@@ -17,7 +17,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::{
     descriptors::{Descriptors, RESERVE},
-    limits::Limit,
+    limit_hits::Limit,
 };
 
 /// Time between two looks for a descriptor.

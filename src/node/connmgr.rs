@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{Command, Node};
-use crate::{limits::Limit, memory::Shed};
+use crate::{limit_hits::Limit, memory::Shed};
 
 /// Time between looks at the number of connections (go-libp2p's silence period).
 const TRIM_INTERVAL: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ const MIN_CUT: u64 = 64 * 1024;
 
 /// When connections are closed, and how many are left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Marks {
+pub struct Watermarks {
     /// Connections left after a trim; 0 means that none is ever closed.
     pub low: usize,
     /// Connections that start a trim; 0 means the same.
@@ -69,14 +69,14 @@ pub enum TagError {
 /// The tags that clients, and the daemon itself, gave to peers.
 #[derive(Debug)]
 pub(super) struct ConnectionManager {
-    marks: Marks,
+    watermarks: Watermarks,
     peers: Mutex<HashMap<PeerId, Tagged>>,
 }
 
 impl ConnectionManager {
-    pub(super) fn new(marks: Marks) -> Self {
+    pub(super) fn new(watermarks: Watermarks) -> Self {
         Self {
-            marks,
+            watermarks,
             peers: Mutex::default(),
         }
     }
@@ -177,7 +177,7 @@ impl Node {
     /// are closed. Spares peers that are young or protected; does nothing if those that are
     /// neither have fewer connections than the low mark.
     pub async fn trim(&self) {
-        let Marks { low, high, grace } = self.0.connmgr.marks;
+        let Watermarks { low, high, grace } = self.0.connmgr.watermarks;
         if low == 0 || high == 0 {
             return;
         }
@@ -194,10 +194,10 @@ impl Node {
     fn candidates(&self, grace: Duration) -> (Vec<Candidate>, usize) {
         let now = Instant::now();
         let mut candidates = Vec::new();
-        let mut connections = 0;
+        let mut count = 0;
         for (peer, connected) in self.0.streams.peers.list() {
-            let links = connected.links();
-            connections += links.len();
+            let connections = connected.connections();
+            count += connections.len();
             let standing = self.0.routing.get().map(|routing| routing.standing(&peer));
             let worth = match standing {
                 Some(Standing::Protected) => continue,
@@ -210,12 +210,15 @@ impl Node {
             candidates.push(Candidate {
                 peer,
                 value: self.0.connmgr.value(&peer).saturating_add(worth),
-                streams: links.iter().map(|link| link.inbound_streams()).sum(),
-                connections: links.len(),
-                idle: links.iter().all(|link| link.is_idle()),
+                streams: connections
+                    .iter()
+                    .map(|connection| connection.inbound_streams())
+                    .sum(),
+                connections: connections.len(),
+                idle: connections.iter().all(|connection| connection.is_idle()),
             });
         }
-        (candidates, connections)
+        (candidates, count)
     }
 
     /// Trims whenever there are more connections than the high mark, until dropped.
@@ -225,22 +228,22 @@ impl Node {
         loop {
             ticks.tick().await;
             let peers = self.0.streams.peers.list();
-            let connections: usize = peers.iter().map(|(_, peer)| peer.links().len()).sum();
-            if connections >= self.0.connmgr.marks.high {
+            let connections: usize = peers.iter().map(|(_, peer)| peer.connections().len()).sum();
+            if connections >= self.0.connmgr.watermarks.high {
                 self.trim().await;
             }
         }
     }
 }
 
-/// Which of `links` are cut to free `bytes`: the largest first, and none that holds less than
+/// Which of `connections` are cut to free `bytes`: the largest first, and none that holds less than
 /// its share of them, so that whoever holds little is never cut for what others hold.
-fn select_links<T>(mut links: Vec<(u64, T)>, bytes: u64) -> Vec<(u64, T)> {
-    let count = u64::try_from(links.len()).unwrap_or(u64::MAX).max(1);
+fn select_connections<T>(mut connections: Vec<(u64, T)>, bytes: u64) -> Vec<(u64, T)> {
+    let count = u64::try_from(connections.len()).unwrap_or(u64::MAX).max(1);
     let share = (bytes / count).max(MIN_CUT);
-    links.sort_by_key(|(held, _)| std::cmp::Reverse(*held));
+    connections.sort_by_key(|(held, _)| std::cmp::Reverse(*held));
     let mut found: u64 = 0;
-    let enough = links.into_iter().take_while(|(held, _)| {
+    let enough = connections.into_iter().take_while(|(held, _)| {
         let goes = found < bytes && *held >= share;
         found = found.saturating_add(*held);
         goes
@@ -275,13 +278,15 @@ impl Shed for Node {
     /// Cuts the connections that hold most.
     fn shed(&self, bytes: u64) -> u64 {
         let peers = self.0.streams.peers.list();
-        let links = peers.iter().flat_map(|(_, peer)| peer.links());
-        let links = links.map(|link| (link.memory(), link)).collect();
+        let connections = peers.iter().flat_map(|(_, peer)| peer.connections());
+        let connections = connections
+            .map(|connection| (connection.memory(), connection))
+            .collect();
         let mut freed: u64 = 0;
-        for (held, link) in select_links(links, bytes) {
+        for (held, connection) in select_connections(connections, bytes) {
             Limit::MemoryCut.hit();
-            tracing::debug!(peer = %link.peer, remote = %link.remote, held, "connection cut for memory");
-            link.cut();
+            tracing::debug!(peer = %connection.peer, remote = %connection.remote, held, "connection cut for memory");
+            connection.cut();
             freed = freed.saturating_add(held);
         }
         freed
@@ -318,9 +323,10 @@ mod tests {
     fn those_that_hold_most_are_cut_and_those_with_little_spared() {
         const MIB: u64 = 1 << 20;
         let cut = |held: &[u64], bytes| {
-            let links = held.iter().map(|held| (*held, *held)).collect();
-            let cut = select_links(links, bytes).into_iter();
-            cut.map(|(_, link)| link / MIB).collect::<Vec<_>>()
+            let connections = held.iter().map(|held| (*held, *held)).collect();
+            let cut = select_connections(connections, bytes).into_iter();
+            cut.map(|(_, connection)| connection / MIB)
+                .collect::<Vec<_>>()
         };
         let held = [MIB, 50 * MIB, 2 * MIB, 90 * MIB, 3 * MIB];
         assert_eq!(cut(&held, 60 * MIB), [90]);

@@ -33,7 +33,7 @@ use super::{
 use crate::{
     faults,
     identity::contained_key,
-    limits::Limit,
+    limit_hits::Limit,
     streams::{Announce, Streams},
 };
 

@@ -22,7 +22,7 @@ use libp2p::{
     },
 };
 
-use crate::{limits::Limit, memory::Pressure};
+use crate::{limit_hits::Limit, memory::Pressure};
 
 /// Connections with one peer (go-libp2p's number).
 pub(crate) const PER_PEER: usize = 8;

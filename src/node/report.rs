@@ -9,16 +9,16 @@ impl Node {
     #[must_use]
     pub fn report(&self) -> String {
         let peers = self.streams().peers.list();
-        let count: usize = peers.iter().map(|(_, peer)| peer.links().len()).sum();
+        let count: usize = peers.iter().map(|(_, peer)| peer.connections().len()).sum();
         let mut out = format!("Connections and streams ({count}):\n");
         for (id, peer) in peers {
             let protocols = peer.protocols().unwrap_or_default();
-            for link in peer.links() {
+            for connection in peer.connections() {
                 // Writing to a String cannot fail.
-                let _ = writeln!(out, "{id} {}", link.remote);
+                let _ = writeln!(out, "{id} {}", connection.remote);
                 let _ = writeln!(out, "\tprotocols: {}", protocols.join(" "));
-                let _ = writeln!(out, "\tinbound streams ({})", link.inbound_streams());
-                let _ = writeln!(out, "\tmemory ({} bytes)", link.memory());
+                let _ = writeln!(out, "\tinbound streams ({})", connection.inbound_streams());
+                let _ = writeln!(out, "\tmemory ({} bytes)", connection.memory());
             }
         }
         let counters = &self.streams().counters;

@@ -17,10 +17,10 @@ use super::{
     message::{self, Judge, MAX_RPC, Message, pb},
     outbox::{self, Outbox},
     router::Kind,
-    seen::Id,
+    seen::IdHash,
 };
 use crate::{
-    muxer::Link,
+    muxer::Connection,
     streams::{Frames, InboundStream, Service, UserStream},
 };
 
@@ -75,8 +75,8 @@ impl Inner {
         let peers = &self.node.streams().peers;
         let mut pause = FIRST_PAUSE;
         loop {
-            let connected = peers.get(&peer).and_then(|peer| peer.best_link());
-            let Some(link) = connected else {
+            let connected = peers.get(&peer).and_then(|peer| peer.best_connection());
+            let Some(connection) = connected else {
                 // It may have come back in this moment.
                 if self.closing.is_cancelled()
                     || self.router.left(peer, || peers.get(&peer).is_some())
@@ -87,7 +87,7 @@ impl Inner {
                 continue;
             };
             let begun = Instant::now();
-            if let Err(error) = self.write_to(&link, &known, outbox).await {
+            if let Err(error) = self.write_to(&connection, &known, outbox).await {
                 tracing::debug!(%peer, %error, "pubsub stream failed");
             }
             outbox.fail();
@@ -119,12 +119,12 @@ impl Inner {
 
     async fn write_to(
         &self,
-        link: &Arc<Link>,
+        connection: &Arc<Connection>,
         known: &[String],
         outbox: &Outbox,
     ) -> io::Result<()> {
         let names: Vec<String> = self.protocols().iter().map(ToString::to_string).collect();
-        let opening = self.node.streams().open(link, known, &names);
+        let opening = self.node.streams().open(connection, known, &names);
         let opened = timeout(OPEN_TIMEOUT, opening).await;
         let opened = opened.map_err(|_| io::ErrorKind::TimedOut)?;
         let (mut stream, name) = opened.map_err(io::Error::other)?;
@@ -133,7 +133,7 @@ impl Inner {
             super::MESHSUB_10 => Kind::Gossipsub10,
             _ => Kind::Floodsub,
         };
-        self.router.speaks(link.peer, kind, link.dialed);
+        self.router.speaks(connection.peer, kind, connection.dialed);
         let written = self
             .closing
             .run_until_cancelled(write(&mut stream, outbox))
@@ -256,8 +256,8 @@ impl Inner {
         if own || !self.router.topics().has_subscribers(topic) {
             return None;
         }
-        let name = message::name(raw.from.as_deref(), raw.seqno.as_deref());
-        if self.router.has_seen(Id::of(&name)) {
+        let id = message::message_id(raw.from.as_deref(), raw.seqno.as_deref());
+        if self.router.has_seen(IdHash::of(&id)) {
             return None;
         }
         let message = match judge.judge(raw, topic.into()) {

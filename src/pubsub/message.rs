@@ -10,7 +10,7 @@ use libp2p::{
 };
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
-use super::{Signing, seen::Id};
+use super::{Signing, seen::IdHash};
 use crate::identity::contained_key;
 
 /// The messages of `proto/pubsub.proto`.
@@ -45,8 +45,8 @@ pub struct Message {
     body: Bytes,
     topic: Arc<str>,
     author: Option<PeerId>,
-    name: Vec<u8>,
-    id: Id,
+    message_id: Vec<u8>,
+    id_hash: IdHash,
 }
 
 impl Message {
@@ -68,24 +68,24 @@ impl Message {
     }
 
     /// What peers call it: its author and the author's number for it, as in Go.
-    pub(super) fn name(&self) -> &[u8] {
-        &self.name
+    pub(super) fn message_id(&self) -> &[u8] {
+        &self.message_id
     }
 
     /// What it is called here.
-    pub(super) fn id(&self) -> Id {
-        self.id
+    pub(super) fn id_hash(&self) -> IdHash {
+        self.id_hash
     }
 
     /// Bytes of memory that it counts.
     pub(super) fn size(&self) -> usize {
-        self.body.len() + size_of::<Self>() + self.name.len()
+        self.body.len() + size_of::<Self>() + self.message_id.len()
     }
 }
 
 /// Who made a message, and the number it has there.
 #[must_use]
-pub(super) fn name(from: Option<&[u8]>, seqno: Option<&[u8]>) -> Vec<u8> {
+pub(super) fn message_id(from: Option<&[u8]>, seqno: Option<&[u8]>) -> Vec<u8> {
     [from.unwrap_or_default(), seqno.unwrap_or_default()].concat()
 }
 
@@ -135,7 +135,7 @@ impl Draft {
         key: Option<&[u8]>,
         topic: Arc<str>,
         author: Option<PeerId>,
-        name: Vec<u8>,
+        message_id: Vec<u8>,
     ) -> Message {
         self.put(5, signature);
         self.put(6, key);
@@ -143,8 +143,8 @@ impl Draft {
             body: Bytes::from(self.buffer).slice(SIGNING_PREFIX.len()..),
             topic,
             author,
-            id: Id::of(&name),
-            name,
+            id_hash: IdHash::of(&message_id),
+            message_id,
         }
     }
 }
@@ -211,14 +211,14 @@ impl Author {
             None => None,
         };
         let (signature, key) = (signature.as_deref(), self.key.as_deref());
-        let name = name(from, seqno);
-        Ok(draft.finish(signature, key, topic.clone(), Some(self.peer), name))
+        let message_id = message_id(from, seqno);
+        Ok(draft.finish(signature, key, topic.clone(), Some(self.peer), message_id))
     }
 }
 
 /// Why a message of a peer is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refused {
+pub(super) enum ValidationError {
     #[error("its author is no peer id")]
     Author,
     #[error("its number has not 8 bytes")]
@@ -259,20 +259,24 @@ impl Judge {
     }
 
     /// Whether `raw`, on `topic`, is what it says it is.
-    pub(super) fn judge(&mut self, raw: &pb::Message, topic: Arc<str>) -> Result<Message, Refused> {
+    pub(super) fn judge(
+        &mut self,
+        raw: &pb::Message,
+        topic: Arc<str>,
+    ) -> Result<Message, ValidationError> {
         let from = raw.from.as_deref();
         let author = from.map(PeerId::from_bytes).transpose();
-        let author = author.map_err(|_| Refused::Author)?;
+        let author = author.map_err(|_| ValidationError::Author)?;
         let seqno = raw.seqno.as_deref();
         if seqno.is_some_and(|seqno| seqno.len() != SEQNO_LEN) {
-            return Err(Refused::Number);
+            return Err(ValidationError::Number);
         }
         let signature = raw.signature.as_deref();
         let key = raw.key.as_deref();
         match (self.signing, signature) {
-            (Signing::Strict, None) => return Err(Refused::Unsigned),
-            (Signing::Strict, _) if seqno.is_none() => return Err(Refused::Number),
-            (Signing::Off, Some(_)) => return Err(Refused::Signed),
+            (Signing::Strict, None) => return Err(ValidationError::Unsigned),
+            (Signing::Strict, _) if seqno.is_none() => return Err(ValidationError::Number),
+            (Signing::Off, Some(_)) => return Err(ValidationError::Signed),
             _ => {}
         }
         let proof = [signature, key].into_iter().flatten();
@@ -285,14 +289,14 @@ impl Judge {
             proof,
         );
         if let Some(signature) = signature {
-            let author = author.ok_or(Refused::Author)?;
-            let public = self.key(raw, &author).ok_or(Refused::Key)?;
+            let author = author.ok_or(ValidationError::Author)?;
+            let public = self.key(raw, &author).ok_or(ValidationError::Key)?;
             if !public.verify(draft.signed_text(), signature) {
-                return Err(Refused::Signature);
+                return Err(ValidationError::Signature);
             }
         }
-        let name = name(from, seqno);
-        Ok(draft.finish(signature, key, topic, author, name))
+        let message_id = message_id(from, seqno);
+        Ok(draft.finish(signature, key, topic, author, message_id))
     }
 
     /// The author's key: the one sent along, else the one in its peer id.

@@ -66,8 +66,8 @@ struct Queue {
     announcing: bool,
     marks: Vec<oneshot::Sender<()>>,
     mesh: BTreeMap<Arc<str>, Mesh>,
-    told: Vec<pb::IHave>,
-    asked: Vec<Bytes>,
+    ihave: Vec<pb::IHave>,
+    iwant: Vec<Bytes>,
     messages: VecDeque<Arc<Message>>,
     bytes: usize,
     /// Since when the peer takes nothing of what waits.
@@ -78,8 +78,8 @@ impl Queue {
     fn is_empty(&self) -> bool {
         self.subscriptions.is_empty()
             && self.mesh.is_empty()
-            && self.told.is_empty()
-            && self.asked.is_empty()
+            && self.ihave.is_empty()
+            && self.iwant.is_empty()
             && self.messages.is_empty()
     }
 
@@ -121,8 +121,8 @@ impl Queue {
             }
             put_control(output, control);
         }
-        if !self.told.is_empty() {
-            let ihave = std::mem::take(&mut self.told);
+        if !self.ihave.is_empty() {
+            let ihave = std::mem::take(&mut self.ihave);
             put_control(
                 output,
                 pb::Control {
@@ -131,8 +131,8 @@ impl Queue {
                 },
             );
         }
-        if !self.asked.is_empty() {
-            let message_i_ds = std::mem::take(&mut self.asked);
+        if !self.iwant.is_empty() {
+            let message_i_ds = std::mem::take(&mut self.iwant);
             let iwant = vec![pb::IWant { message_i_ds }];
             put_control(
                 output,
@@ -229,21 +229,21 @@ impl Outbox {
     }
 
     /// Tells of messages; of those of the last heartbeat only.
-    pub(super) fn tell(&self, topics: Vec<pb::IHave>) {
+    pub(super) fn ihave(&self, topics: Vec<pb::IHave>) {
         let mut bytes = 0;
         let fits = |topic: &pb::IHave| {
             bytes += topic.encoded_len() + 8;
             bytes <= MAX_IDS_BYTES
         };
-        self.queue().told = topics.into_iter().take_while(fits).collect();
+        self.queue().ihave = topics.into_iter().take_while(fits).collect();
         self.writer.wake();
     }
 
     /// Asks for messages.
-    pub(super) fn ask(&self, ids: impl IntoIterator<Item = Bytes>) {
+    pub(super) fn iwant(&self, ids: impl IntoIterator<Item = Bytes>) {
         let mut queue = self.queue();
-        let room = MAX_IDS - queue.asked.len().min(MAX_IDS);
-        queue.asked.extend(ids.into_iter().take(room));
+        let room = MAX_IDS - queue.iwant.len().min(MAX_IDS);
+        queue.iwant.extend(ids.into_iter().take(room));
         drop(queue);
         self.writer.wake();
     }

@@ -24,12 +24,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    message::{Message, Refused},
+    message::{Message, ValidationError},
     outbox::Outbox,
-    seen::Id,
+    seen::IdHash,
     topics::Topics,
 };
-use crate::limits::Limit;
+use crate::limit_hits::Limit;
 pub(super) use table::Kind;
 use table::State;
 
@@ -87,7 +87,7 @@ impl Router {
     }
 
     /// Whether the message has been here, which is then counted.
-    pub(super) fn has_seen(&self, id: Id) -> bool {
+    pub(super) fn has_seen(&self, id: IdHash) -> bool {
         let seen = self.state().seen.contains(id);
         if seen {
             self.counters.duplicates.fetch_add(1, Relaxed);
@@ -122,7 +122,7 @@ impl Router {
     fn route(&self, message: &Arc<Message>, source: Option<PeerId>, wait: bool) -> Routed {
         let now = Instant::now();
         let mut state = self.state();
-        if state.seen.contains(message.id()) {
+        if state.seen.contains(message.id_hash()) {
             self.counters.duplicates.fetch_add(1, Relaxed);
             return Routed::Duplicate;
         }
@@ -130,8 +130,8 @@ impl Router {
         if wait && !outboxes.is_empty() && outboxes.iter().all(|outbox| outbox.is_busy()) {
             return Routed::Busy;
         }
-        state.seen.insert(message.id(), now);
-        state.history.add(message.clone(), source, now);
+        state.seen.insert(message.id_hash(), now);
+        state.mcache.add(message.clone(), source, now);
         // Under the lock, so that no peer gets a later message of its topic first.
         for outbox in outboxes {
             self.offer(&outbox, message);
@@ -154,7 +154,7 @@ impl Router {
     }
 
     /// A message of `peer` is not taken.
-    pub(super) fn refused(&self, peer: &PeerId, reason: Refused) {
+    pub(super) fn refused(&self, peer: &PeerId, reason: ValidationError) {
         self.counters.refused.fetch_add(1, Relaxed);
         tracing::debug!(%peer, %reason, "pubsub message refused");
     }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::limits::Limit;
+use crate::limit_hits::Limit;
 
 /// How long a message is remembered, so that nobody gets it twice (Go's time).
 const MEMORY: Duration = Duration::from_secs(120);
@@ -23,15 +23,17 @@ const MAX_GENERATION: usize = MAX_SEEN / 8;
 
 /// Names a message in this process: a hash that nobody outside can aim at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Id(u128);
+pub(super) struct IdHash(u128);
 
 static KEYS: LazyLock<[RandomState; 2]> =
     LazyLock::new(|| [RandomState::new(), RandomState::new()]);
 
-impl Id {
-    /// The id of the message with this name.
-    pub(super) fn of(name: &[u8]) -> Self {
-        let [high, low] = KEYS.each_ref().map(|key| u128::from(key.hash_one(name)));
+impl IdHash {
+    /// The hash of a message id.
+    pub(super) fn of(message_id: &[u8]) -> Self {
+        let [high, low] = KEYS
+            .each_ref()
+            .map(|key| u128::from(key.hash_one(message_id)));
         Self(high << 64 | low)
     }
 }
@@ -40,12 +42,12 @@ impl Id {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     /// The newest last, each with the moment of its first message.
-    generations: VecDeque<(Instant, HashSet<Id>)>,
+    generations: VecDeque<(Instant, HashSet<IdHash>)>,
     count: usize,
 }
 
 impl Seen {
-    pub(super) fn contains(&self, id: Id) -> bool {
+    pub(super) fn contains(&self, id: IdHash) -> bool {
         self.generations
             .iter()
             .rev()
@@ -53,7 +55,7 @@ impl Seen {
     }
 
     /// Takes note of a message; false if it has been here.
-    pub(super) fn insert(&mut self, id: Id, now: Instant) -> bool {
+    pub(super) fn insert(&mut self, id: IdHash, now: Instant) -> bool {
         if self.contains(id) {
             return false;
         }
@@ -64,7 +66,7 @@ impl Seen {
             Limit::PubsubSeen.hit();
             self.count -= oldest.len();
         }
-        let fresh = |(since, ids): &(Instant, HashSet<Id>)| {
+        let fresh = |(since, ids): &(Instant, HashSet<IdHash>)| {
             now.duration_since(*since) < GENERATION && ids.len() < MAX_GENERATION
         };
         if !self.generations.back().is_some_and(fresh) {
@@ -92,8 +94,8 @@ impl Seen {
 mod tests {
     use super::*;
 
-    fn id(number: usize) -> Id {
-        Id::of(&number.to_be_bytes())
+    fn id(number: usize) -> IdHash {
+        IdHash::of(&number.to_be_bytes())
     }
 
     #[test]

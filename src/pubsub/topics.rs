@@ -17,7 +17,7 @@ use std::{
 use futures::task::AtomicWaker;
 
 use super::{Message, SubscribeError, router::Router};
-use crate::limits::Limit;
+use crate::limit_hits::Limit;
 
 /// Messages that wait for one subscriber; a further one is dropped (Go holds 32).
 const MAX_QUEUED: usize = 4096;

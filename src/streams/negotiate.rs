@@ -259,9 +259,9 @@ impl UserStream {
         self
     }
 
-    /// See [`Substream::held_up`].
-    pub fn held_up(&mut self, bytes: usize) {
-        self.io.held_up(bytes);
+    /// See [`Substream::blocked`].
+    pub fn blocked(&mut self, bytes: usize) {
+        self.io.blocked(bytes);
     }
 
     fn poll_expected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

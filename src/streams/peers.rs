@@ -12,7 +12,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::muxer::Link;
+use crate::muxer::Connection;
 
 /// Protocols remembered of one peer (SECURITY.md 3).
 const MAX_PROTOCOLS: usize = 256;
@@ -30,7 +30,7 @@ pub(crate) const MAX_DIALS: usize = 256;
 #[derive(Debug)]
 pub struct Peer {
     since: Instant,
-    links: RwLock<Vec<Arc<Link>>>,
+    connections: RwLock<Vec<Arc<Connection>>>,
     /// What identify told; `None` until it has finished.
     protocols: watch::Sender<Option<Arc<[String]>>>,
     /// Names it has agreed to on an earlier call; identify cannot list those without a slash.
@@ -52,13 +52,13 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 impl Peer {
     /// The connection to open streams on: direct before relayed, then the newest.
     #[must_use]
-    pub fn best_link(&self) -> Option<Arc<Link>> {
-        let links = read(&self.links);
-        links
+    pub fn best_connection(&self) -> Option<Arc<Connection>> {
+        let connections = read(&self.connections);
+        connections
             .iter()
             .rev()
-            .find(|link| !link.relayed)
-            .or_else(|| links.last())
+            .find(|connection| !connection.relayed)
+            .or_else(|| connections.last())
             .cloned()
     }
 
@@ -70,8 +70,8 @@ impl Peer {
 
     /// All connections to the peer.
     #[must_use]
-    pub fn links(&self) -> Vec<Arc<Link>> {
-        read(&self.links).clone()
+    pub fn connections(&self) -> Vec<Arc<Connection>> {
+        read(&self.connections).clone()
     }
 
     /// Waits until identify has finished and returns the peer's protocols, empty if identify
@@ -164,33 +164,33 @@ impl Peers {
             .collect()
     }
 
-    pub(super) fn add(&self, link: &Arc<Link>) {
+    pub(super) fn add(&self, connection: &Arc<Connection>) {
         let mut table = write(&self.table);
-        let peer = table.entry(link.peer).or_insert_with(|| {
+        let peer = table.entry(connection.peer).or_insert_with(|| {
             Arc::new(Peer {
                 since: Instant::now(),
-                links: RwLock::default(),
+                connections: RwLock::default(),
                 protocols: watch::Sender::new(None),
                 agreed: RwLock::default(),
                 large: Arc::new(Semaphore::new(MAX_LARGE)),
                 dials: Arc::new(Semaphore::new(MAX_DIALS)),
             })
         });
-        write(&peer.links).push(link.clone());
+        write(&peer.connections).push(connection.clone());
         drop(table);
         self.changed.notify_waiters();
     }
 
-    pub(super) fn remove(&self, link: &Arc<Link>) {
+    pub(super) fn remove(&self, connection: &Arc<Connection>) {
         let mut table = write(&self.table);
-        let Some(peer) = table.get(&link.peer) else {
+        let Some(peer) = table.get(&connection.peer) else {
             return;
         };
-        let mut links = write(&peer.links);
-        links.retain(|other| !Arc::ptr_eq(other, link));
-        let empty = links.is_empty();
-        drop(links);
-        if empty && let Some(gone) = table.remove(&link.peer) {
+        let mut connections = write(&peer.connections);
+        connections.retain(|other| !Arc::ptr_eq(other, connection));
+        let empty = connections.is_empty();
+        drop(connections);
+        if empty && let Some(gone) = table.remove(&connection.peer) {
             // Nobody identifies it any more: who waits for that must not wait on.
             gone.protocols.send_if_modified(|known| {
                 let waited_for = known.is_none();

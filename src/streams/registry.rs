@@ -11,7 +11,7 @@ use futures::{future::BoxFuture, task::AtomicWaker};
 use libp2p::StreamProtocol;
 
 use super::{InboundStream, Serve, negotiate::MAX_NAME};
-use crate::{limits::Limit, wire::maddr::ControlAddr};
+use crate::{limit_hits::Limit, wire::maddr::ControlAddr};
 
 /// Handler slots in one daemon (SECURITY.md 3). Far above what a client registers, far below
 /// what would hurt.
@@ -24,7 +24,7 @@ const MAX_ANNOUNCED_BYTES: usize = 2048;
 
 /// Where a request came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum RequestOrigin {
     /// A unix control socket: the client's user.
     User(u32),
     /// A tcp control socket.
@@ -43,7 +43,7 @@ pub struct Listening {
     /// Where it listens.
     pub addr: ControlAddr,
     /// Who has registered it.
-    pub origin: Origin,
+    pub origin: RequestOrigin,
 }
 
 impl PartialEq for Listening {
@@ -60,7 +60,7 @@ pub enum Target {
     /// A client's listening socket.
     Socket(Listening),
     /// A client that answers calls on its persistent connection.
-    Persistent(ConnectionId),
+    Persistent(PersistentId),
     /// The daemon sends back what it receives.
     Echo,
     /// As [`Target::Echo`], for liveness checks: nobody waits for such a stream to end.
@@ -71,7 +71,7 @@ pub enum Target {
 
 /// Names a persistent connection; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ConnectionId(pub u64);
+pub struct PersistentId(pub u64);
 
 /// Handlers of streams and handlers of calls do not count as each other's rivals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -388,7 +388,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError::NotFound`] or [`RegistryError::NotOwned`].
-    pub fn unregister_calls(&self, id: ConnectionId, name: &str) -> Result<(), RegistryError> {
+    pub fn unregister_calls(&self, id: PersistentId, name: &str) -> Result<(), RegistryError> {
         let target = Target::Persistent(id);
         let mut table = self.table();
         match table.slots.get(name) {
@@ -403,7 +403,7 @@ impl Registry {
     }
 
     /// Removes every slot of the persistent connection `id`, which has ended.
-    pub fn forget(&self, id: ConnectionId) {
+    pub fn forget(&self, id: PersistentId) {
         let target = Target::Persistent(id);
         let mut table = self.table();
         let names: Vec<String> = table

@@ -8,7 +8,7 @@ use libp2p::PeerId;
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use super::{
-    connection::{Busy, Connection},
+    connection::{Busy, PersistentConnection},
     exchange::Arriving,
     request::{self, Answer, CallId},
     response,
@@ -30,7 +30,7 @@ const SMALL: usize = 64 * 1024;
 pub(in crate::control) struct Place(Busy);
 
 impl Place {
-    pub(super) fn take(connection: Arc<Connection>) -> Option<Self> {
+    pub(super) fn take(connection: Arc<PersistentConnection>) -> Option<Self> {
         connection.handling().map(Self)
     }
 
@@ -64,7 +64,7 @@ impl Place {
 }
 
 /// A call as it came.
-struct Call {
+struct InboundCall {
     /// The caller's name for it.
     id: CallId,
     data: Bytes,
@@ -92,11 +92,15 @@ impl<T> Handled<T> {
 
 /// What a large call or answer takes counts for the caller's connection.
 fn hold(stream: &mut UserStream, bytes: usize) {
-    stream.held_up(if bytes > SMALL { bytes } else { 0 });
+    stream.blocked(if bytes > SMALL { bytes } else { 0 });
 }
 
 /// Reads the call; `None` if it is none.
-async fn read(connection: &Connection, caller: PeerId, stream: &mut UserStream) -> Option<Call> {
+async fn read(
+    connection: &PersistentConnection,
+    caller: PeerId,
+    stream: &mut UserStream,
+) -> Option<InboundCall> {
     let max_frame = connection.context.max_frame;
     let mut arriving = Arriving::default();
     let mut large = None;
@@ -104,7 +108,7 @@ async fn read(connection: &Connection, caller: PeerId, stream: &mut UserStream) 
         match arriving.take(max_frame) {
             Ok(Some(frame)) => {
                 let (id, data) = request::call(frame)?;
-                return Some(Call { id, data, large });
+                return Some(InboundCall { id, data, large });
             }
             Ok(None) => {}
             Err(error) => {
@@ -133,13 +137,13 @@ async fn read(connection: &Connection, caller: PeerId, stream: &mut UserStream) 
 
 /// Hands the call to the client and waits for its answer.
 async fn handle(
-    connection: &Connection,
+    connection: &PersistentConnection,
     caller: PeerId,
     name: String,
-    call: Call,
+    call: InboundCall,
     stream: &mut UserStream,
 ) -> Handled<Answer> {
-    let Call { data, large, .. } = call;
+    let InboundCall { data, large, .. } = call;
     let Some((id, mut answered)) = connection.begin_handling() else {
         return Handled::Lost;
     };

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    connection::{Busy, Connection},
+    connection::{Busy, PersistentConnection},
     exchange::{ReadError, exchange},
     request::{self, Answer, CallId},
     response,
@@ -68,7 +68,7 @@ impl From<ReadError> for CallError {
 
 /// A call to be made.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(super) struct OutboundCall {
     pub(super) id: CallId,
     pub(super) peer: PeerId,
     pub(super) name: String,
@@ -77,7 +77,7 @@ pub(super) struct Call {
     pub(super) unsent: OwnedSemaphorePermit,
 }
 
-impl Call {
+impl OutboundCall {
     /// Makes the call and tells the client its outcome, unless the call is `removed` first.
     pub(super) async fn run(self, place: Busy, removed: oneshot::Receiver<Infallible>) {
         let connection = &place.connection;
@@ -102,7 +102,7 @@ impl Call {
         let _ = connection.outbox.send(frame).await;
     }
 
-    async fn make(self, connection: &Connection) -> Result<Answer, CallError> {
+    async fn make(self, connection: &PersistentConnection) -> Result<Answer, CallError> {
         let node = &connection.context.node;
         let Self {
             id,

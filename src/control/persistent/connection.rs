@@ -15,7 +15,7 @@ use super::{
     outbox::Outbox,
     request::{Answer, CallId},
 };
-use crate::{control::session::Context, limits::Limit, streams::ConnectionId};
+use crate::{control::session::Context, limit_hits::Limit, streams::PersistentId};
 
 /// Calls of one client that are under way (SECURITY.md 3); a further one fails.
 const MAX_CALLS: usize = 4096;
@@ -31,8 +31,8 @@ type Calls<T> = Mutex<Option<HashMap<CallId, oneshot::Sender<T>>>>;
 
 /// What the calls of one client share.
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) id: ConnectionId,
+pub(super) struct PersistentConnection {
+    pub(super) id: PersistentId,
     pub(super) context: Arc<Context>,
     pub(super) outbox: Outbox,
     /// Its own calls; whoever removes one may answer it. `None` after the end.
@@ -50,7 +50,7 @@ pub(super) struct Connection {
 /// Counts one call for as long as anything of it is left.
 #[derive(Debug)]
 pub(super) struct Busy {
-    pub(super) connection: Arc<Connection>,
+    pub(super) connection: Arc<PersistentConnection>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -67,8 +67,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Connection {
-    pub(super) fn new(id: ConnectionId, context: Arc<Context>, outbox: Outbox) -> Self {
+impl PersistentConnection {
+    pub(super) fn new(id: PersistentId, context: Arc<Context>, outbox: Outbox) -> Self {
         let unsent = context.max_unsent.min(MAX_UNSENT);
         Self {
             id,

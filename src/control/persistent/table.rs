@@ -11,12 +11,12 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{answer::Place, connection::Connection};
-use crate::streams::ConnectionId;
+use super::{answer::Place, connection::PersistentConnection};
+use crate::streams::PersistentId;
 
 #[derive(Debug, Default)]
 struct Table {
-    open: HashMap<ConnectionId, Arc<Connection>>,
+    open: HashMap<PersistentId, Arc<PersistentConnection>>,
     /// Whether there ever was one.
     used: bool,
     over: bool,
@@ -71,20 +71,20 @@ impl Connections {
     /// alive.
     pub(super) fn enter(
         &self,
-        connection: impl FnOnce(ConnectionId) -> Connection,
-    ) -> Option<Arc<Connection>> {
+        connection: impl FnOnce(PersistentId) -> PersistentConnection,
+    ) -> Option<Arc<PersistentConnection>> {
         let mut table = self.table();
         if table.over {
             return None;
         }
-        let id = ConnectionId(self.next.fetch_add(1, Ordering::Relaxed));
+        let id = PersistentId(self.next.fetch_add(1, Ordering::Relaxed));
         let connection = Arc::new(connection(id));
         table.used = true;
         table.open.insert(id, connection.clone());
         Some(connection)
     }
 
-    pub(super) fn leave(&self, id: ConnectionId) {
+    pub(super) fn leave(&self, id: PersistentId) {
         let mut table = self.table();
         table.open.remove(&id);
         if table.open.is_empty() && !self.stay_alive {
@@ -93,7 +93,7 @@ impl Connections {
     }
 
     /// A place for one more call at the client behind `id`, if it is there and not busy.
-    pub(in crate::control) fn place(&self, id: ConnectionId) -> Option<Place> {
+    pub(in crate::control) fn place(&self, id: PersistentId) -> Option<Place> {
         let connection = self.table().open.get(&id)?.clone();
         Place::take(connection)
     }

@@ -15,7 +15,8 @@ use redb::{
 };
 
 use super::{
-    Change, Changes, Contents, DiskError, Origin, Said, StoredPeer, StoredProvider, StoredRecord,
+    Change, ChangeOrigin, Changes, Contents, DiskError, Said, StoredPeer, StoredProvider,
+    StoredRecord,
 };
 
 /// The format that this version writes.
@@ -73,11 +74,11 @@ struct Row {
 }
 
 impl Row {
-    fn origin(&self) -> Origin {
+    fn origin(&self) -> ChangeOrigin {
         if self.own {
-            Origin::Client
+            ChangeOrigin::Client
         } else {
-            Origin::Peer
+            ChangeOrigin::Peer
         }
     }
 }
@@ -341,7 +342,7 @@ fn row<T>(said: &Said<T>, value: bytes::Bytes, addresses: &[Multiaddr]) -> Vec<u
             .take(MAX_ADDRESSES)
             .map(Multiaddr::to_vec)
             .collect(),
-        own: said.origin == Origin::Client,
+        own: said.origin == ChangeOrigin::Client,
     };
     row.encode_to_vec()
 }

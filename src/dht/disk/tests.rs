@@ -40,13 +40,13 @@ fn record(key: &str, value: &'static str, received: SystemTime) -> StoredRecord 
         key: key.into(),
         value: Bytes::from_static(value.as_bytes()),
         received,
-        origin: Origin::Client,
+        origin: ChangeOrigin::Client,
     }
 }
 
 fn put(disk: &Disk, key: &str, value: &'static str, received: SystemTime) {
     let value = Bytes::from_static(value.as_bytes());
-    disk.put_record(Origin::Client, key.as_bytes(), &value, received);
+    disk.put_record(ChangeOrigin::Client, key.as_bytes(), &value, received);
 }
 
 fn dir() -> (TempDir, PathBuf) {
@@ -65,16 +65,16 @@ async fn what_was_written_is_there_again() {
     put(&disk, "b", "", time);
     put(&disk, "c", "gone", time);
     put(&disk, "a", "2", ago(5));
-    disk.put_provider(Origin::Peer, b"k", one, &addresses(2), time);
-    disk.put_provider(Origin::Peer, b"k", other, &[], time);
-    disk.put_provider(Origin::Peer, b"l", other, &[], time);
+    disk.put_provider(ChangeOrigin::Peer, b"k", one, &addresses(2), time);
+    disk.put_provider(ChangeOrigin::Peer, b"k", other, &[], time);
+    disk.put_provider(ChangeOrigin::Peer, b"l", other, &[], time);
     disk.put_peer(one, &addresses(1), ago(99));
     disk.put_peer(other, &addresses(3), ago(9));
     disk.flush().await;
     disk.remove_record(b"c");
     disk.remove_record(b"never there");
     disk.remove_provider(b"l", other);
-    disk.put_provider(Origin::Client, b"k", other, &addresses(1), ago(3));
+    disk.put_provider(ChangeOrigin::Client, b"k", other, &addresses(1), ago(3));
     // Without a flush: closing writes what waits.
     drop(disk);
     let (disk, mut contents) = Disk::open(&path).unwrap();
@@ -92,7 +92,7 @@ async fn what_was_written_is_there_again() {
     assert_eq!((&first.key[..], first.received), (&b"k"[..], time));
     assert_eq!(
         (first.origin, second.origin),
-        (Origin::Peer, Origin::Client)
+        (ChangeOrigin::Peer, ChangeOrigin::Client)
     );
     let peers: Vec<PeerId> = contents.peers.iter().map(|peer| peer.peer).collect();
     assert_eq!(peers, [other, one], "the latest first");
@@ -116,8 +116,8 @@ fn what_is_too_old_is_forgotten_and_no_clock_makes_it_younger() {
         "x",
         SystemTime::now() + 9 * Duration::from_secs(HOUR),
     );
-    disk.put_provider(Origin::Peer, b"k", one, &[], ago(49 * HOUR));
-    disk.put_provider(Origin::Peer, b"k", other, &[], ago(47 * HOUR));
+    disk.put_provider(ChangeOrigin::Peer, b"k", one, &[], ago(49 * HOUR));
+    disk.put_provider(ChangeOrigin::Peer, b"k", other, &[], ago(47 * HOUR));
     disk.put_peer(one, &[], ago(1000 * HOUR));
     drop(disk);
     for _ in 0..2 {
@@ -203,13 +203,13 @@ fn every_table_has_its_limit_and_removals_make_room() {
     let mut tables = Tables::with(database(&Arc::default()), FEW);
     let now = SystemTime::now();
     let said = |what| Said {
-        origin: Origin::Peer,
+        origin: ChangeOrigin::Peer,
         time: now,
         what,
     };
     let value = |size: usize| {
         Some(Said {
-            origin: Origin::Peer,
+            origin: ChangeOrigin::Peer,
             time: now,
             what: Bytes::from(vec![7; size]),
         })
@@ -263,7 +263,7 @@ async fn peers_that_are_faster_than_the_disk_do_not_fill_the_memory() {
     let now = SystemTime::now();
     // One batch may be with the writer, which waits for the disk.
     for key in 0..100_u8 {
-        disk.put_record(Origin::Peer, &[key], &value, now);
+        disk.put_record(ChangeOrigin::Peer, &[key], &value, now);
     }
     assert!(disk.shared.state().changes.bytes <= MAX_WAITING);
     assert!(disk.missed() >= 100 - 2 * 32, "{}", disk.missed());
@@ -384,9 +384,9 @@ fn filled() -> (Vec<u8>, Contents) {
     let (disk, _) = Disk::open(&path).unwrap();
     for key in 0..300_u32 {
         let value = Bytes::from(vec![7; key as usize]);
-        disk.put_record(Origin::Client, &key.to_be_bytes(), &value, ago(1));
+        disk.put_record(ChangeOrigin::Client, &key.to_be_bytes(), &value, ago(1));
         disk.put_provider(
-            Origin::Peer,
+            ChangeOrigin::Peer,
             &key.to_be_bytes(),
             peer(),
             &addresses(2),

@@ -7,7 +7,7 @@ fn raw(message: &Message) -> pb::Message {
     pb::Message::decode(message.body().clone()).expect("a message")
 }
 
-fn judged(signing: Signing, raw: &pb::Message) -> Result<Message, Refused> {
+fn judged(signing: Signing, raw: &pb::Message) -> Result<Message, ValidationError> {
     Judge::new(signing).judge(raw, "t".into())
 }
 
@@ -25,9 +25,15 @@ fn what_is_signed_here_is_taken_elsewhere_and_nothing_else() {
         let sent = raw(&made);
         let got = judged(Signing::Strict, &sent).expect("taken");
         assert_eq!(got.body(), made.body());
-        assert_eq!((got.id(), got.name()), (made.id(), made.name()));
+        assert_eq!(
+            (got.id_hash(), got.message_id()),
+            (made.id_hash(), made.message_id())
+        );
         assert!(judged(Signing::Lax, &sent).is_ok());
-        assert_eq!(judged(Signing::Off, &sent).err(), Some(Refused::Signed));
+        assert_eq!(
+            judged(Signing::Off, &sent).err(),
+            Some(ValidationError::Signed)
+        );
         for change in [
             |raw: &mut pb::Message| raw.data = None,
             |raw: &mut pb::Message| raw.topic = Some("u".into()),
@@ -38,22 +44,25 @@ fn what_is_signed_here_is_taken_elsewhere_and_nothing_else() {
             change(&mut changed);
             assert_eq!(
                 judged(Signing::Lax, &changed).err(),
-                Some(Refused::Signature)
+                Some(ValidationError::Signature)
             );
         }
         let mut unsigned = sent.clone();
         unsigned.signature = None;
         assert_eq!(
             judged(Signing::Strict, &unsigned).err(),
-            Some(Refused::Unsigned)
+            Some(ValidationError::Unsigned)
         );
         let other = Keypair::generate_ed25519().public();
         let mut foreign = sent.clone();
         foreign.key = Some(other.encode_protobuf().into());
-        assert_eq!(judged(Signing::Lax, &foreign).err(), Some(Refused::Key));
+        assert_eq!(
+            judged(Signing::Lax, &foreign).err(),
+            Some(ValidationError::Key)
+        );
         foreign.from = Some(other.to_peer_id().to_bytes().into());
         let refused = judged(Signing::Lax, &foreign).err();
-        assert_eq!(refused, Some(Refused::Signature));
+        assert_eq!(refused, Some(ValidationError::Signature));
     }
 }
 
@@ -73,7 +82,7 @@ fn the_key_of_the_last_author_is_not_taken_for_anothers() {
         let mut forged = messages[0].clone();
         forged.signature = messages[1].signature.clone();
         let refused = judge.judge(&forged, "t".into()).err();
-        assert_eq!(refused, Some(Refused::Signature));
+        assert_eq!(refused, Some(ValidationError::Signature));
     }
 }
 

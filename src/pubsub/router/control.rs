@@ -11,27 +11,27 @@ use libp2p::PeerId;
 use super::{
     super::{
         message::{Message, pb},
-        seen::Id,
+        seen::IdHash,
         topics::MAX_TOPIC,
     },
     Router,
     mesh::{BACKOFF, MESH_HIGH},
     table::State,
 };
-use crate::limits::Limit;
+use crate::limit_hits::Limit;
 
 /// Times that a peer may tell of messages between two heartbeats (go-libp2p-pubsub's bound).
-const MAX_TELLS: usize = 10;
+const MAX_IHAVE_MESSAGES: usize = 10;
 
 /// Messages that a peer is asked for between two heartbeats (the same).
-const MAX_ASKS: usize = 5000;
+const MAX_IWANT_IDS: usize = 5000;
 
 /// Topics of which a peer gets what it missed by a moment, between two heartbeats: each costs a
 /// look at all recent messages.
 const MAX_CATCH_UPS: usize = 256;
 
-/// Longest name of a message that is asked for, in bytes: a peer id and a number.
-const MAX_NAME: usize = 128;
+/// Longest message id that is asked for, in bytes: a peer id and a number.
+const MAX_MESSAGE_ID: usize = 128;
 
 impl Router {
     /// `peer` has announced that it is subscribed to a topic, or no longer.
@@ -52,7 +52,7 @@ impl Router {
             None => return,
         };
         state.graft_if_wanted(&name, peer, self.flood);
-        if !state.history.has(topic) {
+        if !state.mcache.has(topic) {
             return;
         }
         let Some(entry) = state.peers.get_mut(&peer) else {
@@ -64,7 +64,7 @@ impl Router {
         }
         let outbox = entry.outbox.clone();
         // What it missed by a moment.
-        let missed = state.history.recent(topic, &peer, Instant::now());
+        let missed = state.mcache.recent(topic, &peer, Instant::now());
         drop(state);
         for message in missed {
             self.offer(&outbox, &message);
@@ -77,13 +77,13 @@ impl Router {
             return;
         }
         let mut state = self.state();
-        for told in &control.ihave {
-            state.told(peer, told);
+        for ihave in &control.ihave {
+            state.on_ihave(peer, ihave);
         }
-        let asked = control.iwant.iter().flat_map(|asked| &asked.message_i_ds);
-        let asked: Vec<Arc<Message>> = asked
-            .take(MAX_ASKS)
-            .filter_map(|name| state.history.ask(Id::of(name), peer))
+        let wanted = control.iwant.iter().flat_map(|iwant| &iwant.message_i_ds);
+        let wanted: Vec<Arc<Message>> = wanted
+            .take(MAX_IWANT_IDS)
+            .filter_map(|id| state.mcache.iwant(IdHash::of(id), peer))
             .collect();
         for graft in &control.graft {
             state.grafted(peer, graft.topic_id.as_deref().unwrap_or_default());
@@ -96,7 +96,7 @@ impl Router {
         let outbox = state.peers.get(&peer).map(|entry| entry.outbox.clone());
         drop(state);
         if let Some(outbox) = outbox {
-            for message in asked {
+            for message in wanted {
                 self.offer(&outbox, &message);
             }
         }
@@ -105,28 +105,28 @@ impl Router {
 
 impl State {
     /// Asks for what is not here yet, of topics with subscribers here.
-    fn told(&mut self, peer: PeerId, told: &pb::IHave) {
-        let topic = told.topic_id.as_deref().unwrap_or_default();
+    fn on_ihave(&mut self, peer: PeerId, ihave: &pb::IHave) {
+        let topic = ihave.topic_id.as_deref().unwrap_or_default();
         let wanted = self.topics.get(topic).is_some_and(|topic| topic.joined);
         let Some(entry) = self.peers.get_mut(&peer).filter(|_| wanted) else {
             return;
         };
-        entry.told += 1;
-        if entry.told > MAX_TELLS || entry.asked >= MAX_ASKS {
+        entry.ihave += 1;
+        if entry.ihave > MAX_IHAVE_MESSAGES || entry.iwant >= MAX_IWANT_IDS {
             return;
         }
-        let missing: Vec<Bytes> = told
+        let missing: Vec<Bytes> = ihave
             .message_i_ds
             .iter()
-            .take(MAX_ASKS)
-            .filter(|name| name.len() <= MAX_NAME && !self.seen.contains(Id::of(name)))
-            .take(MAX_ASKS - entry.asked)
+            .take(MAX_IWANT_IDS)
+            .filter(|id| id.len() <= MAX_MESSAGE_ID && !self.seen.contains(IdHash::of(id)))
+            .take(MAX_IWANT_IDS - entry.iwant)
             // A slice would keep all of the RPC that it came with.
-            .map(|name| Bytes::copy_from_slice(name))
+            .map(|id| Bytes::copy_from_slice(id))
             .collect();
         if !missing.is_empty() {
-            entry.asked += missing.len();
-            entry.outbox.ask(missing);
+            entry.iwant += missing.len();
+            entry.outbox.iwant(missing);
         }
     }
 

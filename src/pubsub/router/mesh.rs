@@ -33,7 +33,7 @@ const GOSSIP: usize = 6;
 const GOSSIP_SHARE: f64 = 0.25;
 
 /// Messages of one topic that one peer is told of (go-libp2p-pubsub's bound).
-const MAX_TOLD: usize = 5000;
+const MAX_IHAVE_IDS: usize = 5000;
 
 /// How long peers are remembered for a topic without subscribers here.
 const FANOUT: Duration = Duration::from_secs(60);
@@ -65,7 +65,7 @@ impl Router {
         let mut state = self.state();
         let state = &mut *state;
         for peer in state.peers.values_mut() {
-            (peer.told, peer.asked, peer.caught_up) = (0, 0, 0);
+            (peer.ihave, peer.iwant, peer.caught_up) = (0, 0, 0);
             lost += peer.outbox.drop_stuck();
         }
         state.seen.expire(now);
@@ -80,7 +80,7 @@ impl Router {
         if !self.flood {
             state.gossip();
         }
-        state.history.shift();
+        state.mcache.shift();
         state.topics.retain(|_, topic| !topic.is_unused());
         self.lost(lost);
     }
@@ -270,8 +270,8 @@ impl State {
 
     /// Tells some of the peers that are in no mesh which messages there are.
     fn gossip(&mut self) {
-        let mut told: HashMap<PeerId, Vec<pb::IHave>> = HashMap::new();
-        for (name, mut names) in self.history.gossip() {
+        let mut ihave: HashMap<PeerId, Vec<pb::IHave>> = HashMap::new();
+        for (name, mut ids) in self.mcache.gossip() {
             let Some(topic) = self.topics.get(name) else {
                 continue;
             };
@@ -284,17 +284,17 @@ impl State {
             });
             let share = (others.len() as f64 * GOSSIP_SHARE) as usize;
             for peer in sample(&others, GOSSIP.max(share)) {
-                names.shuffle(&mut rand::rng());
-                let names = names.iter().take(MAX_TOLD);
-                told.entry(peer).or_default().push(pb::IHave {
+                ids.shuffle(&mut rand::rng());
+                let ids = ids.iter().take(MAX_IHAVE_IDS);
+                ihave.entry(peer).or_default().push(pb::IHave {
                     topic_id: Some(name.to_owned()),
-                    message_i_ds: names.map(|name| name.to_vec().into()).collect(),
+                    message_i_ds: ids.map(|id| id.to_vec().into()).collect(),
                 });
             }
         }
-        for (peer, topics) in told {
+        for (peer, topics) in ihave {
             if let Some(entry) = self.peers.get(&peer) {
-                entry.outbox.tell(topics);
+                entry.outbox.ihave(topics);
             }
         }
     }

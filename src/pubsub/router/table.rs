@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{history::History, message::Message, outbox::Outbox, seen::Seen},
+    super::{message::Message, message_cache::MessageCache, outbox::Outbox, seen::Seen},
     mesh::Fanout,
 };
 
@@ -48,8 +48,8 @@ pub(super) struct Peer {
     /// Whether it was dialed from here.
     pub(super) dialed: bool,
     /// What it told of in this heartbeat, and what it was asked for.
-    pub(super) told: usize,
-    pub(super) asked: usize,
+    pub(super) ihave: usize,
+    pub(super) iwant: usize,
     /// Topics of which it got what it had missed, in this heartbeat.
     pub(super) caught_up: usize,
 }
@@ -78,7 +78,7 @@ pub(super) struct State {
     pub(super) peers: HashMap<PeerId, Peer>,
     pub(super) topics: HashMap<Arc<str>, Topic>,
     pub(super) seen: Seen,
-    pub(super) history: History,
+    pub(super) mcache: MessageCache,
     /// Bytes of the names of all peers' topics.
     pub(super) names: usize,
     pub(super) reads: u64,
@@ -94,8 +94,8 @@ impl State {
             topics: HashSet::new(),
             names: 0,
             dialed: false,
-            told: 0,
-            asked: 0,
+            ihave: 0,
+            iwant: 0,
             caught_up: 0,
         })
     }

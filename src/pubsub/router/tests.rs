@@ -215,7 +215,7 @@ fn a_peer_is_asked_for_what_it_tells_of_within_bounds() {
             ..pb::Control::default()
         };
         scene.router.on_control(peer, &control);
-        scene.router.state().peers[&peer].asked
+        scene.router.state().peers[&peer].iwant
     };
     assert_eq!(tell("u", 0..10), 0, "nobody is subscribed");
     assert_eq!(tell("t", 0..10), 10);

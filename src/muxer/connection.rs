@@ -30,7 +30,7 @@ pub(super) struct Held {
     pub(super) unread: AtomicI64,
     pub(super) unsent: AtomicI64,
     /// Streams whose readers are held up.
-    pub(super) held_up: AtomicI64,
+    pub(super) blocked: AtomicI64,
     /// What may wait to be read on one of these, where the multiplexer does not tell.
     pub(super) window: u64,
     /// And on all of them.
@@ -40,7 +40,7 @@ pub(super) struct Held {
 impl Held {
     fn bytes(&self) -> u64 {
         let count = |count: &AtomicI64| u64::try_from(count.load(Ordering::Relaxed)).unwrap_or(0);
-        let unknown = count(&self.held_up).saturating_mul(self.window);
+        let unknown = count(&self.blocked).saturating_mul(self.window);
         let known = count(&self.unread) + count(&self.unsent);
         known.saturating_add(unknown.min(self.windows))
     }
@@ -64,7 +64,7 @@ impl Reader {
             return;
         }
         let streams = i64::from(bytes > 0) - i64::from(self.bytes > 0);
-        self.held.held_up.fetch_add(streams, Ordering::Relaxed);
+        self.held.blocked.fetch_add(streams, Ordering::Relaxed);
         let change = bytes - self.bytes;
         self.held.unread.fetch_add(change, Ordering::Relaxed);
         self.bytes = bytes;
@@ -79,7 +79,7 @@ impl Drop for Reader {
 
 /// A live connection: where it leads and how to open streams on it.
 #[derive(Debug)]
-pub struct Link {
+pub struct Connection {
     /// The authenticated remote peer.
     pub peer: PeerId,
     /// The remote's address, without `/p2p/<peer>`.
@@ -98,7 +98,7 @@ pub struct Link {
     pub(super) abort: CancellationToken,
 }
 
-impl Link {
+impl Connection {
     /// Inbound streams open now.
     #[must_use]
     pub fn inbound_streams(&self) -> usize {
@@ -152,33 +152,33 @@ impl Link {
     }
 }
 
-/// Counts one inbound stream of a [`Link`] for as long as it is held.
+/// Counts one inbound stream of a [`Connection`] for as long as it is held.
 #[derive(Debug)]
 pub struct InboundSlot {
-    link: Arc<Link>,
+    connection: Arc<Connection>,
     upkeep: bool,
 }
 
 impl InboundSlot {
-    pub(super) fn take(link: &Arc<Link>, limit: usize) -> Option<Self> {
+    pub(super) fn take(connection: &Arc<Connection>, limit: usize) -> Option<Self> {
         let slot = Self {
-            link: link.clone(),
+            connection: connection.clone(),
             upkeep: false,
         };
-        (link.inbound.fetch_add(1, Ordering::AcqRel) < limit).then_some(slot)
+        (connection.inbound.fetch_add(1, Ordering::AcqRel) < limit).then_some(slot)
     }
 
     /// The connection the stream came on.
     #[must_use]
-    pub fn link(&self) -> &Arc<Link> {
-        &self.link
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.connection
     }
 
     /// The daemon itself serves the stream: peers keep such ones open without using them.
     pub fn is_upkeep(&mut self) {
         if !self.upkeep {
             self.upkeep = true;
-            self.link.upkeep.fetch_add(1, Ordering::AcqRel);
+            self.connection.upkeep.fetch_add(1, Ordering::AcqRel);
         }
     }
 }
@@ -186,20 +186,20 @@ impl InboundSlot {
 impl Drop for InboundSlot {
     fn drop(&mut self) {
         if self.upkeep {
-            self.link.upkeep.fetch_sub(1, Ordering::AcqRel);
+            self.connection.upkeep.fetch_sub(1, Ordering::AcqRel);
         }
-        self.link.inbound.fetch_sub(1, Ordering::AcqRel);
+        self.connection.inbound.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-/// Counts one outbound stream of a [`Link`] for as long as it is held.
+/// Counts one outbound stream of a [`Connection`] for as long as it is held.
 #[derive(Debug)]
-pub(super) struct OutboundSlot(Arc<Link>);
+pub(super) struct OutboundSlot(Arc<Connection>);
 
 impl OutboundSlot {
-    fn take(link: &Arc<Link>) -> Self {
-        link.outbound.fetch_add(1, Ordering::AcqRel);
-        Self(link.clone())
+    fn take(connection: &Arc<Connection>) -> Self {
+        connection.outbound.fetch_add(1, Ordering::AcqRel);
+        Self(connection.clone())
     }
 }
 

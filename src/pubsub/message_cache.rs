@@ -8,7 +8,7 @@ use std::{
 
 use libp2p::PeerId;
 
-use super::{message::Message, seen::Id};
+use super::{message::Message, seen::IdHash};
 
 /// Heartbeats for which a message is held (gossipsub's default).
 const HEARTBEATS: u64 = 5;
@@ -26,7 +26,7 @@ const OVERHEAD: usize = 256;
 const RECENT: Duration = Duration::from_secs(1);
 
 /// How often one peer gets the same message for asking (gossipsub's default).
-const MAX_ASKED: u8 = 3;
+const MAX_RETRANSMISSIONS: u8 = 3;
 
 /// Messages that peers have asked for within a heartbeat (SECURITY.md 3); further ones are not
 /// sent.
@@ -49,21 +49,21 @@ impl Held {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct History {
+pub(super) struct MessageCache {
     /// Oldest first.
     order: VecDeque<Held>,
-    by_id: HashMap<Id, Arc<Message>>,
+    by_id: HashMap<IdHash, Arc<Message>>,
     /// How many there are of each topic.
     topics: HashMap<Arc<str>, usize>,
     /// How often peers have asked, in this heartbeat and the one before.
-    asked: [HashMap<(PeerId, Id), u8>; 2],
+    iwants: [HashMap<(PeerId, IdHash), u8>; 2],
     bytes: usize,
     heartbeat: u64,
 }
 
-impl History {
+impl MessageCache {
     pub(super) fn add(&mut self, message: Arc<Message>, source: Option<PeerId>, now: Instant) {
-        self.by_id.insert(message.id(), message.clone());
+        self.by_id.insert(message.id_hash(), message.clone());
         *self.topics.entry(message.topic().clone()).or_default() += 1;
         let held = Held {
             message,
@@ -81,7 +81,7 @@ impl History {
     fn forget_oldest(&mut self) {
         if let Some(held) = self.order.pop_front() {
             self.bytes -= held.size();
-            self.by_id.remove(&held.message.id());
+            self.by_id.remove(&held.message.id_hash());
             let topic = held.message.topic();
             if let Some(count) = self.topics.get_mut(topic) {
                 *count -= 1;
@@ -100,20 +100,20 @@ impl History {
         {
             self.forget_oldest();
         }
-        self.asked.swap(0, 1);
-        self.asked[0] = HashMap::new();
+        self.iwants.swap(0, 1);
+        self.iwants[0] = HashMap::new();
     }
 
     /// The message with this id, for a peer that asks for it; not without end.
-    pub(super) fn ask(&mut self, id: Id, peer: PeerId) -> Option<Arc<Message>> {
+    pub(super) fn iwant(&mut self, id: IdHash, peer: PeerId) -> Option<Arc<Message>> {
         let message = self.by_id.get(&id)?;
-        let before = self.asked[1].get(&(peer, id)).copied().unwrap_or(0);
-        if self.asked[0].len() >= MAX_REQUESTS {
+        let before = self.iwants[1].get(&(peer, id)).copied().unwrap_or(0);
+        if self.iwants[0].len() >= MAX_REQUESTS {
             return None;
         }
-        let count = self.asked[0].entry((peer, id)).or_insert(before);
+        let count = self.iwants[0].entry((peer, id)).or_insert(before);
         *count += 1;
-        (*count <= MAX_ASKED).then(|| message.clone())
+        (*count <= MAX_RETRANSMISSIONS).then(|| message.clone())
     }
 
     /// Names of the messages that peers are told of, by topic.
@@ -122,7 +122,7 @@ impl History {
         let recent = self.order.iter().rev();
         for held in recent.take_while(|held| self.heartbeat - held.heartbeat < GOSSIP) {
             let topic = names.entry(held.message.topic()).or_default();
-            topic.push(held.message.name());
+            topic.push(held.message.message_id());
         }
         names
     }
@@ -156,7 +156,7 @@ mod tests {
 
     struct Scene {
         author: Author,
-        history: History,
+        mcache: MessageCache,
         now: Instant,
     }
 
@@ -165,19 +165,19 @@ mod tests {
             let author = Author::new(&Keypair::generate_ed25519(), false).expect("a key");
             Self {
                 author,
-                history: History::default(),
+                mcache: MessageCache::default(),
                 now: Instant::now(),
             }
         }
 
-        fn add(&mut self, topic: &str, len: usize, source: Option<PeerId>) -> Id {
-            let seqno = self.history.order.len() as u64 + self.history.heartbeat * 1000;
+        fn add(&mut self, topic: &str, len: usize, source: Option<PeerId>) -> IdHash {
+            let seqno = self.mcache.order.len() as u64 + self.mcache.heartbeat * 1000;
             let message = self
                 .author
                 .message(&topic.into(), Some(&vec![0; len]), seqno);
             let message = Arc::new(message.expect("a message"));
-            let id = message.id();
-            self.history.add(message, source, self.now);
+            let id = message.id_hash();
+            self.mcache.add(message, source, self.now);
             id
         }
     }
@@ -187,24 +187,24 @@ mod tests {
         let mut scene = Scene::new();
         let id = scene.add("t", 1, None);
         for heartbeat in 0..7 {
-            let told = scene.history.gossip().contains_key("t");
+            let told = scene.mcache.gossip().contains_key("t");
             assert_eq!(told, heartbeat < 3, "{heartbeat}");
-            let held = scene.history.ask(id, PeerId::random()).is_some();
+            let held = scene.mcache.iwant(id, PeerId::random()).is_some();
             assert_eq!(held, heartbeat < 5, "{heartbeat}");
-            scene.history.shift();
+            scene.mcache.shift();
         }
-        assert_eq!((scene.history.bytes, scene.history.by_id.len()), (0, 0));
-        assert!(!scene.history.has("t") && scene.history.topics.is_empty());
+        assert_eq!((scene.mcache.bytes, scene.mcache.by_id.len()), (0, 0));
+        assert!(!scene.mcache.has("t") && scene.mcache.topics.is_empty());
     }
 
     #[test]
     fn there_is_a_bound_in_bytes_and_the_oldest_go_first() {
         let mut scene = Scene::new();
         let ids: Vec<_> = (0..100).map(|_| scene.add("t", 1 << 17, None)).collect();
-        assert!(scene.history.bytes <= MAX_BYTES);
+        assert!(scene.mcache.bytes <= MAX_BYTES);
         let peer = PeerId::random();
-        assert!(scene.history.ask(ids[0], peer).is_none());
-        assert!(scene.history.ask(ids[99], peer).is_some());
+        assert!(scene.mcache.iwant(ids[0], peer).is_none());
+        assert!(scene.mcache.iwant(ids[99], peer).is_some());
     }
 
     #[test]
@@ -212,11 +212,11 @@ mod tests {
         let mut scene = Scene::new();
         let id = scene.add("t", 1, None);
         let peer = PeerId::random();
-        let got = (0..10).filter(|_| scene.history.ask(id, peer).is_some());
+        let got = (0..10).filter(|_| scene.mcache.iwant(id, peer).is_some());
         assert_eq!(got.count(), 3);
-        scene.history.shift();
-        assert!(scene.history.ask(id, peer).is_none());
-        assert!(scene.history.ask(id, PeerId::random()).is_some());
+        scene.mcache.shift();
+        assert!(scene.mcache.iwant(id, peer).is_none());
+        assert!(scene.mcache.iwant(id, PeerId::random()).is_some());
     }
 
     #[test]
@@ -228,7 +228,7 @@ mod tests {
         let own = scene.author.peer;
         let recent = |peer, age| {
             let now = scene.now + Duration::from_millis(age);
-            scene.history.recent("t", &peer, now).len()
+            scene.mcache.recent("t", &peer, now).len()
         };
         assert_eq!((recent(stranger, 0), recent(stranger, 1000)), (1, 0));
         assert_eq!((recent(source, 0), recent(own, 0)), (0, 0));

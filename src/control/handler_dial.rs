@@ -12,7 +12,7 @@ use tokio::{
 use super::{guard::Guard, persistent::Connections, pipe::Pipe};
 use crate::{
     descriptors::{Descriptors, HANDLER_RESERVE},
-    limits::Limit,
+    limit_hits::Limit,
     streams::{InboundStream, Serve, Target, UserStream},
     wire::{frame, pb},
 };
@@ -41,7 +41,7 @@ pub fn serve(guard: Arc<Guard>, persistent: Arc<Connections>, descriptors: Descr
         let shared = shared.clone();
         async move {
             // Boxed, so that what lasts does not carry the larger state of the dial along.
-            match Box::pin(dialback(inbound, &shared)).await {
+            match Box::pin(handler_dial(inbound, &shared)).await {
                 Some(Lasting::Pipe(pipe)) => pipe.await,
                 Some(Lasting::Echo(stream)) => {
                     if let Err(error) = echo(stream).await {
@@ -78,7 +78,7 @@ async fn turn(dials: &Semaphore, limit: Limit) -> Option<SemaphorePermit<'_>> {
     timeout(DIAL_TIMEOUT, dials.acquire()).await.ok()?.ok()
 }
 
-async fn dialback(inbound: InboundStream, shared: &Shared) -> Option<Lasting> {
+async fn handler_dial(inbound: InboundStream, shared: &Shared) -> Option<Lasting> {
     let InboundStream {
         peer,
         remote,
@@ -154,9 +154,9 @@ async fn echo(mut stream: UserStream) -> io::Result<()> {
                 n += more?;
             }
         }
-        stream.held_up(n);
+        stream.blocked(n);
         stream.write_all(&buffer[..n]).await?;
         stream.flush().await?;
-        stream.held_up(0);
+        stream.blocked(0);
     }
 }
