@@ -27,7 +27,7 @@ use crate::{
         disk::{Contents, Disk, DiskError},
     },
     limit_hits,
-    memory::{self, Budget, Pressure},
+    memory::{self, Budget, Ledger, Pressure},
     node::{
         BootstrapPeers, ConnectionLimits, LIBRARY_PROTOCOLS, Node, Options, REPLACEABLE_PROTOCOLS,
         Started, Watermarks,
@@ -96,11 +96,13 @@ async fn serve(
     let guard = Arc::new(Guard::new(config.control.clone()));
     let descriptors = Descriptors::new(system.descriptors);
     let pressure = Arc::new(Pressure::default());
+    let ledger = Ledger::new(system.memory.bytes);
     let streams = Arc::new(Streams::new(
         Arc::new(registry(config)),
         handler_dial::serve(guard.clone(), persistent.clone(), descriptors.clone()),
         stream_limits(config, system),
         pressure.clone(),
+        ledger.clone(),
         pipes.clone(),
         stop_serving.clone(),
     ));
@@ -173,6 +175,7 @@ async fn serve(
         persistent: persistent.clone(),
         max_frame: config.max_frame,
         max_unsent: max_unsent(config, system),
+        ledger,
         tasks: pipes.clone(),
         closing: stop_serving.clone(),
         leaving: Semaphore::new(1),

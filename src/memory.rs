@@ -5,6 +5,7 @@
 //! keep pages that nothing uses any more, and no safe call returns them. So each rung acts when
 //! it is reached and then for as long as memory grows, not for as long as it is high.
 
+mod account;
 mod budget;
 mod ladder;
 
@@ -21,6 +22,8 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
+pub(crate) use account::prefix;
+pub use account::{Account, Charge, Ledger, OverBudget, Shares};
 pub use budget::{Budget, Source};
 pub(crate) use ladder::{CUT_AT, REFUSE_AT, TRIM_AT};
 use ladder::{Ladder, Rung};

@@ -13,6 +13,7 @@ mod plaintext;
 mod readahead;
 mod report;
 mod security;
+mod shed;
 mod tls;
 mod transport;
 

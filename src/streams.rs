@@ -34,7 +34,7 @@ pub use registry::{
 use crate::{
     faults,
     limit_hits::Limit,
-    memory::Pressure,
+    memory::{Account, Ledger, Pressure},
     muxer::{Connection, Handover, Host, InboundSlot, MAX_STREAMS, Substream},
 };
 
@@ -92,6 +92,8 @@ pub struct InboundStream {
     pub targets: Vec<Target>,
     /// The peer's turns to have handlers connected to.
     pub dials: Arc<Semaphore>,
+    /// What is held because of the peer is charged here.
+    pub account: Arc<Account>,
 }
 
 /// Serves an inbound stream to its end.
@@ -133,18 +135,20 @@ impl std::fmt::Debug for Streams {
 
 impl Streams {
     /// Streams handed to `serve`, on tasks of `tasks`; none are taken any more once
-    /// `closing` is cancelled, nor while `pressure` says that memory is short.
+    /// `closing` is cancelled, nor while `pressure` says that memory is short. What peers make the
+    /// daemon hold is charged in `ledger`.
     #[must_use]
     pub fn new(
         registry: Arc<Registry>,
         serve: Serve,
         limits: StreamLimits,
         pressure: Arc<Pressure>,
+        ledger: Arc<Ledger>,
         tasks: TaskTracker,
         closing: CancellationToken,
     ) -> Self {
         Self {
-            peers: Peers::default(),
+            peers: Peers::new(ledger),
             registry,
             counters: Counters::default(),
             serve,
@@ -252,6 +256,7 @@ impl Streams {
                     stream,
                     targets: choice,
                     dials: peer.dials.clone(),
+                    account: peer.account.clone(),
                 };
                 let served = match service {
                     Some(service) => service.serve(inbound),

@@ -74,6 +74,7 @@ fn of_system(config: &Config, system: System, given: &Given<'_>, args: &Args) ->
         Source::Machine => "system",
     };
     let half = system.descriptors / 2;
+    let shares = crate::memory::Shares::of(system.memory.bytes);
     vec![
         row("file descriptors", system.descriptors, "", "system"),
         row(
@@ -102,6 +103,24 @@ fn of_system(config: &Config, system: System, given: &Given<'_>, args: &Args) ->
         ),
         row("idle peers closed at", crate::memory::TRIM_AT, "%", "fixed"),
         row("connections cut at", crate::memory::CUT_AT, "%", "fixed"),
+        row(
+            "memory charged to all peers and clients",
+            shares.all,
+            "bytes",
+            memory,
+        ),
+        row(
+            "of them to one IPv4 address or IPv6 /56",
+            shares.prefix,
+            "bytes",
+            memory,
+        ),
+        row(
+            "of them to one peer or client",
+            shares.holder,
+            "bytes",
+            memory,
+        ),
         time(
             "open streams at the end (-shutdownGrace)",
             config.shutdown_grace,

@@ -86,6 +86,7 @@ async fn handler_dial(inbound: InboundStream, shared: &Shared) -> Option<Lasting
         mut stream,
         targets,
         dials,
+        account: _,
     } = inbound;
     let mut turns = None;
     for target in targets {

@@ -32,6 +32,7 @@ use crate::{
     dht::Dht,
     faults,
     limit_hits::Limit,
+    memory::Ledger,
     node::{Node, OpenedStream},
     pubsub::{PubSub, Subscription},
     streams::{Listening, RequestOrigin, Target},
@@ -66,6 +67,8 @@ pub struct Context {
     pub max_frame: usize,
     /// Bytes of calls that one persistent connection may have waiting.
     pub max_unsent: usize,
+    /// What clients make the daemon hold is charged here.
+    pub ledger: Arc<Ledger>,
     /// Runs the calls.
     pub tasks: TaskTracker,
     /// Ends sessions that wait for a request.

@@ -28,9 +28,6 @@ const MAX_TAG: usize = 256;
 /// Peers that have tags; of those without a connection the first tagged goes.
 const MAX_TAGGED: usize = 8192;
 
-/// Payload below which a connection is not cut for memory, in bytes.
-const MIN_CUT: u64 = 64 * 1024;
-
 /// When connections are closed, and how many are left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watermarks {
@@ -236,21 +233,6 @@ impl Node {
     }
 }
 
-/// Which of `connections` are cut to free `bytes`: the largest first, and none that holds less than
-/// its share of them, so that whoever holds little is never cut for what others hold.
-fn select_connections<T>(mut connections: Vec<(u64, T)>, bytes: u64) -> Vec<(u64, T)> {
-    let count = u64::try_from(connections.len()).unwrap_or(u64::MAX).max(1);
-    let share = (bytes / count).max(MIN_CUT);
-    connections.sort_by_key(|(held, _)| std::cmp::Reverse(*held));
-    let mut found: u64 = 0;
-    let enough = connections.into_iter().take_while(|(held, _)| {
-        let goes = found < bytes && *held >= share;
-        found = found.saturating_add(*held);
-        goes
-    });
-    enough.collect()
-}
-
 impl Shed for Node {
     /// Closes peers without streams, the least valued first, until half of all connections are
     /// left.
@@ -275,21 +257,9 @@ impl Shed for Node {
         }
     }
 
-    /// Cuts the connections that hold most.
+    /// Cuts the peers that hold most.
     fn shed(&self, bytes: u64) -> u64 {
-        let peers = self.0.streams.peers.list();
-        let connections = peers.iter().flat_map(|(_, peer)| peer.connections());
-        let connections = connections
-            .map(|connection| (connection.memory(), connection))
-            .collect();
-        let mut freed: u64 = 0;
-        for (held, connection) in select_connections(connections, bytes) {
-            Limit::MemoryCut.hit();
-            tracing::debug!(peer = %connection.peer, remote = %connection.remote, held, "connection cut for memory");
-            connection.cut();
-            freed = freed.saturating_add(held);
-        }
-        freed
+        self.cut_holders(bytes)
     }
 }
 
@@ -317,26 +287,6 @@ mod tests {
         ];
         let peers: Vec<PeerId> = candidates.iter().map(|candidate| candidate.peer).collect();
         assert_eq!(select(candidates, 1), [peers[1], peers[3], peers[2]]);
-    }
-
-    #[test]
-    fn those_that_hold_most_are_cut_and_those_with_little_spared() {
-        const MIB: u64 = 1 << 20;
-        let cut = |held: &[u64], bytes| {
-            let connections = held.iter().map(|held| (*held, *held)).collect();
-            let cut = select_connections(connections, bytes).into_iter();
-            cut.map(|(_, connection)| connection / MIB)
-                .collect::<Vec<_>>()
-        };
-        let held = [MIB, 50 * MIB, 2 * MIB, 90 * MIB, 3 * MIB];
-        assert_eq!(cut(&held, 60 * MIB), [90]);
-        assert_eq!(cut(&held, 100 * MIB), [90, 50]);
-        // The share of each is 40 MiB: no small one is cut, however much is wanted.
-        assert_eq!(cut(&held, 200 * MIB), [90, 50]);
-        assert_eq!(cut(&[MIB; 8], 5 * MIB), [1; 5]);
-        assert!(cut(&[1000; 100], MIB).is_empty());
-        assert!(cut(&[], MIB).is_empty());
-        assert!(cut(&held, 0).is_empty());
     }
 
     #[test]

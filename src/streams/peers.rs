@@ -12,7 +12,10 @@ use tokio::{
     time::Instant,
 };
 
-use crate::muxer::Connection;
+use crate::{
+    memory::{Account, Ledger},
+    muxer::Connection,
+};
 
 /// Protocols remembered of one peer (SECURITY.md 3).
 const MAX_PROTOCOLS: usize = 256;
@@ -39,6 +42,8 @@ pub struct Peer {
     pub large: Arc<Semaphore>,
     /// A place for each of its streams whose handler is being connected to.
     pub(super) dials: Arc<Semaphore>,
+    /// What is held because of the peer is charged here.
+    pub account: Arc<Account>,
 }
 
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
@@ -118,11 +123,11 @@ impl Peer {
 pub type Observer = Box<dyn Fn(PeerId, &[String]) + Send + Sync>;
 
 /// The table of connected peers.
-#[derive(Default)]
 pub struct Peers {
     table: RwLock<HashMap<PeerId, Arc<Peer>>>,
     changed: Notify,
     observers: RwLock<Vec<Observer>>,
+    ledger: Arc<Ledger>,
 }
 
 impl fmt::Debug for Peers {
@@ -134,6 +139,16 @@ impl fmt::Debug for Peers {
 }
 
 impl Peers {
+    /// No peers yet. Each gets an account in `ledger`.
+    pub(super) fn new(ledger: Arc<Ledger>) -> Self {
+        Self {
+            table: RwLock::default(),
+            changed: Notify::default(),
+            observers: RwLock::default(),
+            ledger,
+        }
+    }
+
     /// The peer, if connected.
     #[must_use]
     pub fn get(&self, peer: &PeerId) -> Option<Arc<Peer>> {
@@ -174,6 +189,7 @@ impl Peers {
                 agreed: RwLock::default(),
                 large: Arc::new(Semaphore::new(MAX_LARGE)),
                 dials: Arc::new(Semaphore::new(MAX_DIALS)),
+                account: self.ledger.peer(&connection.remote),
             })
         });
         write(&peer.connections).push(connection.clone());
