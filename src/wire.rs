@@ -6,6 +6,7 @@ pub mod cid;
 pub mod frame;
 pub mod maddr;
 pub mod multihash;
+pub(crate) mod scratch;
 
 /// The messages of `proto/p2pd.proto`.
 #[allow(

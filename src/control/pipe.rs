@@ -5,7 +5,6 @@
 //! the socket. An idle pipe holds no buffer.
 
 use std::{
-    cell::RefCell,
     future::Future,
     io,
     pin::Pin,
@@ -21,10 +20,7 @@ use tokio::{
 };
 
 use super::socket::Socket;
-use crate::{memory::Stuck, streams::UserStream};
-
-/// Bytes read at once. More than a unix socket's default buffer holds.
-const CHUNK: usize = 256 * 1024;
+use crate::{memory::Stuck, streams::UserStream, wire::scratch::with_scratch};
 
 /// How often a pipe with one finished direction looks after the other.
 const TICK: Duration = Duration::from_secs(1);
@@ -32,16 +28,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// Ticks without a byte after which a half-finished pipe is reset: a Go peer that has closed
 /// both ways discards what it gets and never says so.
 const LINGER_TICKS: u32 = 300;
-
-thread_local! {
-    /// Each worker's landing place for reads; nothing stays in it between two polls.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into());
-}
-
-/// Lets `read` use the worker's landing place. It must not use it again before it returns.
-pub(super) fn with_scratch<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
-    SCRATCH.with_borrow_mut(|scratch| read(scratch))
-}
 
 /// One direction: bytes read but not yet written, and how far its end has come.
 #[derive(Debug, Default)]

@@ -14,7 +14,10 @@ use std::{
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use crate::{muxer::Substream, wire::frame};
+use crate::{
+    muxer::Substream,
+    wire::frame::{self, Source},
+};
 
 const HEADER: &[u8] = b"\x13/multistream/1.0.0\n";
 const HEADER_NAME: &[u8] = b"/multistream/1.0.0\n";
@@ -307,6 +310,12 @@ impl AsyncRead for UserStream {
             return Poll::Ready(Ok(n));
         }
         Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl Source for UserStream {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        AsyncRead::poll_read(Pin::new(self), cx, buffer)
     }
 }
 

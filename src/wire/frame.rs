@@ -1,7 +1,11 @@
 //! Varint-delimited frames: an unsigned LEB128 length, then that many bytes.
 
+mod reader;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
+
+pub use reader::{FrameReader, ReadError, Source};
 
 /// Largest control frame unless configured otherwise (COMPATIBILITY.md 3.1): 4 MiB of payload.
 pub const DEFAULT_MAX_FRAME: usize = 4 << 20;

@@ -12,9 +12,11 @@ use futures::io::{AsyncRead as _, AsyncWrite as _};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
-    control::pipe::with_scratch,
     streams::UserStream,
-    wire::frame::{self, FrameError},
+    wire::{
+        frame::{self, FrameError},
+        scratch::with_scratch,
+    },
 };
 
 /// Why there is no whole frame.
