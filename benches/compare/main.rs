@@ -15,6 +15,7 @@ mod plot;
 mod process;
 mod quiet;
 mod report;
+mod row;
 mod sample;
 
 use std::io::{self, Write};

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::report::{Row, number};
-use crate::sample::Curve;
+use crate::row::Row;
+use crate::sample::{Curve, number};
 
 const COLORS: [&str; 2] = ["#c2541b", "#3b6ea5"];
 const FONT: &str = "font-family=\"sans-serif\" font-size=\"12\"";

@@ -10,37 +10,8 @@ use serde_json::{Value, json};
 use crate::args::Args;
 use crate::binary::Side;
 use crate::plot;
-use crate::sample::{Curve, Outcome, Sample, Summary, ratio};
-
-/// All rounds of one figure.
-#[derive(Debug)]
-pub(crate) struct Row {
-    pub(crate) case: String,
-    pub(crate) kind: Sample,
-    /// Values of either side, one per round that succeeded.
-    pub(crate) values: [Vec<f64>; 2],
-    /// Share of the processors that other processes took in each of these rounds.
-    others: [Vec<f64>; 2],
-}
-
-impl Row {
-    pub(crate) fn summary(&self, side: usize) -> Option<Summary> {
-        Summary::of(&self.values[side])
-    }
-
-    /// Ratio of the medians, with the range of the ratios of single rounds.
-    pub(crate) fn ratio(&self) -> Option<Summary> {
-        let better = self.kind.better;
-        let rounds: Vec<f64> = self.values[0]
-            .iter()
-            .zip(&self.values[1])
-            .filter_map(|(&a, &b)| ratio(better, a, b))
-            .collect();
-        let range = Summary::of(&rounds)?;
-        let median = ratio(better, self.summary(0)?.median, self.summary(1)?.median)?;
-        Some(Summary { median, ..range })
-    }
-}
+use crate::row::Row;
+use crate::sample::{Curve, Outcome, Summary, number};
 
 /// What a run has found.
 #[derive(Debug)]
@@ -221,15 +192,6 @@ impl Report {
 fn spread(summary: Summary) -> String {
     let [median, min, max] = [summary.median, summary.min, summary.max].map(number);
     format!("{median} ({min}..{max})")
-}
-
-/// A figure with about three digits that count.
-pub(crate) fn number(value: f64) -> String {
-    match value.abs() {
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
 }
 
 fn align(lines: &[[String; 6]]) -> String {

@@ -110,3 +110,12 @@ pub(crate) fn ratio(better: Better, a: f64, b: f64) -> Option<f64> {
     };
     (over > 0.0 && under > 0.0).then(|| over / under)
 }
+
+/// A figure with about three digits that count.
+pub(crate) fn number(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
