@@ -12,7 +12,7 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 const STAY: isize = 1000;
 
 /// Sets [`STAY`]. Where jemalloc refuses, its own time holds.
-pub fn configure() {
+pub(crate) fn configure() {
     // For arenas to come, and for those that are here already.
     for key in ["arenas.dirty_decay_ms\0", "arena.4096.dirty_decay_ms\0"] {
         let _ = key.name().write(STAY);

@@ -1,5 +1,15 @@
 //! The `rp2pd` program: picks what to do and turns its end into an exit code.
 
+// As in the library.
+#![warn(
+    unreachable_pub,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
+
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 mod allocator;
 
