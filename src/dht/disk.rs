@@ -4,27 +4,26 @@
 //! (redb) survives an end at any moment: what [`Disk::flush`] waited for is there at the next
 //! start, the rest up to some moment of the last second.
 
+mod changes;
 mod file;
+mod journal;
 mod tables;
 
 use std::{
-    collections::HashMap,
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread::{self, JoinHandle},
-    time::{Duration, Instant, SystemTime},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
-use tokio::sync::watch;
 
+use changes::{Changes, Said};
 pub use file::DiskError;
+use journal::Shared;
 use tables::Tables;
-
-/// Longest time that a change waits to be written with others.
-const DELAY: Duration = Duration::from_secs(1);
 
 /// Bytes of changes that wait to be written, so that peers which are faster than the disk cannot
 /// fill the memory. What they bring beyond is not written.
@@ -89,56 +88,6 @@ pub enum ChangeOrigin {
     Peer,
 }
 
-/// Who said what, and when; `None` removes.
-type Change<T> = Option<Said<T>>;
-
-#[derive(Debug)]
-struct Said<T> {
-    origin: ChangeOrigin,
-    time: SystemTime,
-    what: T,
-}
-
-/// Changes that wait to be written, the last of each key.
-#[derive(Debug, Default)]
-struct Changes {
-    records: HashMap<Vec<u8>, Change<Bytes>>,
-    providers: HashMap<(Vec<u8>, PeerId), Change<Vec<Multiaddr>>>,
-    peers: HashMap<PeerId, Change<Vec<Multiaddr>>>,
-    /// An upper bound of the bytes in them.
-    bytes: usize,
-}
-
-impl Changes {
-    fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.providers.is_empty() && self.peers.is_empty()
-    }
-}
-
-#[derive(Debug, Default)]
-struct State {
-    changes: Changes,
-    /// Changes so far.
-    count: u64,
-    /// When the first of those that wait came.
-    since: Option<Instant>,
-    /// Somebody waits for them.
-    urgent: bool,
-    stopping: bool,
-    /// The disk is lost: nothing is written any more.
-    failed: bool,
-    /// Changes that were not written for want of room.
-    missed: u64,
-}
-
-#[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-    /// How many changes are on disk.
-    written: watch::Sender<u64>,
-}
-
 /// An open datastore. Dropping it writes what waits and closes the file.
 pub struct Disk {
     shared: Arc<Shared>,
@@ -162,14 +111,10 @@ impl Disk {
     }
 
     fn start(tables: Tables, path: PathBuf) -> Result<Self, DiskError> {
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            written: watch::Sender::new(0),
-        });
+        let shared = Arc::new(Shared::default());
         let writer = thread::Builder::new().name("datastore".to_owned()).spawn({
             let (shared, path) = (shared.clone(), path.clone());
-            move || write(&shared, tables, &path)
+            move || journal::write(&shared, tables, &path)
         });
         let writer = writer.map_err(|error| DiskError::file(&path, &error))?;
         Ok(Self {
@@ -297,56 +242,6 @@ fn size(addresses: &[Multiaddr]) -> usize {
     addresses.iter().map(Multiaddr::len).sum()
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        bytes: usize,
-        apply: impl FnOnce(&mut Changes),
-    ) {
-        apply(&mut state.changes);
-        state.changes.bytes += bytes;
-        state.count += 1;
-        let first = state.since.is_none();
-        state.since.get_or_insert_with(Instant::now);
-        drop(state);
-        if first {
-            self.changed.notify_one();
-        }
-    }
-
-    /// Waits for changes that are to be written now; `None` at the end. With them comes how
-    /// many changes there have been with them.
-    fn next(&self) -> Option<(Changes, u64)> {
-        let mut state = self.state();
-        loop {
-            let waited = state.since.map(|since| since.elapsed());
-            match waited {
-                None if state.stopping => return None,
-                Some(waited) if state.stopping || state.urgent || waited >= DELAY => {
-                    state.since = None;
-                    state.urgent = false;
-                    return Some((std::mem::take(&mut state.changes), state.count));
-                }
-                Some(waited) => {
-                    let timeout = DELAY.saturating_sub(waited);
-                    let woken = self.changed.wait_timeout(state, timeout);
-                    state = woken.unwrap_or_else(PoisonError::into_inner).0;
-                }
-                None => {
-                    state.urgent = false;
-                    let woken = self.changed.wait(state);
-                    state = woken.unwrap_or_else(PoisonError::into_inner);
-                }
-            }
-        }
-    }
-}
-
 impl Drop for Disk {
     fn drop(&mut self) {
         self.shared.state().stopping = true;
@@ -354,40 +249,6 @@ impl Drop for Disk {
         if let Some(writer) = self.writer.take() {
             // One transaction at most; a writer that has panicked has said so.
             let _ = writer.join();
-        }
-    }
-}
-
-/// However the writer ends, nobody waits for it any longer.
-struct Ending<'a>(&'a Shared);
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.failed = true;
-        state.changes = Changes::default();
-        drop(state);
-        self.0.written.send_replace(u64::MAX);
-    }
-}
-
-/// The writer's thread.
-fn write(shared: &Shared, mut tables: Tables, path: &Path) {
-    let _ending = Ending(shared);
-    while let Some((changes, count)) = shared.next() {
-        match tables.apply(changes) {
-            Ok(missed) => {
-                shared.state().missed += missed;
-                shared.written.send_replace(count);
-            }
-            Err(error) => {
-                tracing::error!(
-                    path = %path.display(),
-                    %error,
-                    "datastore lost: going on in memory, a restart will not know what comes now"
-                );
-                return;
-            }
         }
     }
 }

@@ -15,8 +15,8 @@ use redb::{
 };
 
 use super::{
-    Change, ChangeOrigin, Changes, Contents, DiskError, Said, StoredPeer, StoredProvider,
-    StoredRecord,
+    ChangeOrigin, Contents, DiskError, StoredPeer, StoredProvider, StoredRecord,
+    changes::{Change, Changes, Said},
 };
 
 /// The format that this version writes.

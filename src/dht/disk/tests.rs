@@ -3,9 +3,10 @@ use std::{
     io,
     os::unix::fs::PermissionsExt as _,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use libp2p::identity::Keypair;
