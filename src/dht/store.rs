@@ -1,22 +1,21 @@
 //! What this daemon holds for others: records and who provides what.
 
+mod entries;
+
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 
+use entries::{Entries, is_fresh};
+
 use super::{
     PeerInfo,
     disk::{ChangeOrigin, Contents, Disk, StoredPeer},
 };
-
-/// How long a record or a provider is held (go-libp2p-kad-dht's `MaxRecordAge` and
-/// `ProvideValidity`).
-pub(super) const LIFETIME: Duration = Duration::from_secs(48 * 60 * 60);
 
 /// Memory for records, in bytes (SECURITY.md 3). What was received first goes first; what
 /// clients of this daemon put goes last.
@@ -34,116 +33,11 @@ const ADDRESS_OVERHEAD: usize = 64;
 /// Providers told of one key, the latest first.
 const MAX_PROVIDERS: usize = 256;
 
-/// The order in which entries go: others' before own, old before new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    own: bool,
-    received: SystemTime,
-    /// Tells apart what was received at the same time.
-    number: u64,
-}
-
-#[derive(Debug)]
-struct Entry<V> {
-    value: V,
-    rank: Rank,
-    cost: usize,
-}
-
-/// A map with a budget of bytes whose entries expire.
-#[derive(Debug)]
-struct Shelf<K, V> {
-    entries: BTreeMap<K, Entry<V>>,
-    order: BTreeMap<Rank, K>,
-    bytes: usize,
-    budget: usize,
-    number: u64,
-    /// Entries that had to make room so far.
-    evicted: u64,
-}
-
-impl<K: Ord + Clone, V> Shelf<K, V> {
-    fn new(budget: usize) -> Self {
-        Self {
-            entries: BTreeMap::new(),
-            order: BTreeMap::new(),
-            bytes: 0,
-            budget,
-            number: 0,
-            evicted: 0,
-        }
-    }
-
-    /// Returns the keys that had to make room.
-    fn insert(&mut self, key: K, value: V, cost: usize, own: bool, at: SystemTime) -> Vec<K> {
-        self.remove(&key);
-        self.number += 1;
-        let rank = Rank {
-            own,
-            received: at,
-            number: self.number,
-        };
-        self.order.insert(rank, key.clone());
-        self.entries.insert(key, Entry { value, rank, cost });
-        self.bytes += cost;
-        let mut gone = Vec::new();
-        while self.bytes > self.budget {
-            let Some((_, key)) = self.order.first_key_value() else {
-                break;
-            };
-            let key = key.clone();
-            self.remove(&key);
-            gone.push(key);
-            self.evicted += 1;
-        }
-        gone
-    }
-
-    fn remove(&mut self, key: &K) {
-        if let Some(entry) = self.entries.remove(key) {
-            self.order.remove(&entry.rank);
-            self.bytes -= entry.cost;
-        }
-    }
-
-    /// Removes what has expired at `now` and returns its keys.
-    fn expire(&mut self, now: SystemTime) -> Vec<K> {
-        let Some(limit) = now.checked_sub(LIFETIME) else {
-            return Vec::new();
-        };
-        let expired: Vec<K> = [false, true]
-            .into_iter()
-            .flat_map(|own| {
-                let first = Rank {
-                    own,
-                    received: SystemTime::UNIX_EPOCH,
-                    number: 0,
-                };
-                let last = Rank {
-                    received: limit,
-                    ..first
-                };
-                self.order.range(first..last).map(|(_, key)| key.clone())
-            })
-            .collect();
-        for key in &expired {
-            self.remove(key);
-        }
-        expired
-    }
-}
-
-fn is_fresh(rank: &Rank, now: SystemTime) -> bool {
-    // A clock that was set back makes nothing expire.
-    now.duration_since(rank.received)
-        .map_or(true, |age| age < LIFETIME)
-}
-
 #[derive(Debug)]
 struct State {
-    records: Shelf<Bytes, Bytes>,
+    records: Entries<Bytes, Bytes>,
     /// By key and provider; `None`, which sorts first, is where a search begins.
-    providers: Shelf<(Bytes, Option<PeerId>), Vec<Multiaddr>>,
+    providers: Entries<(Bytes, Option<PeerId>), Vec<Multiaddr>>,
     /// Changed together with the rest, so that both see changes in one order.
     disk: Option<Arc<Disk>>,
 }
@@ -205,8 +99,8 @@ impl Store {
     /// they may use anywhere.
     pub(super) fn new(share: usize) -> Self {
         Self(Mutex::new(State {
-            records: Shelf::new(share.min(MAX_RECORD_BYTES)),
-            providers: Shelf::new(share.min(MAX_PROVIDER_BYTES)),
+            records: Entries::new(share.min(MAX_RECORD_BYTES)),
+            providers: Entries::new(share.min(MAX_PROVIDER_BYTES)),
             disk: None,
         }))
     }
@@ -271,7 +165,7 @@ impl Store {
     /// The record of `key`, unless it has expired.
     pub(super) fn record(&self, key: &[u8]) -> Option<Bytes> {
         let state = self.state();
-        let entry = state.records.entries.get(key)?;
+        let entry = state.records.by_key.get(key)?;
         is_fresh(&entry.rank, SystemTime::now()).then(|| entry.value.clone())
     }
 
@@ -289,7 +183,7 @@ impl Store {
         let state = self.state();
         let mut found: Vec<_> = state
             .providers
-            .entries
+            .by_key
             .range((Bytes::copy_from_slice(key), None)..)
             .take_while(|((other, _), _)| other == key)
             .filter(|(_, entry)| is_fresh(&entry.rank, now))
@@ -330,10 +224,10 @@ impl Store {
         format!(
             "records: {}, bytes: {}, evicted: {}\nproviders: {}, bytes: {}, evicted: {}\n\
              not written to disk: {missed}\n",
-            state.records.entries.len(),
+            state.records.by_key.len(),
             state.records.bytes,
             state.records.evicted,
-            state.providers.entries.len(),
+            state.providers.by_key.len(),
             state.providers.bytes,
             state.providers.evicted,
         )
@@ -343,53 +237,6 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(seconds: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
-    }
-
-    #[test]
-    fn room_is_made_by_the_oldest_and_by_own_entries_last() {
-        let mut shelf = Shelf::new(30);
-        assert!(shelf.insert("own", (), 10, true, at(1)).is_empty());
-        assert!(shelf.insert("old", (), 10, false, at(2)).is_empty());
-        assert!(shelf.insert("new", (), 10, false, at(3)).is_empty());
-        assert_eq!(shelf.insert("third", (), 10, false, at(4)), ["old"]);
-        assert_eq!(
-            shelf.insert("huge", (), 25, false, at(5)),
-            ["new", "third", "huge"]
-        );
-        assert_eq!(shelf.insert("mine", (), 25, true, at(6)), ["own"]);
-        assert_eq!(shelf.bytes, 25);
-        assert_eq!(shelf.order.len(), shelf.entries.len());
-    }
-
-    #[test]
-    fn an_entry_that_is_replaced_counts_once() {
-        let mut shelf = Shelf::new(100);
-        for second in 0..50 {
-            assert!(
-                shelf
-                    .insert("key", second, 60, false, at(second))
-                    .is_empty()
-            );
-        }
-        assert_eq!((shelf.bytes, shelf.order.len()), (60, 1));
-        assert_eq!(shelf.entries["key"].value, 49);
-    }
-
-    #[test]
-    fn entries_expire_after_their_lifetime() {
-        let mut shelf = Shelf::new(100);
-        shelf.insert("own", (), 1, true, at(0));
-        shelf.insert("old", (), 1, false, at(0));
-        shelf.insert("new", (), 1, false, at(10));
-        let lifetime = LIFETIME.as_secs();
-        assert!(shelf.expire(at(lifetime)).is_empty());
-        assert_eq!(shelf.expire(at(lifetime + 5)), ["old", "own"]);
-        assert_eq!(shelf.expire(at(lifetime + 11)), ["new"]);
-        assert!(shelf.order.is_empty() && shelf.bytes == 0);
-    }
 
     #[test]
     fn the_latest_providers_come_first() {
