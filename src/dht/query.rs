@@ -1,21 +1,23 @@
-//! The nine queries of clients.
+//! The nine queries of clients: here those about peers and providers.
+
+mod search;
+mod value;
 
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures::{
     FutureExt as _, SinkExt as _, StreamExt as _,
     channel::mpsc,
     stream::{self, BoxStream},
 };
-use libp2p::{PeerId, identity::PublicKey};
+use libp2p::PeerId;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     Dht, Inner, PeerInfo, QueryError,
     disk::ChangeOrigin,
     lookup::Lookup,
-    message::{self, Message, Type},
+    message::{self, Type},
 };
 use crate::limit_hits::Limit;
 use crate::wire::frame;
@@ -29,12 +31,6 @@ const MAX_COUNT: usize = 1000;
 /// Of the time for PROVIDE, what is kept for the announcement itself (go-libp2p-kad-dht): a
 /// tenth, at most this long.
 const MAX_RESERVE: Duration = Duration::from_secs(1);
-
-/// Corrections of stale holders under way; further ones are left to the next reader.
-const MAX_CORRECTIONS: usize = 64;
-
-/// The namespace of public keys.
-const PUBLIC_KEY_PREFIX: &[u8] = b"/pk/";
 
 /// Runs a query until its deadline, at its turn.
 async fn within<T>(
@@ -145,105 +141,6 @@ impl Dht {
         within(&self.0, deadline, self.0.closest(key, deadline)).await
     }
 
-    /// The public key of `peer`: from its id, from having met it, from itself, or from the DHT.
-    ///
-    /// # Errors
-    /// See [`QueryError`].
-    pub async fn public_key(
-        &self,
-        peer: PeerId,
-        deadline: Instant,
-    ) -> Result<PublicKey, QueryError> {
-        let dht = &self.0;
-        if peer == dht.node.peer_id() {
-            return Ok(dht.identity.clone());
-        }
-        if let Some(key) = dht.node.public_key(&peer) {
-            return Ok(key);
-        }
-        let from_peer = async {
-            let met = dht.node.connect_directly(peer, Vec::new(), deadline).await;
-            if met.is_err() {
-                dht.locate(peer, deadline).await.ok()?;
-            }
-            dht.node.public_key(&peer)
-        }
-        .boxed();
-        let from_others = async {
-            let key = [PUBLIC_KEY_PREFIX, &peer.to_bytes()].concat();
-            let value = dht.best_value(&key, deadline).await.ok()?;
-            PublicKey::try_decode_protobuf(&value).ok()
-        }
-        .boxed();
-        let query = async {
-            let mut answers = stream::FuturesUnordered::from_iter([from_peer, from_others]);
-            while let Some(answer) = answers.next().await {
-                if let Some(key) = answer {
-                    return Ok(key);
-                }
-            }
-            Err(QueryError::NotFound)
-        };
-        within(dht, deadline, query).await
-    }
-
-    /// The best record for `key`, after asking everybody who could have it.
-    ///
-    /// # Errors
-    /// See [`QueryError`].
-    pub async fn get_value(&self, key: Vec<u8>, deadline: Instant) -> Result<Vec<u8>, QueryError> {
-        within(&self.0, deadline, self.0.best_value(&key, deadline)).await
-    }
-
-    /// Ever better records for `key`. The stream ends at the deadline, too.
-    #[must_use]
-    pub fn search_value(&self, key: Vec<u8>, deadline: Instant) -> BoxStream<'static, Vec<u8>> {
-        let dht = self.0.clone();
-        stream_of(&self.0, deadline, move |mut found| async move {
-            let mut search = Search::start(&dht, &key, deadline);
-            while let Some(better) = search.next().await {
-                found.send(better.to_vec()).await.ok()?;
-            }
-            search.correct();
-            Some(())
-        })
-    }
-
-    /// Stores a record here and at the closest peers. That some of them refuse it is no error.
-    ///
-    /// # Errors
-    /// See [`QueryError`]; after [`QueryError::EmptyTable`] it is held here all the same.
-    pub async fn put_value(
-        &self,
-        key: Vec<u8>,
-        value: Vec<u8>,
-        deadline: Instant,
-    ) -> Result<(), QueryError> {
-        let dht = &self.0;
-        dht.validator.validate(&key, &value)?;
-        if !dht.is_better(&key, &value)? {
-            return Err(QueryError::OldRecord);
-        }
-        let query = async {
-            let request = put_request(&key, &value);
-            dht.store.put_record(ChangeOrigin::Client, &key, &value);
-            dht.store.flush().await;
-            let closest = dht.closest(&key, deadline).await?;
-            let puts = closest
-                .into_iter()
-                .map(|peer| dht.rpc.request(peer, Vec::new(), &request));
-            for refused in futures::future::join_all(puts)
-                .await
-                .into_iter()
-                .flat_map(Result::err)
-            {
-                tracing::debug!(?refused, "record not accepted");
-            }
-            Ok(())
-        };
-        within(dht, deadline, query).await
-    }
-
     /// Announces at the closest peers that this daemon provides `key`, a multihash, and returns
     /// when they have been told.
     ///
@@ -280,12 +177,6 @@ impl Dht {
         };
         within(dht, deadline, query).await
     }
-}
-
-fn put_request(key: &[u8], value: &[u8]) -> Bytes {
-    let mut request = message::request(Type::PutValue, key);
-    request.record = Some(message::record(key, value));
-    frame::encode(&request)
 }
 
 impl Inner {
@@ -339,113 +230,5 @@ impl Inner {
         let mut lookup = Lookup::start(self, key, &request, deadline)?;
         while lookup.next().await.is_some() {}
         Ok(lookup.closest())
-    }
-
-    async fn best_value(
-        self: &Arc<Self>,
-        key: &[u8],
-        deadline: Instant,
-    ) -> Result<Vec<u8>, QueryError> {
-        let mut search = Search::start(self, key, deadline);
-        while search.next().await.is_some() {}
-        let best = search.best.clone().ok_or(QueryError::NotFound)?;
-        search.correct();
-        Ok(best.into())
-    }
-}
-
-/// A search for the best record.
-struct Search {
-    dht: Arc<Inner>,
-    key: Vec<u8>,
-    best: Option<Bytes>,
-    /// The record held here is yet to be told.
-    local: Option<Bytes>,
-    /// `None` if there is nobody to ask.
-    lookup: Option<Lookup>,
-    /// Who has told the best record, and needs no correction.
-    holders: Vec<PeerId>,
-}
-
-impl Search {
-    fn start(dht: &Arc<Inner>, key: &[u8], deadline: Instant) -> Self {
-        // Records that nobody here could judge are not worth asking for.
-        let lookup = if dht.validator.knows(key) {
-            let request = message::request(Type::GetValue, key);
-            Lookup::start(dht, key, &request, deadline).ok()
-        } else {
-            None
-        };
-        Self {
-            dht: dht.clone(),
-            key: key.to_vec(),
-            best: None,
-            local: dht.held(key),
-            lookup,
-            holders: Vec::new(),
-        }
-    }
-
-    /// The next record that is better than those before.
-    async fn next(&mut self) -> Option<Bytes> {
-        if let Some(local) = self.local.take() {
-            self.best = Some(local.clone());
-            return Some(local);
-        }
-        loop {
-            let (peer, answer) = self.lookup.as_mut()?.next().await?;
-            let Some(value) = self.valid(answer) else {
-                continue;
-            };
-            match &self.best {
-                Some(best) if *best == value => self.holders.push(peer),
-                // In doubt the first stays.
-                Some(best)
-                    if self.dht.validator.select(&self.key, &[best, &value]).ok() != Some(1) => {}
-                _ => {
-                    self.holders = vec![peer];
-                    self.best = Some(value.clone());
-                    return Some(value);
-                }
-            }
-        }
-    }
-
-    fn valid(&self, answer: Message) -> Option<Bytes> {
-        let record = answer.record?;
-        let valid = record.key == self.key
-            && self
-                .dht
-                .validator
-                .validate(&self.key, &record.value)
-                .is_ok();
-        valid.then_some(record.value)
-    }
-
-    /// Sends the best record to those of the closest peers that have another or none, and
-    /// waits for none of them.
-    fn correct(self) {
-        let (Some(best), Some(lookup)) = (self.best, self.lookup) else {
-            return;
-        };
-        if self.dht.held(&self.key).is_some_and(|held| held != best) {
-            self.dht
-                .store
-                .put_record(ChangeOrigin::Peer, &self.key, &best);
-        }
-        let mut stale = lookup.closest();
-        stale.retain(|peer| !self.holders.contains(peer));
-        if stale.is_empty() || self.dht.tasks.len() > MAX_CORRECTIONS {
-            return;
-        }
-        let request = put_request(&self.key, &best);
-        let dht = self.dht.clone();
-        self.dht.spawn(async move {
-            let puts = stale
-                .into_iter()
-                .map(|peer| dht.rpc.request(peer, Vec::new(), &request));
-            // Who refuses keeps what it has.
-            let _ = futures::future::join_all(puts).await;
-        });
     }
 }
