@@ -16,7 +16,7 @@ use std::{
     fmt::Write as _,
     future::Future,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -24,6 +24,7 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 use libp2p::{Multiaddr, PeerId, identity::PublicKey};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::{Notify, Semaphore},
     time::Instant,
@@ -237,7 +238,7 @@ impl PeerRouting for Dht {
 
 impl Inner {
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 
     /// Runs a task of the DHT's own until it ends or the daemon does.

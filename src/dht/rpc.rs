@@ -1,13 +1,9 @@
 //! Requests to other nodes, over streams that are kept for the next request.
 
-use std::{
-    collections::HashMap,
-    io,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, io, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
+use parking_lot::Mutex;
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
@@ -62,10 +58,6 @@ impl Rpc {
             idle: Mutex::default(),
             dials: Semaphore::new(MAX_DIALS),
         }
-    }
-
-    fn idle(&self) -> MutexGuard<'_, HashMap<PeerId, (Channel, Instant)>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends an encoded request to `peer`, which may be found at `addresses`, and returns its
@@ -156,13 +148,13 @@ impl Rpc {
     }
 
     fn take_idle(&self, peer: &PeerId) -> Option<Channel> {
-        let (channel, since) = self.idle().remove(peer)?;
+        let (channel, since) = self.idle.lock().remove(peer)?;
         (since.elapsed() < IDLE_TIMEOUT).then_some(channel)
     }
 
     async fn keep(&self, peer: PeerId, channel: Channel) {
         let surplus = {
-            let mut idle = self.idle();
+            let mut idle = self.idle.lock();
             if idle.len() < MAX_IDLE || idle.contains_key(&peer) {
                 idle.insert(peer, (channel, Instant::now()))
                     .map(|(channel, _)| channel)
@@ -178,7 +170,8 @@ impl Rpc {
     /// Finishes streams that nobody has used for a while.
     pub(super) async fn sweep(&self) {
         let old: Vec<Channel> = self
-            .idle()
+            .idle
+            .lock()
             .extract_if(|_, (_, since)| since.elapsed() >= IDLE_TIMEOUT)
             .map(|(_, (channel, _))| channel)
             .collect();

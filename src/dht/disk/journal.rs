@@ -2,10 +2,10 @@
 
 use std::{
     path::Path,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::{changes::Changes, tables::Tables};
@@ -39,7 +39,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub(super) fn enter(
@@ -74,13 +74,11 @@ impl Shared {
                 }
                 Some(waited) => {
                     let timeout = DELAY.saturating_sub(waited);
-                    let woken = self.changed.wait_timeout(state, timeout);
-                    state = woken.unwrap_or_else(PoisonError::into_inner).0;
+                    self.changed.wait_for(&mut state, timeout);
                 }
                 None => {
                     state.urgent = false;
-                    let woken = self.changed.wait(state);
-                    state = woken.unwrap_or_else(PoisonError::into_inner);
+                    self.changed.wait(&mut state);
                 }
             }
         }
@@ -94,8 +92,9 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.failed = true;
-        state.changes = Changes::default();
+        let lost = std::mem::take(&mut state.changes);
         drop(state);
+        drop(lost);
         self.0.written.send_replace(u64::MAX);
     }
 }
