@@ -197,7 +197,8 @@ async fn serve(
             biased;
             asked = signals.next() => match asked {
                 Asked::Report => {
-                    let dht = dht.as_ref().map(Dht::report).unwrap_or_default();
+                    let dht = dht.as_ref().map(|dht| dht.snapshot().to_string());
+                    let dht = dht.unwrap_or_default();
                     let pubsub = pubsub.as_ref().map(PubSub::report).unwrap_or_default();
                     let limits = pressure.report() + &limit_hits::report();
                     let report = dht + &node.report() + &pubsub + &limits;

@@ -8,16 +8,16 @@ mod query;
 pub mod record;
 mod rpc;
 mod server;
+mod snapshot;
 mod store;
 mod table;
 mod upkeep;
 
 use std::{
-    fmt::Write as _,
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -34,6 +34,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use disk::{Contents, Disk};
 pub use record::{KeyBook, RecordError, Validator};
 use rpc::Rpc;
+pub use snapshot::{Mode, Snapshot, Usage};
 use store::Store;
 pub(crate) use store::{MAX_PROVIDER_BYTES, MAX_RECORD_BYTES};
 use table::{Admission, Table};
@@ -101,6 +102,7 @@ struct Inner {
     validator: Validator,
     rpc: Rpc,
     queries: Semaphore,
+    serving: AtomicBool,
     counters: Counters,
     refresh_wanted: Notify,
     tasks: TaskTracker,
@@ -143,6 +145,7 @@ impl Dht {
             validator,
             rpc: Rpc::new(node.clone()),
             queries: Semaphore::new(MAX_QUERIES),
+            serving: AtomicBool::new(false),
             counters: Counters::default(),
             refresh_wanted: Notify::new(),
             tasks: TaskTracker::new(),
@@ -162,6 +165,7 @@ impl Dht {
 
     /// Answers other nodes, or no longer.
     pub fn set_serving(&self, serving: bool) {
+        self.0.serving.store(serving, Ordering::Relaxed);
         let registry = &self.0.node.streams().registry;
         registry.set_service(PROTOCOL, serving.then(|| self.0.service()));
     }
@@ -176,28 +180,24 @@ impl Dht {
         self.0.store.close().await;
     }
 
-    /// The routing table and the store, for the report of SIGUSR1.
+    /// The node at this moment. Holds the lock of the routing table for a copy of its peers.
     #[must_use]
-    pub fn report(&self) -> String {
-        let mut out = String::from("DHT Routing Table:\n");
-        // Writing to a String cannot fail.
-        for (bits, peers) in self.0.table().by_bucket() {
-            let _ = writeln!(out, "bucket {bits} ({})", peers.len());
-            for peer in peers {
-                let _ = writeln!(out, "\t{peer}");
-            }
+    pub fn snapshot(&self) -> Snapshot {
+        let inner = &self.0;
+        let counters = &inner.counters;
+        let (records, providers, unwritten) = inner.store.usage();
+        let serving = inner.serving.load(Ordering::Relaxed);
+        Snapshot {
+            mode: if serving { Mode::Server } else { Mode::Client },
+            buckets: inner.table().by_bucket().collect(),
+            records,
+            providers,
+            unwritten,
+            queries: MAX_QUERIES.saturating_sub(inner.queries.available_permits()),
+            answered: counters.answered.load(Ordering::Relaxed),
+            refused: counters.refused.load(Ordering::Relaxed),
+            failed: counters.failed.load(Ordering::Relaxed),
         }
-        out += &self.0.store.report();
-        let counters = &self.0.counters;
-        let _ = writeln!(
-            out,
-            "queries under way: {}, requests answered: {}, refused: {}, peers that failed: {}\n\n",
-            MAX_QUERIES - self.0.queries.available_permits(),
-            counters.answered.load(Ordering::Relaxed),
-            counters.refused.load(Ordering::Relaxed),
-            counters.failed.load(Ordering::Relaxed),
-        );
-        out
     }
 }
 

@@ -11,7 +11,7 @@ use parking_lot::{Mutex, MutexGuard};
 use entries::{Entries, is_fresh};
 
 use super::{
-    PeerInfo,
+    PeerInfo, Usage,
     disk::{ChangeOrigin, Contents, Disk, StoredPeer},
 };
 
@@ -215,20 +215,12 @@ impl Store {
         state.forget_providers(&providers);
     }
 
-    /// What is held, expired entries included, and what had no room, as lines for the operator.
-    pub(super) fn report(&self) -> String {
+    /// What is held of records and of provider records, and how many changes were not written
+    /// to disk.
+    pub(super) fn usage(&self) -> (Usage, Usage, u64) {
         let state = self.state();
-        let missed = state.disk.as_ref().map_or(0, |disk| disk.missed());
-        format!(
-            "records: {}, bytes: {}, evicted: {}\nproviders: {}, bytes: {}, evicted: {}\n\
-             not written to disk: {missed}\n",
-            state.records.by_key.len(),
-            state.records.bytes,
-            state.records.evicted,
-            state.providers.by_key.len(),
-            state.providers.bytes,
-            state.providers.evicted,
-        )
+        let unwritten = state.disk.as_ref().map_or(0, |disk| disk.missed());
+        (state.records.usage(), state.providers.usage(), unwritten)
     }
 }
 

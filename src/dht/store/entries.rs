@@ -5,6 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use super::super::Usage;
+
 /// How long a record or a provider is held (go-libp2p-kad-dht's `MaxRecordAge` and
 /// `ProvideValidity`).
 pub(in super::super) const LIFETIME: Duration = Duration::from_secs(48 * 60 * 60);
@@ -30,11 +32,11 @@ pub(super) struct Entry<V> {
 pub(super) struct Entries<K, V> {
     pub(super) by_key: BTreeMap<K, Entry<V>>,
     order: BTreeMap<Rank, K>,
-    pub(super) bytes: usize,
+    bytes: usize,
     budget: usize,
     number: u64,
     /// Entries that had to make room so far.
-    pub(super) evicted: u64,
+    evicted: u64,
 }
 
 impl<K: Ord + Clone, V> Entries<K, V> {
@@ -85,6 +87,14 @@ impl<K: Ord + Clone, V> Entries<K, V> {
         if let Some(entry) = self.by_key.remove(key) {
             self.order.remove(&entry.rank);
             self.bytes -= entry.cost;
+        }
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        Usage {
+            entries: self.by_key.len(),
+            bytes: self.bytes,
+            evicted: self.evicted,
         }
     }
 
