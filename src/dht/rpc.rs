@@ -31,6 +31,9 @@ const MAX_IDLE: usize = 1024;
 /// How long an idle stream is kept. Go resets one after a minute of silence.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Time to finish an idle stream; afterwards it is reset.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Answers read until the one that is waited for.
 const MAX_UNASKED: usize = 3;
 
@@ -175,9 +178,10 @@ impl Rpc {
             .extract_if(|_, (_, since)| since.elapsed() >= IDLE_TIMEOUT)
             .map(|(_, (channel, _))| channel)
             .collect();
-        for channel in old {
-            // A peer that does not read must not hold up the rest.
-            let _ = timeout(Duration::from_secs(1), channel.close()).await;
-        }
+        // A peer that does not read delays none of the others.
+        let closings = old
+            .into_iter()
+            .map(|channel| timeout(CLOSE_TIMEOUT, channel.close()));
+        let _ = futures::future::join_all(closings).await;
     }
 }

@@ -1,13 +1,17 @@
 //! What keeps the routing table alive between queries.
 
 use std::{
+    future::Future,
     sync::Arc,
     time::{Duration, Instant as Moment},
 };
 
 use futures::StreamExt as _;
 use libp2p::PeerId;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::{
+    sync::Notify,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
 
 use super::{
     Inner,
@@ -41,29 +45,76 @@ const REJOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Silent peers probed at once.
 const MAX_PROBES: usize = 10;
 
+/// When the two periodic jobs of the DHT run.
+#[derive(Debug, Clone, Copy)]
+struct Schedule {
+    sweep: Duration,
+    refresh: Duration,
+}
+
+impl Schedule {
+    /// Calls `sweep` and `refresh` again and again, until dropped. `wanted` brings the next
+    /// refresh forward. Neither waits for the other: a refresh takes minutes where peers do not
+    /// answer, and entries have to expire meanwhile.
+    async fn run<S, R>(
+        self,
+        wanted: &Notify,
+        mut sweep: impl FnMut() -> S,
+        mut refresh: impl FnMut() -> R,
+    ) where
+        S: Future<Output = ()>,
+        R: Future<Output = ()>,
+    {
+        let sweeps = async {
+            let mut ticks = interval(self.sweep);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                sweep().await;
+            }
+        };
+        let refreshes = async {
+            loop {
+                // Either is a reason for a refresh.
+                let _ = timeout(self.refresh, wanted.notified()).await;
+                refresh().await;
+            }
+        };
+        tokio::join!(sweeps, refreshes);
+    }
+}
+
 impl Inner {
-    /// Joins the network again through peers that were `known` before a restart, then sweeps
-    /// and refreshes until dropped.
+    /// Joins the network again through peers that were `known` before a restart, and from then
+    /// on refreshes the routing table. Expires entries and idle streams meanwhile. Runs until
+    /// dropped.
     pub(super) async fn upkeep(self: Arc<Self>, known: Vec<StoredPeer>) {
-        if !known.is_empty() {
-            self.rejoin(known).await;
+        let schedule = Schedule {
+            sweep: SWEEP_INTERVAL,
+            refresh: REFRESH_INTERVAL,
+        };
+        let mut known = Some(known).filter(|known| !known.is_empty());
+        if known.is_some() {
+            self.refresh_wanted.notify_one();
         }
-        let mut sweeps = interval(SWEEP_INTERVAL);
-        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut next_refresh = Instant::now() + REFRESH_INTERVAL;
-        loop {
-            tokio::select! {
-                _ = sweeps.tick() => {
-                    self.rpc.sweep().await;
-                    self.store.expire();
-                }
-                () = self.refresh_wanted.notified() => next_refresh = Instant::now(),
-            }
-            if next_refresh <= Instant::now() {
-                self.refresh().await;
-                next_refresh = Instant::now() + REFRESH_INTERVAL;
-            }
-        }
+        schedule
+            .run(
+                &self.refresh_wanted,
+                || self.sweep(),
+                || {
+                    let known = known.take().unwrap_or_default();
+                    async {
+                        self.rejoin(known).await;
+                        self.refresh().await;
+                    }
+                },
+            )
+            .await;
+    }
+
+    async fn sweep(&self) {
+        self.store.expire();
+        self.rpc.sweep().await;
     }
 
     /// Looks up this daemon and a random key for every bucket in use, then probes those that
@@ -98,8 +149,8 @@ impl Inner {
         tracing::debug!(peers = peers.len(), "DHT table refreshed");
     }
 
-    /// Connects to known peers, whom identify then admits, and refreshes.
-    async fn rejoin(self: &Arc<Self>, known: Vec<StoredPeer>) {
+    /// Connects to peers known from before a restart, which identify then admits.
+    async fn rejoin(&self, known: Vec<StoredPeer>) {
         let known = known.into_iter().take(MAX_REJOINED);
         futures::stream::iter(known)
             .for_each_concurrent(MAX_PROBES, |known| async move {
@@ -114,7 +165,6 @@ impl Inner {
                 }
             })
             .await;
-        self.refresh().await;
     }
 
     async fn walk(self: &Arc<Self>, key: &[u8]) {
@@ -147,5 +197,75 @@ impl Inner {
                 return key;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, future::pending};
+
+    use super::*;
+
+    /// More than the test may need on a loaded machine.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn a_refresh_that_hangs_does_not_delay_expiry() {
+        let schedule = Schedule {
+            sweep: Duration::from_millis(1),
+            refresh: Duration::from_millis(1),
+        };
+        let (wanted, refreshes, sweeps) = (Notify::new(), Cell::new(0), Cell::new(0));
+        let (enough, seen) = (Notify::new(), Cell::new(0));
+        let run = schedule.run(
+            &wanted,
+            || {
+                sweeps.set(sweeps.get() + 1);
+                // Ten more since the refresh began to hang.
+                if refreshes.get() == 1 && sweeps.get() >= seen.get() + 10 {
+                    enough.notify_one();
+                }
+                std::future::ready(())
+            },
+            || {
+                refreshes.set(refreshes.get() + 1);
+                seen.set(sweeps.get());
+                pending::<()>()
+            },
+        );
+        let done = async {
+            tokio::select! {
+                () = run => {}
+                () = enough.notified() => {}
+            }
+        };
+        let done = timeout(PATIENCE, done).await;
+        assert_eq!(refreshes.get(), 1, "no refresh hangs");
+        assert!(done.is_ok(), "{} sweeps, then none", sweeps.get());
+    }
+
+    #[tokio::test]
+    async fn a_refresh_comes_early_when_it_is_wanted() {
+        let schedule = Schedule {
+            sweep: PATIENCE,
+            refresh: 2 * PATIENCE,
+        };
+        let (wanted, done) = (Notify::new(), Notify::new());
+        wanted.notify_one();
+        let run = schedule.run(
+            &wanted,
+            || std::future::ready(()),
+            || {
+                done.notify_one();
+                std::future::ready(())
+            },
+        );
+        let early = async {
+            tokio::select! {
+                () = run => {}
+                () = done.notified() => {}
+            }
+        };
+        assert!(timeout(PATIENCE, early).await.is_ok());
     }
 }
