@@ -2,11 +2,15 @@
 
 mod entries;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use parking_lot::{Mutex, MutexGuard};
+use tokio::time::{Instant, timeout_at};
 
 use entries::{Entries, is_fresh};
 
@@ -21,6 +25,9 @@ pub(crate) const MAX_RECORD_BYTES: usize = 64 << 20;
 
 /// Memory for providers, in bytes, by the same rule.
 pub(crate) const MAX_PROVIDER_BYTES: usize = 64 << 20;
+
+/// Time for the datastore to write what waits when the daemon ends.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes that an entry takes besides its key, value and addresses.
 const OVERHEAD: usize = 512;
@@ -138,12 +145,22 @@ impl Store {
         }
     }
 
-    /// Closes the datastore, with everything written. From now on there is none.
+    /// Closes the datastore, with everything written. From now on there is none. A disk that does
+    /// not respond within [`CLOSE_TIMEOUT`] is left alone: what clients were acknowledged has
+    /// been written before.
     pub(super) async fn close(&self) {
-        self.flush().await;
+        self.close_within(CLOSE_TIMEOUT).await;
+    }
+
+    pub(super) async fn close_within(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        let flushed = timeout_at(deadline, self.flush()).await;
         let disk = self.state().disk.take();
-        // Closing blocks.
-        let _ = tokio::task::spawn_blocking(move || drop(disk)).await;
+        // Closing blocks. A thread that never returns is left behind by the runtime.
+        let closed = tokio::task::spawn_blocking(move || drop(disk));
+        if flushed.is_err() || timeout_at(deadline, closed).await.is_err() {
+            tracing::warn!("the datastore does not respond: ending without it");
+        }
     }
 
     /// Remembers a peer of the routing table across restarts.

@@ -15,7 +15,7 @@ use redb::{Builder, Database, StorageBackend, backends::InMemoryBackend};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use super::{tables::Limits, *};
+use super::{super::store::Store, tables::Limits, *};
 
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -427,4 +427,20 @@ proptest! {
             prop_assert_eq!(&read, contents);
         }
     }
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_does_not_delay_the_end() {
+    let faults = Arc::new(Faults::default());
+    let tables = Tables::with(database(&faults), MANY);
+    let hung = faults.stopped.lock().unwrap();
+    let disk = Disk::start(tables, PathBuf::new()).unwrap();
+    let (store, _) = Store::restored(usize::MAX, disk, Contents::default());
+    store.put_record(ChangeOrigin::Client, b"key", b"value");
+    let flush = timeout(Duration::from_millis(200), store.flush()).await;
+    assert!(flush.is_err(), "the disk does not hang");
+    let close = store.close_within(Duration::from_millis(200));
+    let closed = timeout(Duration::from_secs(30), close).await;
+    drop(hung);
+    assert!(closed.is_ok(), "waits for the disk");
 }
