@@ -39,6 +39,15 @@ pub(super) enum Served {
     Abandoned,
 }
 
+/// How far the output was written.
+enum Flushed {
+    All,
+    /// Not entirely by the deadline.
+    Late,
+    /// Not entirely, and the daemon ends.
+    Closing,
+}
+
 /// The client of a query.
 #[derive(Debug)]
 pub(super) struct Asker<'a> {
@@ -128,8 +137,10 @@ impl Asker<'_> {
             let found = match values.next().now_or_never() {
                 Some(found) => found,
                 None => {
-                    if !self.flush_by(deadline).await? {
-                        break;
+                    match self.flush_by(deadline).await? {
+                        Flushed::All => {}
+                        Flushed::Late => break,
+                        Flushed::Closing => return Ok(Served::Abandoned),
                     }
                     match self.unless_gone(values.next()).await {
                         Some(found) => found,
@@ -139,35 +150,48 @@ impl Asker<'_> {
             };
             let Some(value) = found else { break };
             self.put(&value);
-            if self.output.len() >= MAX_BATCH && !self.flush_by(deadline).await? {
-                break;
+            if self.output.len() >= MAX_BATCH {
+                match self.flush_by(deadline).await? {
+                    Flushed::All => {}
+                    Flushed::Late => break,
+                    Flushed::Closing => return Ok(Served::Abandoned),
+                }
             }
         }
         drop(values);
         self.put(&response::dht_end());
-        self.flush().await?;
-        Ok(Served::Streamed)
+        // The query has ended: only the session waits for a client that does not read.
+        match self.flush().await? {
+            Flushed::Closing => Ok(Served::Abandoned),
+            Flushed::All | Flushed::Late => Ok(Served::Streamed),
+        }
     }
 
-    async fn flush_by(&mut self, deadline: Instant) -> io::Result<bool> {
-        match timeout_at(deadline, self.flush()).await {
-            Ok(flushed) => flushed.map(|()| true),
-            Err(_) => Ok(false),
-        }
+    async fn flush_by(&mut self, deadline: Instant) -> io::Result<Flushed> {
+        let flushed = timeout_at(deadline, self.flush()).await;
+        flushed.unwrap_or(Ok(Flushed::Late))
     }
 
     fn put(&mut self, message: &impl prost::Message) {
         self.output.extend_from_slice(&frame::encode(message));
     }
 
-    /// Cancel safe: what is left to write stays.
-    async fn flush(&mut self) -> io::Result<()> {
+    /// Writes what waits, unless the daemon ends first.
+    ///
+    /// # Cancel safety
+    /// What is left to write stays.
+    async fn flush(&mut self) -> io::Result<Flushed> {
         while !self.output.is_empty() {
-            if self.socket.write_buf(self.output).await? == 0 {
+            let written = tokio::select! {
+                biased;
+                written = self.socket.write_buf(self.output) => written?,
+                () = self.closing.cancelled() => return Ok(Flushed::Closing),
+            };
+            if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
         }
-        Ok(())
+        Ok(Flushed::All)
     }
 
     /// `None` if nobody waits for the answer any longer. A client that has only ended its own

@@ -4,8 +4,10 @@ use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
+use rp2pd::wire::pb::dht_request;
 use rustix::process::Signal;
 
+use crate::support::dht::query;
 use crate::support::{Control, Daemon, Handler, PATIENCE, eventually};
 
 const LISTEN: &str = "-hostAddrs=/ip4/127.0.0.1/tcp/0";
@@ -90,6 +92,30 @@ fn busy_pipes_have_their_grace_and_no_more() {
         );
         assert!(!socket.exists());
     }
+}
+
+#[test]
+fn a_dht_client_that_does_not_read_does_not_hold_up_the_end() {
+    let mut daemon = Daemon::spawn(&[
+        LISTEN,
+        "-dhtServer",
+        "-dhtNamespace=large",
+        "-shutdownGrace=25s",
+    ]);
+    // More than a socket holds; held here all the same when there is nobody to send it to.
+    let (key, value) = (b"/large/one", vec![7; 2 << 20]);
+    let _ = daemon.client().put_value(key, &value);
+    let mut stuck = daemon.client();
+    let mut search = query(dht_request::Type::SearchValue);
+    search.key = Some(key.to_vec().into());
+    stuck.begin(search).expect("BEGIN");
+    let started = Instant::now();
+    let status = daemon.terminate(PATIENCE);
+    assert_eq!(status.code(), Some(0));
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    let got = stuck.next_value();
+    assert!(got.is_err(), "the value was not stuck");
 }
 
 #[test]
