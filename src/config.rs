@@ -3,6 +3,7 @@
 //! [`Config::load`] lays the flags over the JSON file over the defaults (COMPATIBILITY.md 1.1, 2).
 
 mod file;
+pub(crate) mod fuzzing;
 mod group;
 mod json;
 mod notices;

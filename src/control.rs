@@ -3,6 +3,7 @@
 //! Knows the node only by its handle: nothing of the swarm, its behaviours or its events.
 
 mod dht;
+pub(crate) mod fuzzing;
 pub mod guard;
 pub mod handler_dial;
 pub mod listener;

@@ -1,6 +1,7 @@
 //! The Kademlia DHT: queries for clients, answers for peers (`/ipfs/kad/1.0.0`).
 
 pub mod disk;
+pub(crate) mod fuzzing;
 mod key;
 mod lookup;
 mod message;

@@ -1,6 +1,7 @@
 //! Key files (COMPATIBILITY.md 1.10): a protobuf `PrivateKey { type, data }`, as every libp2p
 //! writes it.
 
+pub(crate) mod fuzzing;
 mod keygen;
 
 use std::error::Error;

@@ -35,6 +35,8 @@ pub mod daemon;
 pub mod descriptors;
 pub mod dht;
 mod faults;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod healthcheck;
 pub mod identity;
 pub mod limit_hits;

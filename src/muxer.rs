@@ -7,6 +7,7 @@
 
 mod connection;
 mod engine;
+pub(crate) mod fuzzing;
 mod substream;
 mod tap;
 mod task;

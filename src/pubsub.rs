@@ -4,6 +4,7 @@
 //! it came on, straight into the queues of those who get it: the swarm has no part in it.
 
 mod exchange;
+pub(crate) mod fuzzing;
 mod message;
 mod message_cache;
 mod outbox;

@@ -2,6 +2,7 @@
 
 mod announce;
 mod frames;
+pub(crate) mod fuzzing;
 mod negotiate;
 mod peers;
 pub(crate) mod registry;

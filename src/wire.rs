@@ -4,6 +4,7 @@
 
 pub mod cid;
 pub mod frame;
+pub(crate) mod fuzzing;
 pub mod maddr;
 pub mod multihash;
 pub(crate) mod scratch;

@@ -9,6 +9,7 @@ mod answer;
 mod call;
 mod connection;
 mod exchange;
+pub(super) mod fuzzing;
 mod outbox;
 mod request;
 mod response;
