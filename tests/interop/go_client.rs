@@ -24,9 +24,19 @@ pub fn trials() -> Vec<Trial> {
             ("half_close", ""),
             ("echo", "1"),
             ("echo", "1048576"),
+            ("unread", "50"),
+            ("gone_handler", ""),
+            ("bad_address", ""),
+            ("topics", ""),
+            ("messages", ""),
+            ("dht", ""),
         ] {
-            let bytes = if argument.is_empty() { "" } else { "_bytes_" };
-            let name = format!("{case}{bytes}{argument}_{control}");
+            let amount = match case {
+                "echo" => format!("_bytes_{argument}"),
+                "unread" => format!("_{argument}_times"),
+                _ => String::new(),
+            };
+            let name = format!("{case}{amount}_{control}");
             trials.push(trial(SUITE, &name, move || client(case, tcp, argument)));
         }
     }
@@ -39,7 +49,13 @@ pub fn trials() -> Vec<Trial> {
 }
 
 fn client(case: &str, tcp: bool, argument: &str) -> Result<(), String> {
-    let (a, b) = (launch(tcp).try_spawn()?, launch(tcp).try_spawn()?);
+    let flags: &[&str] = match case {
+        "dht" => &["-dhtServer"],
+        "topics" | "messages" => &["-pubsub"],
+        _ => &[],
+    };
+    let start = || launch(tcp).args(flags).try_spawn();
+    let (a, b) = (start()?, start()?);
     match case {
         "identify" => run_case(case, &a, &b, &a.peer_id().to_string()),
         _ => run_case(case, &a, &b, argument),

@@ -94,6 +94,7 @@ pub static GO: Installed = LazyLock::new(|| {
     let key = [
         include_str!("../../interop/go/go.mod"),
         include_str!("../../interop/go/client/main.go"),
+        include_str!("../../interop/go/client/scenarios.go"),
         include_str!("../../interop/go/records/main.go"),
     ];
     installed("go", &key.concat(), |dir| {

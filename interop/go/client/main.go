@@ -315,6 +315,12 @@ func run(args []string) error {
 		"echo":             echo,
 		"unknown_protocol": unknownProtocol,
 		"half_close":       halfClose,
+		"unread":           unread,
+		"gone_handler":     goneHandler,
+		"bad_address":      badAddress,
+		"topics":           topics,
+		"messages":         messages,
+		"dht":              dht,
 	}
 	if len(args) != 4 || cases[args[0]] == nil {
 		return fmt.Errorf("usage: client <case> <control a> <control b> <argument>, got %q", args)
