@@ -2,6 +2,7 @@
 //!
 //! Knows the node only by its handle: nothing of the swarm, its behaviours or its events.
 
+pub mod arrivals;
 mod dht;
 pub(crate) mod fuzzing;
 pub mod guard;

@@ -14,6 +14,7 @@ use crate::{
     banner,
     config::{self, Config, DhtMode, Muxer, Reachability},
     control::{
+        arrivals::Arrivals,
         guard::Guard,
         handler_dial,
         listener::Listener,
@@ -97,12 +98,14 @@ async fn serve(
     let descriptors = Descriptors::new(system.descriptors);
     let pressure = Arc::new(Pressure::default());
     let ledger = Ledger::new(system.memory.bytes);
+    let arrivals = Arrivals::new();
     let streams = Arc::new(Streams::new(
         Arc::new(registry(config)),
         handler_dial::serve(guard.clone(), persistent.clone(), descriptors.clone()),
         stream_limits(config, system),
         pressure.clone(),
         ledger.clone(),
+        arrivals.clone(),
         pipes.clone(),
         stop_serving.clone(),
     ));
@@ -176,6 +179,7 @@ async fn serve(
         max_frame: config.max_frame,
         max_unsent: max_unsent(config, system),
         ledger,
+        arrivals,
         tasks: pipes.clone(),
         closing: stop_serving.clone(),
         leaving: Semaphore::new(1),

@@ -97,6 +97,18 @@ pub struct InboundStream {
     pub account: Arc<Account>,
 }
 
+/// Whether handlers may be about to be registered.
+pub trait Registrations: Send + Sync {
+    /// Whether requests have arrived that are not served yet.
+    fn are_pending(&self) -> bool;
+}
+
+/// How long a proposal that nobody handles may wait for registrations that came before it.
+const REGISTRATION_PATIENCE: Duration = Duration::from_millis(25);
+
+/// Between two looks at whether they are served.
+const REGISTRATION_INTERVAL: Duration = Duration::from_millis(1);
+
 /// Serves an inbound stream to its end.
 pub type Serve = Box<dyn Fn(InboundStream) -> BoxFuture<'static, ()> + Send + Sync>;
 
@@ -121,6 +133,7 @@ pub struct Streams {
     limits: StreamLimits,
     pressure: Arc<Pressure>,
     permits: Arc<Semaphore>,
+    registrations: Arc<dyn Registrations>,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -145,6 +158,7 @@ impl Streams {
         limits: StreamLimits,
         pressure: Arc<Pressure>,
         ledger: Arc<Ledger>,
+        registrations: Arc<dyn Registrations>,
         tasks: TaskTracker,
         closing: CancellationToken,
     ) -> Self {
@@ -156,6 +170,7 @@ impl Streams {
             limits,
             pressure,
             permits: Arc::new(Semaphore::new(limits.inbound.min(Semaphore::MAX_PERMITS))),
+            registrations,
             tasks,
             closing,
         }
@@ -229,8 +244,10 @@ impl Streams {
                 Choice::Refuse
             }
         };
-        let negotiation =
-            tokio::time::timeout(NEGOTIATION_TIMEOUT, negotiate::listen(stream, choose));
+        let negotiation = tokio::time::timeout(
+            NEGOTIATION_TIMEOUT,
+            negotiate::listen(stream, choose, || self.settled()),
+        );
         // Boxed, so that a stream in use does not carry the state of its negotiation along.
         let negotiated = Box::pin(negotiation).await;
         match negotiated {
@@ -279,6 +296,14 @@ impl Streams {
             }
             Ok(Err(error)) => tracing::debug!(%error, "inbound stream: negotiation failed"),
             Err(_) => Limit::NegotiationTime.hit(),
+        }
+    }
+
+    /// Waits until the control requests that have arrived are served, for a short time at most.
+    async fn settled(&self) {
+        let deadline = tokio::time::Instant::now() + REGISTRATION_PATIENCE;
+        while self.registrations.are_pending() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(REGISTRATION_INTERVAL).await;
         }
     }
 

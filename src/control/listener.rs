@@ -1,7 +1,9 @@
 //! The control socket: bound before the daemon does anything else, guarded, removed at exit.
 
 use std::{
-    fs, io,
+    fs,
+    future::poll_fn,
+    io,
     net::{SocketAddr, TcpListener, ToSocketAddrs as _},
     os::{
         fd::OwnedFd,
@@ -12,6 +14,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
+    task::{Poll, ready},
     time::Duration,
 };
 
@@ -23,6 +26,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    arrivals::{Arrivals, Serving},
     session::{Context, Session},
     socket::Socket,
 };
@@ -156,6 +160,10 @@ impl Listener {
                 (Acceptor::Tcp(listener), None)
             }
         };
+        match &acceptor {
+            Acceptor::Unix(listener) => context.arrivals.watch(listener),
+            Acceptor::Tcp(listener) => context.arrivals.watch(listener),
+        }
         let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
         let accept = async {
             loop {
@@ -171,8 +179,10 @@ impl Listener {
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 }
-                match acceptor.accept().await {
-                    Ok(socket) => {
+                match acceptor.accept(&context.arrivals).await {
+                    Ok((socket, arrived)) => {
+                        context.arrivals.watch(&socket);
+                        drop(arrived);
                         let session = Session::new(socket, context.clone(), permit);
                         tasks.spawn(async move {
                             if let Err(error) = session.run().await {
@@ -203,11 +213,21 @@ enum Acceptor {
 }
 
 impl Acceptor {
-    async fn accept(&self) -> io::Result<Socket> {
-        match self {
-            Self::Unix(listener) => Ok(Socket::Unix(listener.accept().await?.0)),
-            Self::Tcp(listener) => Socket::tcp(listener.accept().await?.0),
-        }
+    /// The next client. It counts as being served from before it leaves the queue.
+    async fn accept(&self, arrivals: &Arc<Arrivals>) -> io::Result<(Socket, Serving)> {
+        poll_fn(|cx| {
+            let arrived = arrivals.serve();
+            let accepted = match self {
+                Self::Unix(listener) => {
+                    ready!(listener.poll_accept(cx)).map(|(stream, _)| Socket::Unix(stream))
+                }
+                Self::Tcp(listener) => {
+                    ready!(listener.poll_accept(cx)).and_then(|(stream, _)| Socket::tcp(stream))
+                }
+            };
+            Poll::Ready(accepted.map(|socket| (socket, arrived)))
+        })
+        .await
     }
 }
 

@@ -19,6 +19,7 @@ use tokio_util::{
 };
 
 use super::{
+    arrivals::{Arrivals, Serving},
     dht::{Asker, Served},
     guard::{AccessDenied, Guard, is_http},
     persistent::{Connections, Persistent},
@@ -69,6 +70,8 @@ pub struct Context {
     pub max_unsent: usize,
     /// What clients make the daemon hold is charged here.
     pub ledger: Arc<Ledger>,
+    /// Control requests that are not served yet.
+    pub arrivals: Arc<Arrivals>,
     /// Runs the calls.
     pub tasks: TaskTracker,
     /// Ends sessions that wait for a request.
@@ -86,6 +89,8 @@ pub(super) struct Session {
     context: Arc<Context>,
     /// The place among the clients that send requests.
     permit: OwnedSemaphorePermit,
+    /// Held while what was read may hold a registration.
+    serving: Option<Serving>,
 }
 
 /// What the connection is used for after the requests.
@@ -124,6 +129,7 @@ impl Session {
     pub(super) fn new(socket: Socket, context: Arc<Context>, permit: OwnedSemaphorePermit) -> Self {
         Self {
             permit,
+            serving: None,
             socket,
             input: BytesMut::new(),
             output: BytesMut::new(),
@@ -176,6 +182,7 @@ impl Session {
                 Outcome::Answer(answer) => self.answer(&answer),
                 Outcome::Stream(answer, opened) => {
                     self.answer(&answer);
+                    self.context.arrivals.forget(&self.socket);
                     let preface = self.output.freeze();
                     let early = self.input.freeze();
                     let pipe = Pipe::new(self.socket, opened.stream, early, preface);
@@ -183,6 +190,7 @@ impl Session {
                 }
                 Outcome::Feed(answer, subscription) => {
                     self.answer(&answer);
+                    self.context.arrivals.forget(&self.socket);
                     let (socket, context) = (self.socket, &self.context);
                     let feed = Feed::new(socket, self.input, self.output, subscription, context);
                     return Ok(Mode::Feed(Box::new(feed)));
@@ -201,6 +209,7 @@ impl Session {
     /// Closes, which takes the kernel longer than a request: those who leave by the thousand do
     /// so one after another, and whoever asks meanwhile goes in between.
     async fn leave(self) {
+        self.context.arrivals.forget(&self.socket);
         let _turn = self.context.leaving.acquire().await;
         drop(self.socket);
     }
@@ -228,6 +237,7 @@ impl Session {
                     return Ok(Err(End::Malformed(error.to_string())));
                 }
             }
+            self.serving = None;
             self.flush().await?;
             let begun = !self.input.is_empty();
             if !begun {
@@ -238,8 +248,8 @@ impl Session {
             let read = async {
                 tokio::select! {
                     biased;
-                    read = self.socket.read_buf(&mut self.input) => read,
-                    () = closing.as_mut() => Ok(0),
+                    read = read(&self.socket, &mut self.input, &self.context.arrivals) => read,
+                    () = closing.as_mut() => Ok((0, None)),
                 }
             };
             let read = if begun {
@@ -254,6 +264,8 @@ impl Session {
             } else {
                 read.await?
             };
+            let (read, serving) = read;
+            self.serving = serving;
             if read == 0 {
                 return Ok(Err(End::Closed));
             }
@@ -263,6 +275,7 @@ impl Session {
     /// A daemon that is about to end closes without a word: Hivemind's client takes any
     /// answer for a success.
     fn upgrade(mut self) -> Mode {
+        self.context.arrivals.forget(&self.socket);
         self.answer(&response::ok());
         let Self {
             socket,
@@ -270,6 +283,7 @@ impl Session {
             output,
             context,
             permit,
+            serving: _,
         } = self;
         let entered = Persistent::enter(socket, input, output, context, permit);
         entered.map_or(Mode::Closed, Mode::Persistent)
@@ -290,6 +304,8 @@ impl Session {
     /// Answers for the last time. What the client still sends is read for a moment: closing
     /// a socket with unread bytes would destroy the answer.
     async fn refuse(mut self, answer: &pb::Response) -> io::Result<()> {
+        self.serving = None;
+        self.context.arrivals.forget(&self.socket);
         self.answer(answer);
         self.flush().await?;
         self.socket.shutdown().await?;
@@ -320,6 +336,13 @@ impl Session {
                 | Request::PubSub(_)
                 | Request::Trim
         );
+        if !matches!(
+            request,
+            Request::SetHandler { .. } | Request::RemoveHandler { .. }
+        ) {
+            // What comes after it waits for it.
+            self.serving = None;
+        }
         // Earlier answers must not wait for a slow request.
         if waits || self.output.len() > MAX_BATCH {
             self.flush().await?;
@@ -441,5 +464,21 @@ pub(super) fn reject(rejected: Rejected) -> Outcome {
         Outcome::Close(answer)
     } else {
         Outcome::Answer(answer)
+    }
+}
+
+/// Reads what has arrived. The request counts as being served before it leaves the kernel.
+async fn read(
+    socket: &Socket,
+    input: &mut BytesMut,
+    arrivals: &Arc<Arrivals>,
+) -> io::Result<(usize, Option<Serving>)> {
+    loop {
+        socket.readable().await?;
+        let serving = arrivals.serve();
+        match socket.try_read(input) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read.map(|read| (read, Some(serving))),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     path::Path,
     pin::Pin,
     task::{Context, Poll},
@@ -73,20 +73,27 @@ impl Socket {
     /// None means the end.
     pub(super) async fn read_some(&self, buffer: &mut BytesMut) -> io::Result<usize> {
         loop {
-            let read = match self {
-                Self::Unix(stream) => {
-                    stream.readable().await?;
-                    stream.try_read_buf(buffer)
-                }
-                Self::Tcp(stream) => {
-                    stream.readable().await?;
-                    stream.try_read_buf(buffer)
-                }
-            };
-            match read {
+            self.readable().await?;
+            match self.try_read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 other => return other,
             }
+        }
+    }
+
+    /// Waits until there is something to read.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Unix(stream) => stream.readable().await,
+            Self::Tcp(stream) => stream.readable().await,
+        }
+    }
+
+    /// Reads what is there into the spare room of `buffer`.
+    pub(super) fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.try_read_buf(buffer),
+            Self::Tcp(stream) => stream.try_read_buf(buffer),
         }
     }
 
@@ -136,6 +143,15 @@ impl Socket {
         match self {
             Self::Unix(stream) => is(stream, PollFlags::empty()),
             Self::Tcp(_) => false,
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tcp(stream) => stream.as_fd(),
         }
     }
 }

@@ -91,10 +91,12 @@ fn message(name: &[u8], out: &mut BytesMut) {
     frame::put(&payload, out);
 }
 
-/// Negotiates an inbound stream. The caller sets the deadline.
-pub(super) async fn listen<T>(
+/// Negotiates an inbound stream. A name that is refused is tried once more after `settled`. The
+/// caller sets the deadline.
+pub(super) async fn listen<T, F: Future<Output = ()>>(
     stream: Substream,
     choose: impl Fn(&str) -> Choice<T>,
+    settled: impl Fn() -> F,
 ) -> io::Result<Negotiated<T>> {
     let mut messages = Messages {
         stream,
@@ -125,7 +127,12 @@ pub(super) async fn listen<T>(
             answer.extend_from_slice(HEADER);
         }
         let name = std::str::from_utf8(&proposal).ok();
-        match name.map_or(Choice::Refuse, &choose) {
+        let mut chosen = name.map_or(Choice::Refuse, &choose);
+        if let (Choice::Refuse, Some(name)) = (&chosen, name) {
+            settled().await;
+            chosen = choose(name);
+        }
+        match chosen {
             Choice::Accept(choice) => {
                 message(&proposal, &mut answer);
                 messages.stream.write_all(&answer).await?;

@@ -24,7 +24,7 @@ pub fn trials() -> Vec<Trial> {
             ("half_close", ""),
             ("echo", "1"),
             ("echo", "1048576"),
-            ("unread", "50"),
+            ("unread", "300"),
             ("gone_handler", ""),
             ("bad_address", ""),
             ("topics", ""),
