@@ -75,7 +75,7 @@ impl Host for Listener {
 /// What follows the negotiation is sent back on a client's stream, and read on a library's.
 async fn negotiate(stream: Substream) -> Outcome {
     let mut payload = Vec::new();
-    match negotiate::listen(stream, choose).await {
+    match negotiate::listen(stream, choose, || std::future::ready(())).await {
         Ok(Negotiated::User {
             mut stream, name, ..
         }) => {
