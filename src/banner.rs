@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use libp2p::{Multiaddr, PeerId};
 
+use crate::telemetry;
 use crate::wire::maddr::ControlAddr;
 
 /// The lines of COMPATIBILITY.md 1.5.
@@ -30,21 +31,9 @@ fn text(
     text
 }
 
-/// Writes [`text`] to stdout with one system call, as readers of chunks need it.
-///
-/// Nobody may be left to read: that is no error.
+/// Sends the lines to stdout, as one chunk: some readers take a chunk for the whole.
 pub fn print(control: &ControlAddr, peer: PeerId, addrs: &[Multiaddr], bootstrap: &[Multiaddr]) {
-    let text = text(control, peer, addrs, bootstrap);
-    // The standard library's stdout would write line by line.
-    let mut rest = text.as_bytes();
-    while !rest.is_empty() {
-        match rustix::io::write(std::io::stdout(), rest) {
-            Ok(0) => return,
-            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return,
-        }
-    }
+    telemetry::banner(text(control, peer, addrs, bootstrap));
 }
 
 #[cfg(test)]

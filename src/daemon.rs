@@ -36,7 +36,7 @@ use crate::{
     pubsub::{self, PubSub, Signing},
     shutdown::{Asked, Signals},
     streams::{Policy, Registry, StreamLimits, Streams, Target},
-    telemetry::{operator_line, raw_text},
+    telemetry::{self, operator_line},
     wire::maddr::ControlAddr,
 };
 
@@ -206,8 +206,7 @@ async fn serve(
                     let pubsub = pubsub.as_ref().map(PubSub::report).unwrap_or_default();
                     let limits = pressure.report() + &limit_hits::report();
                     let report = dht + &node.report() + &pubsub + &limits;
-                    // Whoever does not read the report must not stop the daemon.
-                    tokio::task::spawn_blocking(move || raw_text(&report));
+                    telemetry::report(report);
                 }
                 Asked::Stop => break Ok(End::Clean),
             },
@@ -286,8 +285,7 @@ fn announce_ready(config: &Config, node: &Node, control_addr: ControlAddr) {
     } else {
         Vec::new()
     };
-    // A full pipe must not keep the daemon from its signals.
-    tokio::task::spawn_blocking(move || banner::print(&control_addr, peer, &addrs, &bootstrap));
+    banner::print(&control_addr, peer, &addrs, &bootstrap);
 }
 
 /// Answers other DHT nodes as `mode` wants it; in automatic mode while strangers can dial.

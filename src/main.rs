@@ -24,8 +24,9 @@ use rp2pd::{
     telemetry, validate,
 };
 
-/// Time for the last log lines to reach a slow reader.
-const LOG_GRACE: Duration = Duration::from_millis(500);
+/// Time for the last lines to reach a slow reader. Clients show the last line of stderr as the
+/// reason of a failed start.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
@@ -42,13 +43,12 @@ fn main() -> ExitCode {
             return ExitCode::from(stop.code);
         }
     };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            telemetry::operator_line(&error.to_string());
-            ExitCode::FAILURE
-        }
-    }
+    let code = result.unwrap_or_else(|error| {
+        telemetry::operator_line(&error.to_string());
+        ExitCode::FAILURE
+    });
+    telemetry::flush(LAST_WORDS);
+    code
 }
 
 fn print(text: &str) -> anyhow::Result<ExitCode> {
@@ -97,7 +97,7 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let logs = telemetry::init();
     let listener = Listener::bind(&config.listen, config.listen_mode, config.listen_group)?;
     let end = daemon::run(&config, &keypair, listener);
-    logs.flush(LOG_GRACE);
+    logs.flush(LAST_WORDS);
     Ok(match end? {
         daemon::End::Clean | daemon::End::Forced => ExitCode::SUCCESS,
         daemon::End::SwarmLost => ExitCode::from(70),

@@ -1,30 +1,34 @@
-//! Logs: Go's environment variables, Go's line formats, and never in the daemon's way.
+//! Logs and what the operator is told: Go's environment variables, Go's line formats, and never
+//! in the daemon's way.
 //!
-//! [`init`] reads the environment (COMPATIBILITY.md 1.4) and installs the one subscriber. A log
-//! line is
-//! formatted where it is caused, put on a bounded queue and written by a thread of its own, which
-//! starts with the first line: a reader that stops reading, or goes away, costs log lines and
-//! nothing else. Spans are ignored; what matters of them is said in events.
+//! [`init`] reads the environment (COMPATIBILITY.md 1.4) and installs the one subscriber. A line
+//! is formatted where it is caused and queued. A thread for each of stderr, stdout and the log
+//! file writes what is queued: a reader that stops reading, or goes away, costs lines and
+//! nothing else.
 
+mod chain;
 mod console;
+mod layer;
 mod line;
+mod output;
 mod settings;
-mod writer;
 
+use std::fs::OpenOptions;
 use std::io::IsTerminal;
-use std::time::{Duration, SystemTime};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use tracing::level_filters::LevelFilter;
-use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::{Interest, Subscriber};
-use tracing::{Event, Metadata};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
 
-pub use console::{operator_line, raw_text};
+pub use chain::Chain;
+pub use console::{banner, flush, operator_line, report};
 
+use layer::Lines;
 use line::Format;
-use settings::Settings;
-use writer::Queue;
+use output::{Output, Target};
+use settings::{Outputs, Settings};
+
+use crate::wording::system_error;
 
 /// Go's names for parts of the daemon, and the crates and modules that do the same work here.
 /// The first match names a line's logger.
@@ -44,86 +48,80 @@ const SUBSYSTEMS: [(&str, &[&str]); 10] = [
 /// The logs of the process, from start to end.
 #[derive(Debug, Clone)]
 pub struct Logs {
-    queue: Queue,
+    file: Option<Output>,
 }
 
 impl Logs {
-    /// Waits until the lines so far are written, at most `limit`.
+    /// Waits until the lines so far are written to the log file, at most `limit`. What goes to
+    /// stderr and stdout is the matter of [`flush`], which comes after: a file that fails sends
+    /// its lines there.
     pub fn flush(&self, limit: Duration) {
-        self.queue.flush(limit);
+        if let Some(file) = &self.file {
+            file.flush(Instant::now() + limit);
+        }
     }
 }
 
-/// Reads the environment and sends every event that passes its filter to its outputs.
+/// Reads the environment and sends every event that passes its filter to its outputs; sends
+/// messages of panics to stderr without waiting for its reader.
 ///
 /// Complaints about the environment go to stderr, in Go's words; the daemon runs on.
 #[must_use]
 pub fn init() -> Logs {
+    console::report_panics();
     let environment = |name: &str| std::env::var(name).ok();
     let (settings, mut complaints) = settings::read(environment, std::io::stderr().is_terminal());
     let Settings {
         filter,
         format,
-        outputs,
+        mut outputs,
     } = settings;
-    let (sinks, failed) = writer::open(&outputs);
-    complaints.extend(failed);
+    let file = outputs.file.take().and_then(|path| {
+        let opened = open(&path, outputs.stderr);
+        opened
+            .map_err(|complaint| {
+                complaints.push(complaint);
+                outputs.stderr = true;
+            })
+            .ok()
+    });
     for complaint in complaints {
         console::raw_line(&complaint);
     }
-    let queue = Queue::new(sinks, format);
-    let logger = Logger {
-        filter,
-        format,
-        queue: queue.clone(),
-    };
+    let outputs = targets(&outputs, file.clone(), format);
+    let subscriber = tracing_subscriber::registry()
+        .with(Lines { format, outputs })
+        .with(filter);
     // Only a test that has its own subscriber can be in the way.
-    let _ = tracing::subscriber::set_global_default(logger);
-    Logs { queue }
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    Logs { file }
 }
 
-/// Writes the events that pass a filter.
-#[derive(Debug)]
-struct Logger {
-    filter: Targets,
-    format: Format,
-    queue: Queue,
+/// All places that log lines go to.
+fn targets(outputs: &Outputs, file: Option<Output>, format: Format) -> Vec<Output> {
+    let stdout = outputs.stdout.then(|| console::stdout().clone());
+    let stderr = outputs.stderr.then(|| console::stderr().clone());
+    let targets: Vec<_> = [stdout, file, stderr].into_iter().flatten().collect();
+    for target in &targets {
+        target.set_format(format);
+    }
+    targets
 }
 
-impl Subscriber for Logger {
-    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if self.enabled(metadata) {
-            Interest::always()
-        } else {
-            Interest::never()
+/// Opens a log file, or says in Go's words why it cannot be.
+fn open(path: &Path, on_stderr_too: bool) -> Result<Output, String> {
+    match OpenOptions::new().append(true).create(true).open(path) {
+        Ok(file) => Ok(Output::new(Target::File {
+            file,
+            on_stderr_too,
+        })),
+        Err(error) => {
+            let (path, reason) = (path.display(), system_error(&error));
+            Err(format!(
+                "unable to open logging output: open {path}: {reason}"
+            ))
         }
     }
-
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event()
-            && self
-                .filter
-                .would_enable(metadata.target(), metadata.level())
-    }
-
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        let levels = self.filter.iter().map(|(_, level)| level);
-        levels.chain(self.filter.default_level()).max()
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        self.queue
-            .send(line::of(event, self.format, SystemTime::now()));
-    }
-
-    // Spans are never enabled, so none of the rest is called for one.
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! One log line: JSON as Hivemind reads it, or tabs as Go's console encoder writes it.
 
+use std::error::Error;
 use std::fmt::{self, Write};
 use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Metadata};
+use tracing::{Level, Metadata};
 
-use super::SUBSYSTEMS;
+use super::{Chain, SUBSYSTEMS};
 
 /// Longest text of a message or field, in bytes, before escaping; a reader of lines gives up
 /// at 64 KiB, and escaping can make six bytes of one.
@@ -34,14 +35,7 @@ pub(super) enum Format {
     Color,
 }
 
-/// Formats `event`, newline included.
-pub(super) fn of(event: &Event<'_>, format: Format, now: SystemTime) -> String {
-    let mut fields = Fields::default();
-    event.record(&mut fields);
-    render(event.metadata(), &fields, format, now)
-}
-
-/// The line that tells of lines that could not be queued.
+/// The line that reports lines that could not be queued.
 pub(super) fn dropped(count: u64, format: Format, now: SystemTime) -> String {
     let mut head = Head {
         level: Level::WARN,
@@ -54,7 +48,13 @@ pub(super) fn dropped(count: u64, format: Format, now: SystemTime) -> String {
     head.render(&fields, format, now)
 }
 
-fn render(metadata: &Metadata<'_>, fields: &Fields, format: Format, now: SystemTime) -> String {
+/// Formats an event of `metadata` with `fields`, newline included.
+pub(super) fn render(
+    metadata: &Metadata<'_>,
+    fields: &Fields,
+    format: Format,
+    now: SystemTime,
+) -> String {
     let mut head = Head {
         level: *metadata.level(),
         logger: logger(metadata.target()),
@@ -228,14 +228,23 @@ fn caller(file: &str, line: u32) -> String {
     format!("{}:{line}", file.get(start..).unwrap_or(file))
 }
 
-/// The fields of an event, in order of their names.
-#[derive(Default)]
-struct Fields {
+/// The fields of an event or a span, in order of their names.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
     message: String,
     values: Map<String, Value>,
 }
 
 impl Fields {
+    /// Adds what `outer` has and `self` has not. The message is the event's own.
+    pub(super) fn add_missing(&mut self, outer: &Self) {
+        for (name, value) in &outer.values {
+            if !self.values.contains_key(name) {
+                self.values.insert(name.clone(), value.clone());
+            }
+        }
+    }
+
     fn put(&mut self, field: &Field, value: Value) {
         let name = field.name().trim_start_matches("r#");
         let name = if RESERVED.contains(&name) {
@@ -264,6 +273,10 @@ impl Visit for Fields {
         } else {
             self.put(field, text.into());
         }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.record_debug(field, &format_args!("{}", Chain(value)));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {

@@ -1,12 +1,14 @@
 use std::collections::HashMap;
 use std::io::Read;
-use std::time::Instant;
+use std::time::SystemTime;
 
 use serde_json::Value;
 use tracing::Level;
 
-use super::settings::Outputs;
-use super::writer::Sink;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+
+use super::output::WhenFull;
 use super::*;
 
 /// Long enough for a writer thread on a busy machine.
@@ -20,17 +22,24 @@ fn read(variables: &[(&str, &str)]) -> (Settings, Vec<String>) {
     )
 }
 
+fn file_output(file: std::fs::File) -> Output {
+    Output::new(Target::File {
+        file,
+        on_stderr_too: false,
+    })
+}
+
 /// What a logger writes of `events`.
 fn written(filter: Targets, format: Format, events: impl FnOnce()) -> String {
     let mut file = tempfile::tempfile().unwrap();
-    let queue = Queue::new(vec![Sink::File(file.try_clone().unwrap())], format);
-    let logger = Logger {
-        filter,
-        format,
-        queue: queue.clone(),
-    };
-    tracing::subscriber::with_default(logger, events);
-    queue.flush(PATIENCE);
+    let output = file_output(file.try_clone().unwrap());
+    output.set_format(format);
+    let outputs = vec![output.clone()];
+    let subscriber = tracing_subscriber::registry()
+        .with(Lines { format, outputs })
+        .with(filter);
+    tracing::subscriber::with_default(subscriber, events);
+    output.flush(Instant::now() + PATIENCE);
     let mut text = String::new();
     std::io::Seek::rewind(&mut file).unwrap();
     file.read_to_string(&mut text).unwrap();
@@ -152,14 +161,9 @@ fn a_file_turns_stderr_off_unless_both_are_asked_for() {
         ["please specify a GOLOG_FILE value to write to"]
     );
 
-    let outputs = Outputs {
-        file: Some("/nonexistent/x".into()),
-        ..Outputs::default()
-    };
-    let (sinks, complaint) = writer::open(&outputs);
-    assert!(matches!(sinks[..], [Sink::Stderr]));
+    let complaint = open(Path::new("/nonexistent/x"), false).unwrap_err();
     let text = "unable to open logging output: open /nonexistent/x: no such file or directory";
-    assert_eq!(complaint.as_deref(), Some(text));
+    assert_eq!(complaint, text);
 }
 
 /// Hivemind needs these keys, these levels and a time with fraction and zone.
@@ -261,19 +265,19 @@ fn a_filter_decides_and_spans_stay_silent() {
 fn a_reader_that_sleeps_costs_lines_only() {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let writer = std::fs::File::from(std::os::fd::OwnedFd::from(writer));
-    let queue = Queue::new(vec![Sink::File(writer)], Format::Json);
-    let logger = Logger {
-        filter: everything(),
+    let output = file_output(writer);
+    output.set_format(Format::Json);
+    let subscriber = tracing_subscriber::registry().with(Lines {
         format: Format::Json,
-        queue: queue.clone(),
-    };
+        outputs: vec![output.clone()],
+    });
     let started = Instant::now();
-    tracing::subscriber::with_default(logger, || {
+    tracing::subscriber::with_default(subscriber, || {
         for n in 0..20_000 {
             tracing::info!(n, "line");
         }
     });
-    queue.flush(Duration::from_millis(10));
+    output.flush(Instant::now() + Duration::from_millis(10));
     assert!(started.elapsed() < PATIENCE);
 
     let drained = std::thread::spawn(move || {
@@ -296,11 +300,106 @@ fn a_reader_that_went_away_is_no_error() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let writer = std::fs::File::from(std::os::fd::OwnedFd::from(writer));
-    let queue = Queue::new(vec![Sink::File(writer)], Format::Plain);
-    queue.send("one\n".into());
-    queue.send("two\n".into());
-    queue.flush(PATIENCE);
+    let output = Output::new(Target::Discard);
+    output.send("none\n".into(), WhenFull::DropNew);
+    output.flush(Instant::now() + PATIENCE);
+    let output = file_output(writer);
+    output.send("one\n".into(), WhenFull::DropNew);
+    output.send("two\n".into(), WhenFull::DropNew);
+    output.flush(Instant::now() + PATIENCE);
 }
+
+#[test]
+fn the_last_words_displace_the_oldest_lines() {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let output = file_output(std::os::fd::OwnedFd::from(writer).into());
+    for n in 0..5_000 {
+        output.send(format!("{n} {}\n", "x".repeat(100)), WhenFull::DropNew);
+    }
+    output.send("last words\n".into(), WhenFull::DropOldest);
+    let drained = std::thread::spawn(move || {
+        let mut text = String::new();
+        let mut lines = std::io::BufReader::new(&mut reader);
+        while !text.ends_with("last words\n") {
+            assert!(std::io::BufRead::read_line(&mut lines, &mut text).unwrap() > 0);
+        }
+        text
+    });
+    let text = drained.join().unwrap();
+    assert!(text.contains("\"dropped\":"), "nothing was dropped");
+}
+
+#[test]
+fn one_text_of_any_size_is_taken_and_the_next_is_not() {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let output = file_output(std::os::fd::OwnedFd::from(writer).into());
+    // The thread takes the first off the queue and is stuck with it.
+    output.send("x".repeat(1 << 20), WhenFull::DropNew);
+    let mut byte = [0];
+    reader.read_exact(&mut byte).unwrap();
+    output.send("#".repeat(5 << 20), WhenFull::DropNew);
+    output.send("@".to_owned(), WhenFull::DropNew);
+    output.send("end".into(), WhenFull::DropOldest);
+    let drained = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let mut chunk = [0; 1 << 16];
+        while !bytes.ends_with(b"end") {
+            let n = reader.read(&mut chunk).unwrap();
+            bytes.extend_from_slice(&chunk[..n]);
+        }
+        String::from_utf8(bytes).unwrap()
+    });
+    let text = drained.join().unwrap();
+    // The large text gave way to the last words, as did the small one that came after it.
+    assert!(!text.contains(['#', '@']));
+    assert!(
+        text.contains("{\"dropped\":2}\nend"),
+        "{:?}",
+        &text[text.len() - 200..]
+    );
+}
+
+#[test]
+fn spans_give_their_fields_to_the_events_in_them() {
+    let text = written(everything(), Format::Json, || {
+        let outer = tracing::info_span!("outer", peer = "Qm", n = 1, late = tracing::field::Empty);
+        let _outer = outer.enter();
+        outer.record("late", 3);
+        let _inner = tracing::info_span!("inner", n = 2).entered();
+        tracing::info!(own = true, "message");
+    });
+    let line: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (
+            &line["peer"],
+            &line["n"],
+            &line["late"],
+            &line["own"],
+            &line["msg"]
+        ),
+        (
+            &"Qm".into(),
+            &2.into(),
+            &3.into(),
+            &true.into(),
+            &"message".into()
+        )
+    );
+}
+
+#[test]
+fn errors_are_logged_with_their_causes() {
+    let error = std::io::Error::other(Outer(std::io::Error::other("refused")));
+    let text = written(everything(), Format::Json, || {
+        tracing::info!(error = &error as &dyn std::error::Error, "dial");
+    });
+    let line: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(line["error"], "failed to dial: refused");
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("failed to dial")]
+struct Outer(#[source] std::io::Error);
 
 #[test]
 fn operator_lines_carry_the_time() {

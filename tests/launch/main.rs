@@ -10,6 +10,7 @@ mod flags;
 mod hostile;
 mod keys;
 mod logs;
+mod output;
 mod run;
 
 use run::{Run, rp2pd};

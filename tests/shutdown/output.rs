@@ -1,6 +1,5 @@
 //! stdout and stderr that nobody reads, or that are closed, hurt nobody.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
@@ -9,6 +8,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::daemon::binary_under_test;
+use crate::support::output::full_pipe;
 use crate::support::{Control, ControlClient, PATIENCE, eventually};
 
 /// A daemon with streams of its own; killed at the end of the test.
@@ -78,18 +78,6 @@ impl Bare {
         );
         assert_eq!(status.and_then(|status| status.code()), Some(0));
     }
-}
-
-/// A pipe whose buffer is full, as a file to write to; the reader must be kept.
-fn full_pipe() -> (std::io::PipeReader, Stdio) {
-    let (reader, writer) = std::io::pipe().expect("a pipe");
-    let filler = writer.try_clone().expect("clone");
-    let flags = rustix::fs::fcntl_getfl(&filler).expect("flags");
-    rustix::fs::fcntl_setfl(&filler, flags | rustix::fs::OFlags::NONBLOCK).expect("nonblocking");
-    let mut file = File::from(std::os::fd::OwnedFd::from(filler));
-    while std::io::Write::write(&mut file, &[b' '; 4096]).is_ok() {}
-    rustix::fs::fcntl_setfl(&file, flags).expect("blocking again");
-    (reader, writer.into())
 }
 
 #[test]

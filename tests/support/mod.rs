@@ -12,7 +12,7 @@ pub mod daemon;
 pub mod dht;
 pub mod handler;
 pub mod kad;
-mod output;
+pub mod output;
 pub mod persistent;
 pub mod process;
 pub mod pubsub;

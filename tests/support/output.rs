@@ -1,7 +1,7 @@
 //! What a daemon prints: read as it comes, kept up to a limit.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::ChildStdout;
+use std::process::{ChildStdout, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,4 +37,16 @@ fn keep(kept: &Mutex<Vec<u8>>, bytes: &[u8]) {
 
 pub(super) fn text(kept: &Mutex<Vec<u8>>) -> String {
     String::from_utf8_lossy(&kept.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+}
+
+/// A pipe whose buffer is full, for a child to write to; the reader must be kept.
+#[must_use]
+pub fn full_pipe() -> (std::io::PipeReader, Stdio) {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let filler = writer.try_clone().expect("clone");
+    let flags = rustix::fs::fcntl_getfl(&filler).expect("flags");
+    rustix::fs::fcntl_setfl(&filler, flags | rustix::fs::OFlags::NONBLOCK).expect("nonblocking");
+    while rustix::io::write(&filler, &[b' '; 4096]).is_ok() {}
+    rustix::fs::fcntl_setfl(&filler, flags).expect("blocking again");
+    (reader, writer.into())
 }
