@@ -1,6 +1,7 @@
 //! The libp2p host: the swarm, the peers it knows, and the handle to ask it with.
 
 mod accept;
+pub(crate) mod address_filter;
 mod book;
 mod bootstrap;
 mod connmgr;
@@ -41,6 +42,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use address_filter::AddressFilter;
 use book::AddressBook;
 pub(crate) use book::MAX_PEERS;
 pub use bootstrap::BootstrapPeers;
@@ -157,6 +159,7 @@ struct Inner {
     commands: mpsc::Sender<Command>,
     streams: Arc<Streams>,
     book: Arc<AddressBook>,
+    filter: Arc<AddressFilter>,
     addresses: HostAddresses,
     routing: OnceLock<Arc<dyn PeerRouting>>,
     connmgr: Arc<ConnectionManager>,
@@ -223,6 +226,7 @@ impl Node {
         let addresses = HostAddresses::new(&options.announce);
         addresses.update(swarm.listeners());
         let book = Arc::new(AddressBook::default());
+        let filter = Arc::new(AddressFilter::default());
         let (commands, received) = mpsc::channel(MAX_COMMANDS);
         let connmgr = Arc::new(ConnectionManager::new(options.watermarks));
         let (public, is_public) = watch::channel(false);
@@ -230,6 +234,7 @@ impl Node {
             swarm,
             streams.clone(),
             book.clone(),
+            filter.clone(),
             connmgr.clone(),
             addresses.clone(),
             public,
@@ -244,6 +249,7 @@ impl Node {
                 commands,
                 streams,
                 book,
+                filter,
                 addresses,
                 routing: OnceLock::new(),
                 connmgr,
@@ -307,6 +313,13 @@ impl Node {
     /// Remembers addresses of a peer for as long as those a client names.
     pub fn learn(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
         self.0.book.add(peer, addresses, book::TEMPORARY);
+    }
+
+    /// Whether `address`, told by the peer at `teller` (a connection's remote address), may be
+    /// remembered and dialed. See [`address_filter::admits`].
+    #[must_use]
+    pub fn admits(&self, teller: &Multiaddr, address: &Multiaddr) -> bool {
+        self.0.filter.admits(teller, address)
     }
 
     /// The public key of a peer, if its id contains it or it was met.

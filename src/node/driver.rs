@@ -2,16 +2,13 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
 
 use futures::StreamExt as _;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, autonat, identify,
-    multiaddr::Protocol,
-    ping,
+    Multiaddr, PeerId, Swarm, autonat, identify, ping,
     swarm::{
         ConnectionId, NetworkBehaviour, SwarmEvent,
         behaviour::toggle::Toggle,
@@ -22,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    address_filter::AddressFilter,
     book::{AddressBook, Fate},
     connmgr::ConnectionManager,
     dial::{Cause, DialError},
@@ -86,6 +84,7 @@ pub(super) struct Driver {
     pub(super) swarm: Swarm<Guarded<Behaviour>>,
     pub(super) streams: Arc<Streams>,
     pub(super) book: Arc<AddressBook>,
+    filter: Arc<AddressFilter>,
     connmgr: Arc<ConnectionManager>,
     pub(super) addresses: HostAddresses,
     /// Whether strangers can dial this node.
@@ -101,6 +100,7 @@ impl Driver {
         swarm: Swarm<Guarded<Behaviour>>,
         streams: Arc<Streams>,
         book: Arc<AddressBook>,
+        filter: Arc<AddressFilter>,
         connmgr: Arc<ConnectionManager>,
         addresses: HostAddresses,
         public: watch::Sender<bool>,
@@ -109,6 +109,7 @@ impl Driver {
             swarm,
             streams,
             book,
+            filter,
             connmgr,
             addresses,
             public,
@@ -388,14 +389,17 @@ impl Driver {
                     .connections
                     .get(&peer_id)
                     .and_then(|connections| connections.get(&connection_id));
-                let scope = remote.map_or(Scope::Public, Scope::of);
-                let addresses = info
-                    .listen_addrs
-                    .into_iter()
-                    .map(|address| strip_peer(address, peer_id))
-                    .filter(|address| scope.admits(address))
-                    .collect();
-                self.book.set_connected(peer_id, addresses);
+                // Its last words may come after the connection is closed.
+                if let Some(remote) = remote {
+                    self.filter.identified(remote);
+                    let addresses = info
+                        .listen_addrs
+                        .into_iter()
+                        .map(|address| strip_peer(address, peer_id))
+                        .filter(|address| self.filter.admits(remote, address))
+                        .collect();
+                    self.book.set_connected(peer_id, addresses);
+                }
                 let protocols: Vec<String> = info
                     .protocols
                     .iter()
@@ -422,39 +426,5 @@ fn answer(waiters: Vec<Waiter>, result: &Result<(), DialError>) {
     for waiter in waiters {
         // A caller that has gone needs no answer.
         let _ = waiter.reply.send(result.clone());
-    }
-}
-
-/// How far an address reaches. A peer may tell addresses that reach at least as far as the
-/// one it was met at (go-libp2p's identify filter).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Scope {
-    Loopback,
-    Private,
-    Public,
-}
-
-impl Scope {
-    fn of(address: &Multiaddr) -> Self {
-        let ip = match address.iter().next() {
-            Some(Protocol::Ip4(ip)) => IpAddr::V4(ip),
-            Some(Protocol::Ip6(ip)) => ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4),
-            _ => return Self::Public,
-        };
-        let private = match ip {
-            IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
-            IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
-        };
-        if ip.is_loopback() {
-            Self::Loopback
-        } else if private {
-            Self::Private
-        } else {
-            Self::Public
-        }
-    }
-
-    fn admits(self, address: &Multiaddr) -> bool {
-        Self::of(address) >= self
     }
 }
