@@ -101,7 +101,12 @@ async fn serve(
     let arrivals = Arrivals::new();
     let streams = Arc::new(Streams::new(
         Arc::new(registry(config)),
-        handler_dial::serve(guard.clone(), persistent.clone(), descriptors.clone()),
+        handler_dial::serve(
+            guard.clone(),
+            persistent.clone(),
+            descriptors.clone(),
+            stop_serving.clone(),
+        ),
         stream_limits(config, system),
         pressure.clone(),
         ledger.clone(),

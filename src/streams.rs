@@ -249,7 +249,10 @@ impl Streams {
             negotiate::listen(stream, choose, || self.settled()),
         );
         // Boxed, so that a stream in use does not carry the state of its negotiation along.
-        let negotiated = Box::pin(negotiation).await;
+        let negotiation = self.closing.run_until_cancelled(Box::pin(negotiation));
+        let Some(negotiated) = negotiation.await else {
+            return;
+        };
         match negotiated {
             Ok(Ok(Negotiated::User {
                 stream,
@@ -290,9 +293,8 @@ impl Streams {
             Ok(Ok(Negotiated::Library(stream))) => {
                 // The swarm bounds how many it negotiates; beyond, or when the connection is
                 // gone, the stream is reset.
-                let _ = swarm
-                    .send_timeout(Box::pin(stream), NEGOTIATION_TIMEOUT)
-                    .await;
+                let handed = swarm.send_timeout(Box::pin(stream), NEGOTIATION_TIMEOUT);
+                let _ = self.closing.run_until_cancelled(handed).await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "inbound stream: negotiation failed"),
             Err(_) => Limit::NegotiationTime.hit(),

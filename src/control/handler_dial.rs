@@ -8,6 +8,7 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{guard::Guard, persistent::Connections, pipe::Pipe};
 use crate::{
@@ -28,13 +29,20 @@ pub(crate) const MAX_DIALS: usize = 1024;
 const ECHO_CHUNK: usize = 16 * 1024;
 
 /// Serves inbound streams by dialing their handlers as far as `guard` allows, or by handing
-/// calls to those of `persistent`, as long as `descriptors` has more than the reserve.
+/// calls to those of `persistent`, as long as `descriptors` has more than the reserve. Once
+/// `closing` is cancelled, streams whose handler has not been reached are reset.
 #[must_use]
-pub fn serve(guard: Arc<Guard>, persistent: Arc<Connections>, descriptors: Descriptors) -> Serve {
+pub fn serve(
+    guard: Arc<Guard>,
+    persistent: Arc<Connections>,
+    descriptors: Descriptors,
+    closing: CancellationToken,
+) -> Serve {
     let shared = Arc::new(Shared {
         guard,
         persistent,
         descriptors,
+        closing,
         dials: Semaphore::new(MAX_DIALS),
     });
     Box::new(move |inbound| {
@@ -67,6 +75,7 @@ struct Shared {
     persistent: Arc<Connections>,
     descriptors: Descriptors,
     dials: Semaphore,
+    closing: CancellationToken,
 }
 
 /// A turn to dial. None if there is none for as long as a dial may take.
@@ -108,15 +117,19 @@ async fn handler_dial(inbound: InboundStream, shared: &Shared) -> Option<Lasting
         };
         if turns.is_none() {
             // The peer's own turn first: whoever waits for it takes none of the others'.
-            let own = turn(&dials, Limit::PeerDials).await?;
-            turns = Some((own, turn(&shared.dials, Limit::HandlerDials).await?));
+            let taking = async {
+                let own = turn(&dials, Limit::PeerDials).await?;
+                Some((own, turn(&shared.dials, Limit::HandlerDials).await?))
+            };
+            turns = Some(shared.closing.run_until_cancelled(taking).await??);
         }
         if !shared.descriptors.can_spare(HANDLER_RESERVE) {
             Limit::HandlerDescriptors.hit();
             return None;
         }
         let connect = shared.guard.connect(handler.origin, &handler.addr);
-        match timeout(DIAL_TIMEOUT, connect).await {
+        let dial = timeout(DIAL_TIMEOUT, connect);
+        match shared.closing.run_until_cancelled(dial).await? {
             Ok(Ok(socket)) => {
                 let info = frame::encode(&pb::StreamInfo {
                     peer: peer.to_bytes().into(),
@@ -137,7 +150,7 @@ async fn handler_dial(inbound: InboundStream, shared: &Shared) -> Option<Lasting
     }
     // The protocol was acknowledged; a close lets the opener read that and then the end,
     // where a reset could overtake it.
-    let _ = stream.close().await;
+    let _ = shared.closing.run_until_cancelled(stream.close()).await;
     None
 }
 

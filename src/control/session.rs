@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFuture},
@@ -46,6 +46,9 @@ use crate::{
 /// How long a frame may take to arrive once it has begun (SECURITY.md 3). Between frames a
 /// client may be silent for ever.
 pub(crate) const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time for a client to take the answers that it has waiting when the daemon ends.
+const LAST_ANSWERS: Duration = Duration::from_millis(300);
 
 /// Answers collected while further requests are waiting.
 pub(super) const MAX_BATCH: usize = 64 * 1024;
@@ -161,8 +164,8 @@ impl Session {
                 return Ok(Mode::Closed);
             }
         };
-        let closing = self.context.closing.clone();
-        let mut closing = pin!(closing.cancelled());
+        let token = self.context.closing.clone();
+        let mut closing = pin!(token.cancelled());
         let mut first = true;
         loop {
             let frame = match self.next_frame(first, closing.as_mut()).await? {
@@ -178,7 +181,14 @@ impl Session {
                 }
             };
             first = false;
-            match self.handle(origin, frame).await? {
+            // A daemon that is about to end finishes no request: a dial may take as long as the
+            // client allows.
+            let handling = token.run_until_cancelled(self.handle(origin, frame));
+            let Some(outcome) = handling.await else {
+                self.flush().await?;
+                return Ok(Mode::Closed);
+            };
+            match outcome? {
                 Outcome::Answer(answer) => self.answer(&answer),
                 Outcome::Stream(answer, opened) => {
                     self.answer(&answer);
@@ -293,12 +303,26 @@ impl Session {
         self.output.extend_from_slice(&frame::encode(answer));
     }
 
+    /// Writes all answers.
+    ///
+    /// # Cancel safety
+    /// What is not written yet stays.
     async fn flush(&mut self) -> io::Result<()> {
-        if !self.output.is_empty() {
-            self.socket.write_all(&self.output).await?;
-            self.output.clear();
+        if self.output.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let closing = &self.context.closing;
+        let writing = self.socket.write_all_buf(&mut self.output);
+        // A client that does not read holds up the end for a moment only.
+        let overdue = async {
+            closing.cancelled().await;
+            sleep(LAST_ANSWERS).await;
+        };
+        tokio::select! {
+            biased;
+            written = writing => written,
+            () = overdue => Err(io::ErrorKind::TimedOut.into()),
+        }
     }
 
     /// Answers for the last time. What the client still sends is read for a moment: closing
@@ -319,7 +343,8 @@ impl Session {
                 }
             }
         };
-        let _ = timeout(Duration::from_secs(1), drain).await;
+        let drain = timeout(Duration::from_secs(1), drain);
+        let _ = self.context.closing.run_until_cancelled(drain).await;
         Ok(())
     }
 

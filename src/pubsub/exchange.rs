@@ -70,17 +70,15 @@ impl Inner {
         }
     }
 
-    /// Writes to `peer` as long as it is connected.
+    /// Writes to `peer` as long as it is connected and the daemon runs.
     async fn look_after(&self, peer: PeerId, mut known: Vec<String>, outbox: &Outbox) {
         let peers = &self.node.streams().peers;
         let mut pause = FIRST_PAUSE;
-        loop {
+        while !self.closing.is_cancelled() {
             let connected = peers.get(&peer).and_then(|peer| peer.best_connection());
             let Some(connection) = connected else {
                 // It may have come back in this moment.
-                if self.closing.is_cancelled()
-                    || self.router.left(peer, || peers.get(&peer).is_some())
-                {
+                if self.router.left(peer, || peers.get(&peer).is_some()) {
                     return;
                 }
                 yield_now().await;
@@ -91,70 +89,79 @@ impl Inner {
                 tracing::debug!(%peer, %error, "pubsub stream failed");
             }
             outbox.fail();
-            if self.closing.is_cancelled() {
-                self.router.left(peer, || false);
-                return;
-            }
             if begun.elapsed() > LONGEST_PAUSE {
                 pause = FIRST_PAUSE;
             }
-            let gone = async {
-                loop {
-                    let changed = peers.changed();
-                    tokio::pin!(changed);
-                    changed.as_mut().enable();
-                    if peers.get(&peer).is_none() {
-                        return;
-                    }
-                    changed.await;
-                }
-            };
-            // What the peer speaks may have changed, as may the connection.
-            let _ = timeout(pause, gone).await;
+            let pausing = timeout(pause, self.disconnected(peer));
+            let _ = self.closing.run_until_cancelled(pausing).await;
             pause = (2 * pause).min(LONGEST_PAUSE);
+            // What the peer speaks may have changed, as may the connection.
             let now = peers.get(&peer).and_then(|peer| peer.protocols());
             known = now.map_or_else(Vec::new, |names| names.to_vec());
         }
+        self.router.left(peer, || false);
     }
 
+    /// Waits until `peer` is not connected.
+    async fn disconnected(&self, peer: PeerId) {
+        let peers = &self.node.streams().peers;
+        loop {
+            let changed = peers.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if peers.get(&peer).is_none() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Opens a stream on `connection` and writes until it fails or the daemon ends.
     async fn write_to(
         &self,
         connection: &Arc<Connection>,
         known: &[String],
         outbox: &Outbox,
     ) -> io::Result<()> {
+        let opening = timeout(OPEN_TIMEOUT, self.open(connection, known));
+        let Some(opened) = self.closing.run_until_cancelled(opening).await else {
+            return Ok(());
+        };
+        let (mut stream, kind) = opened.map_err(|_| io::ErrorKind::TimedOut)??;
+        self.router.speaks(connection.peer, kind, connection.dialed);
+        let mut output = BytesMut::new();
+        let writing = write(&mut stream, outbox, &mut output);
+        if let Some(ended) = self.closing.run_until_cancelled(writing).await {
+            return ended;
+        }
+        // Clients have been told that these are published. What is left in `output` comes first:
+        // it may begin within an RPC.
+        let last = async {
+            loop {
+                stream.write_all(&output).await?;
+                output.clear();
+                if poll_fn(|cx| Poll::Ready(outbox.poll_take(&mut output, cx).is_pending())).await {
+                    return stream.close().await;
+                }
+            }
+        };
+        timeout(LAST_WORDS, last).await.unwrap_or(Ok(()))
+    }
+
+    async fn open(
+        &self,
+        connection: &Arc<Connection>,
+        known: &[String],
+    ) -> io::Result<(UserStream, Kind)> {
         let names: Vec<String> = self.protocols().iter().map(ToString::to_string).collect();
-        let opening = self.node.streams().open(connection, known, &names);
-        let opened = timeout(OPEN_TIMEOUT, opening).await;
-        let opened = opened.map_err(|_| io::ErrorKind::TimedOut)?;
-        let (mut stream, name) = opened.map_err(io::Error::other)?;
+        let opened = self.node.streams().open(connection, known, &names).await;
+        let (stream, name) = opened.map_err(io::Error::other)?;
         let kind = match name.as_str() {
             super::MESHSUB_11 => Kind::Gossipsub11,
             super::MESHSUB_10 => Kind::Gossipsub10,
             _ => Kind::Floodsub,
         };
-        self.router.speaks(connection.peer, kind, connection.dialed);
-        let written = self
-            .closing
-            .run_until_cancelled(write(&mut stream, outbox))
-            .await;
-        match written {
-            Some(ended) => ended,
-            None => {
-                // Clients have been told that these are published.
-                let last = async {
-                    let mut output = BytesMut::new();
-                    while poll_fn(|cx| Poll::Ready(outbox.poll_take(&mut output, cx).is_ready()))
-                        .await
-                    {
-                        stream.write_all(&output).await?;
-                        output.clear();
-                    }
-                    stream.close().await
-                };
-                timeout(LAST_WORDS, last).await.unwrap_or(Ok(()))
-            }
-        }
+        Ok((stream, kind))
     }
 
     /// Reads what peers write.
@@ -273,13 +280,15 @@ impl Inner {
 }
 
 /// Writes what comes into `outbox`, until the peer ends the stream.
-async fn write(stream: &mut UserStream, outbox: &Outbox) -> io::Result<()> {
-    let mut output = BytesMut::new();
+///
+/// # Cancel safety
+/// What was taken from `outbox` and not written stays in `output`.
+async fn write(stream: &mut UserStream, outbox: &Outbox, output: &mut BytesMut) -> io::Result<()> {
     let mut flushed = true;
     poll_fn(|cx| {
         loop {
             while !output.is_empty() {
-                let Poll::Ready(written) = Pin::new(&mut *stream).poll_write(cx, &output) else {
+                let Poll::Ready(written) = Pin::new(&mut *stream).poll_write(cx, output) else {
                     outbox.progress(false);
                     return poll_end(stream, cx);
                 };
@@ -287,11 +296,11 @@ async fn write(stream: &mut UserStream, outbox: &Outbox) -> io::Result<()> {
                 if written == 0 {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
-                outbox::consume(&mut output, written);
+                outbox::consume(output, written);
                 outbox.progress(true);
                 flushed = false;
             }
-            if outbox.poll_take(&mut output, cx).is_ready() {
+            if outbox.poll_take(output, cx).is_ready() {
                 continue;
             }
             if !flushed {

@@ -1,14 +1,12 @@
 //! Handlers that are not there, do not accept, or are the daemon itself.
 
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rp2pd::wire::pb::{Response, response};
 
 use super::*;
+use crate::support::handler::never_accepts;
 use crate::support::{Control, ControlClient, Handler, PATIENCE, raw};
 
 const LISTEN: &str = "-hostAddrs=/ip4/127.0.0.1/tcp/0";
@@ -65,28 +63,6 @@ fn addresses_where_nobody_can_listen_end_their_streams() {
     // One descriptor is the client's own.
     drop(client);
     quiet.1.assert_again(&b, "dead handlers");
-}
-
-/// A unix listener whose queue is full, so that every further connect waits.
-fn never_accepts(path: &Path) -> (UnixListener, Vec<UnixStream>) {
-    let listener = UnixListener::bind(path).expect("bind");
-    rustix::net::listen(listener.as_fd(), 1).expect("a short queue");
-    let mut waiting = Vec::new();
-    for _ in 0..64 {
-        let socket = rustix::net::socket_with(
-            rustix::net::AddressFamily::UNIX,
-            rustix::net::SocketType::STREAM,
-            rustix::net::SocketFlags::NONBLOCK,
-            None,
-        )
-        .expect("a socket");
-        let addr = rustix::net::SocketAddrUnix::new(path).expect("an address");
-        match rustix::net::connect(&socket, &addr) {
-            Ok(()) => waiting.push(UnixStream::from(socket)),
-            Err(_) => return (listener, waiting),
-        }
-    }
-    panic!("the queue never fills");
 }
 
 #[test]

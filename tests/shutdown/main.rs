@@ -7,3 +7,4 @@ mod support;
 mod output;
 mod signals;
 mod socket_file;
+mod waits;

@@ -181,13 +181,7 @@ impl ControlClient {
     /// # Errors
     /// The ERROR text.
     pub fn connect_to(&mut self, peer: PeerId, addrs: &[Multiaddr]) -> Result<(), String> {
-        let mut request = typed(request::Type::Connect);
-        request.connect = Some(ConnectRequest {
-            peer: Some(peer.to_bytes().into()),
-            addrs: addrs.iter().map(|a| a.to_vec().into()).collect(),
-            timeout: None,
-        });
-        self.ask(&request).map(drop)
+        self.ask(&connect(peer, addrs)).map(drop)
     }
 
     /// CONNECT that has no reason to fail.
@@ -248,4 +242,16 @@ pub(super) fn parse(info: &PeerInfo) -> (PeerId, Vec<Multiaddr>) {
         .map(|addr| Multiaddr::try_from(addr.to_vec()).expect("a multiaddr"))
         .collect();
     (id, addrs)
+}
+
+/// A CONNECT request with the default timeout.
+#[must_use]
+pub fn connect(peer: PeerId, addrs: &[Multiaddr]) -> Request {
+    let mut request = typed(request::Type::Connect);
+    request.connect = Some(ConnectRequest {
+        peer: Some(peer.to_bytes().into()),
+        addrs: addrs.iter().map(|a| a.to_vec().into()).collect(),
+        timeout: None,
+    });
+    request
 }

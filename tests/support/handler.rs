@@ -3,7 +3,8 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -135,6 +136,29 @@ impl Handler {
             infos
         })
     }
+}
+
+/// A unix listener whose queue is full, so that every further connect waits.
+#[must_use]
+pub fn never_accepts(path: &Path) -> (UnixListener, Vec<UnixStream>) {
+    let listener = UnixListener::bind(path).expect("bind");
+    rustix::net::listen(listener.as_fd(), 1).expect("a short queue");
+    let mut waiting = Vec::new();
+    for _ in 0..64 {
+        let socket = rustix::net::socket_with(
+            rustix::net::AddressFamily::UNIX,
+            rustix::net::SocketType::STREAM,
+            rustix::net::SocketFlags::NONBLOCK,
+            None,
+        )
+        .expect("a socket");
+        let addr = rustix::net::SocketAddrUnix::new(path).expect("an address");
+        match rustix::net::connect(&socket, &addr) {
+            Ok(()) => waiting.push(UnixStream::from(socket)),
+            Err(_) => return (listener, waiting),
+        }
+    }
+    panic!("the queue never fills");
 }
 
 /// Sends back what comes until the other side ends, then ends this side.
