@@ -41,6 +41,11 @@ pub fn take(buf: &mut BytesMut, max: usize) -> Result<Option<Bytes>, FrameError>
         Err(_) => return Err(FrameError::BadLength),
     };
     let header = buf.len() - rest.len();
+    // The library takes ten bytes whatever the tenth holds, and drops what is above 64 bits.
+    let mut shortest = unsigned_varint::encode::u64_buffer();
+    if unsigned_varint::encode::u64(len, &mut shortest).len() != header {
+        return Err(FrameError::BadLength);
+    }
     let available = rest.len();
     let size = usize::try_from(len)
         .ok()

@@ -181,7 +181,8 @@ fn frames_may_be_split_anywhere() {
 #[test]
 fn a_length_that_overflows_ends_the_connection_with_a_reason() {
     let daemon = Daemon::spawn(&[]);
-    let too_long: [&[u8]; 3] = [&[0xff; 10], &[0xff; 64], &[0x80; 11]];
+    let beyond_64_bits = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x60];
+    let too_long: [&[u8]; 4] = [&[0xff; 10], &[0xff; 64], &[0x80; 11], &beyond_64_bits];
     for header in too_long {
         let mut client = daemon.client();
         client.send_raw(header).expect("send");

@@ -141,13 +141,13 @@ fn peer_id(text: &str) -> Result<PeerId, String> {
     let (_, bytes) =
         multibase::decode(text).map_err(|_| "invalid cid: selected encoding not supported")?;
     let cut = || "invalid cid: varints malformed, could not reach the end";
-    let (version, rest) = decode::u64(&bytes).map_err(|_| cut())?;
+    let (version, rest) = multihash::varint(&bytes).map_err(|_| cut())?;
     if version != 1 {
         return Err(format!(
             "invalid cid: expected 1 as the cid version number, got: {version}"
         ));
     }
-    let (codec, multihash) = decode::u64(rest).map_err(|_| cut())?;
+    let (codec, multihash) = multihash::varint(rest).map_err(|_| cut())?;
     if codec != LIBP2P_KEY {
         return Err(format!("can't convert CID of type {codec:#x} to a peer ID"));
     }
