@@ -1,4 +1,4 @@
-//! Ends that die: the truth is not hidden, and nothing of them stays (reliability F1, F2).
+//! Ends that die: the truth is not hidden, and nothing of them stays.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};

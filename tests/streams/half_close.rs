@@ -1,4 +1,4 @@
-//! One direction ends, the other goes on (reliability F3; Go loses every late reply).
+//! One direction ends, the other goes on; Go loses every late reply.
 
 use std::io::{Read, Write};
 
