@@ -9,7 +9,6 @@ mod connection;
 mod engine;
 pub(crate) mod fuzzing;
 mod substream;
-mod tap;
 mod task;
 mod yamux;
 

@@ -15,7 +15,7 @@ use futures::{
 use super::{
     SecureIo,
     connection::{OutboundSlot, Reader},
-    yamux::YamuxStream,
+    yamux::stream::YamuxStream,
 };
 
 /// A byte stream to the remote peer.

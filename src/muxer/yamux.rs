@@ -1,22 +1,26 @@
 //! The yamux crate behind [`Engine`], with limits that never cost the connection.
 
+mod frames;
+pub(super) mod stream;
+mod streams;
+mod tap;
+
 use std::{
     io,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use ::yamux::{Config, Connection, ConnectionError, Mode};
-use futures::io::{AsyncRead, AsyncWrite};
 
 use super::{
     SecureIo,
     connection::{Held, Reader},
     engine::Engine,
     substream::Substream,
-    tap::{self, RemoteEnd, StreamState, Streams},
 };
+use stream::YamuxStream;
+use streams::Streams;
 
 /// Streams yamux itself admits on one connection. At this count it terminates the
 /// connection, so [`super::MAX_STREAMS`] refuses streams well before.
@@ -55,13 +59,7 @@ impl YamuxEngine {
     }
 
     fn wrap(&self, inner: ::yamux::Stream) -> Substream {
-        let stream = YamuxStream {
-            state: self.streams.state(inner.id().val()),
-            streams: self.streams.clone(),
-            inner,
-            finished: false,
-            silent: false,
-        };
+        let stream = YamuxStream::new(inner, self.streams.clone());
         Substream::yamux(stream, Reader::new(self.held()))
     }
 }
@@ -117,90 +115,5 @@ fn into_io(error: ConnectionError) -> io::Error {
         ConnectionError::Io(error) => error,
         ConnectionError::Closed => closed_by_remote(),
         other => io::Error::other(other),
-    }
-}
-
-/// One yamux stream that knows a reset from an end of stream.
-#[derive(Debug)]
-pub(super) struct YamuxStream {
-    inner: ::yamux::Stream,
-    state: Arc<StreamState>,
-    streams: Arc<Streams>,
-    finished: bool,
-    silent: bool,
-}
-
-impl YamuxStream {
-    /// See [`Substream::close_only`].
-    pub(super) fn close_only(&mut self) {
-        self.silent = true;
-    }
-}
-
-fn reset() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionReset, "stream reset")
-}
-
-impl AsyncRead for YamuxStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.inner).poll_read(cx, buf) {
-            Poll::Ready(Ok(0)) if !buf.is_empty() => match self.state.end() {
-                RemoteEnd::Finished => Poll::Ready(Ok(0)),
-                RemoteEnd::Open | RemoteEnd::Reset => Poll::Ready(Err(reset())),
-            },
-            Poll::Ready(Ok(n)) => {
-                self.streams.read(&self.state, n);
-                Poll::Ready(Ok(n))
-            }
-            Poll::Ready(Err(_)) => Poll::Ready(Err(reset())),
-            Poll::Pending => {
-                self.state.reader.register(cx.waker());
-                if self.state.end() == RemoteEnd::Reset {
-                    return Poll::Ready(Err(reset()));
-                }
-                Poll::Pending
-            }
-        }
-    }
-}
-
-impl AsyncWrite for YamuxStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
-        if let Poll::Ready(Ok(n)) = written {
-            self.streams.queued(n);
-        }
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.inner).poll_close(cx))?;
-        self.finished = true;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Drop for YamuxStream {
-    fn drop(&mut self) {
-        // yamux resets a stream that is still open both ways; where one side has finished
-        // it would send a FIN or nothing.
-        let abort = match self.state.end() {
-            RemoteEnd::Open => self.finished && !self.silent,
-            RemoteEnd::Finished => !self.finished,
-            RemoteEnd::Reset => false,
-        };
-        self.streams.release(self.inner.id().val(), abort);
     }
 }

@@ -1,0 +1,185 @@
+//! Sits between yamux and the secured connection and reads the 12-byte frame headers.
+//!
+//! The yamux crate reports FIN, RST and a lost connection alike as a clean end of stream,
+//! sends no reset once our side has finished, and flushes after every frame. The tap knows
+//! which of the three it was, adds the missing reset and writes many frames at once.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, BytesMut};
+use futures::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    frames::{FLAG_FIN, HEADER, Header, Scanner, TYPE_GO_AWAY, reset_frame},
+    streams::Streams,
+};
+
+/// Bytes collected before they are handed to the secured connection. One noise frame.
+const BATCH: usize = 64 * 1024;
+
+/// Frames taken before other tasks get a turn: yamux itself answers pings for as long as they
+/// come.
+const READ_BURST: usize = 256;
+
+#[derive(Debug)]
+struct Inner<IO> {
+    io: IO,
+    read: Scanner,
+    write: Scanner,
+    out: BytesMut,
+    streams: Arc<Streams>,
+    /// yamux has told the remote that it breaks the protocol.
+    violated: bool,
+    /// Frames taken in this turn.
+    burst: usize,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Inner<IO> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            let n = ready!(Pin::new(&mut self.io).poll_write(cx, &self.out))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.out.advance(n);
+        }
+        // An idle connection keeps no buffer.
+        self.out = BytesMut::new();
+        Poll::Ready(Ok(()))
+    }
+
+    fn add_resets(&mut self) {
+        if !self.write.at_boundary() {
+            return;
+        }
+        for stream in self.streams.take_aborted() {
+            self.out.extend_from_slice(&reset_frame(stream));
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        let start = self.out.len();
+        self.out.extend_from_slice(bytes);
+        // yamux writes each header with one call; one that arrives in pieces goes out as is.
+        if self.write.at_boundary() && bytes.len() == HEADER {
+            let mut raw = [0; HEADER];
+            raw.copy_from_slice(bytes);
+            let header = Header::parse(raw);
+            // An orderly farewell has the code 0.
+            self.violated |= header.kind == TYPE_GO_AWAY && raw[8..] != [0; 4];
+            let gone = header.flags & FLAG_FIN != 0 && header.body == 0;
+            if gone && self.streams.take_abort(header.stream) {
+                // The crate finishes a dropped stream whose remote has finished; the data
+                // before it may be incomplete.
+                self.out[start..].copy_from_slice(&reset_frame(header.stream));
+            }
+        }
+        let streams = &self.streams;
+        self.write.scan(bytes, |header| streams.sent(header));
+    }
+}
+
+/// The byte stream that yamux runs over. Flushing is left to [`Handle::poll_flush`].
+#[derive(Debug)]
+pub(super) struct Tap<IO>(Arc<Mutex<Inner<IO>>>);
+
+/// The driving task's side of a [`Tap`].
+#[derive(Debug)]
+pub(super) struct Handle<IO>(Arc<Mutex<Inner<IO>>>);
+
+pub(super) fn tap<IO>(io: IO, streams: Arc<Streams>) -> (Tap<IO>, Handle<IO>) {
+    let inner = Arc::new(Mutex::new(Inner {
+        io,
+        read: Scanner::default(),
+        write: Scanner::default(),
+        out: BytesMut::new(),
+        streams,
+        violated: false,
+        burst: 0,
+    }));
+    (Tap(inner.clone()), Handle(inner))
+}
+
+fn lock<IO>(inner: &Mutex<Inner<IO>>) -> MutexGuard<'_, Inner<IO>> {
+    inner.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Handle<IO> {
+    /// Writes what yamux produced since the last call, with the resets it owes.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut inner = lock(&self.0);
+        inner.add_resets();
+        ready!(inner.poll_drain(cx))?;
+        Pin::new(&mut inner.io).poll_flush(cx)
+    }
+
+    /// Reads and discards until the remote ends the connection.
+    pub(super) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = lock(&self.0);
+        let mut discarded = [0; 4096];
+        while let Ok(1..) = ready!(Pin::new(&mut inner.io).poll_read(cx, &mut discarded)) {}
+        Poll::Ready(())
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tap<IO> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let inner = &mut *lock(&self.0);
+        if inner.violated {
+            // yamux itself would read on, and a remote could break the rules without end. It
+            // hears of it if it listens.
+            let _ = inner.poll_drain(cx)?;
+            let _ = Pin::new(&mut inner.io).poll_flush(cx)?;
+            let reason = "the remote breaks the yamux protocol";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, reason)));
+        }
+        if inner.burst >= READ_BURST {
+            inner.burst = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let n = ready!(Pin::new(&mut inner.io).poll_read(cx, buf))?;
+        let (streams, burst) = (&inner.streams, &mut inner.burst);
+        inner.read.scan(&buf[..n], |header| {
+            streams.received(header);
+            *burst += 1;
+        });
+        Poll::Ready(Ok(n))
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tap<IO> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut inner = lock(&self.0);
+        if inner.out.len() >= BATCH {
+            ready!(inner.poll_drain(cx))?;
+        }
+        inner.append(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut inner = lock(&self.0);
+        inner.add_resets();
+        ready!(inner.poll_drain(cx))?;
+        ready!(Pin::new(&mut inner.io).poll_flush(cx))?;
+        Pin::new(&mut inner.io).poll_close(cx)
+    }
+}
