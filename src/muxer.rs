@@ -5,9 +5,11 @@
 //! its per-connection state machine; only the built-in protocols do, handed over by
 //! [`Host::inbound`].
 
+mod buffered;
 mod connection;
 mod engine;
 pub(crate) mod fuzzing;
+mod stream_counts;
 mod substream;
 mod task;
 mod yamux;
@@ -29,8 +31,8 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use connection::Held;
-pub use connection::{Connection, InboundSlot};
+use buffered::Buffered;
+pub use connection::Connection;
 use engine::Engine;
 pub use substream::Substream;
 
@@ -68,8 +70,8 @@ pub trait Host: Send + Sync + 'static {
     fn disconnected(&self, connection: &Arc<Connection>);
     /// Inbound streams that one connection may have, [`MAX_STREAMS`] at most.
     fn max_streams(&self) -> usize;
-    /// The remote opened `stream`. Streams of the library's own protocols go to `swarm`.
-    fn inbound(&self, slot: InboundSlot, stream: Substream, swarm: Handover);
+    /// The remote opened `stream` on `connection`. Streams of the library's own protocols go to `swarm`.
+    fn inbound(&self, connection: &Arc<Connection>, stream: Substream, swarm: Handover);
     /// An inbound stream was refused because the connection has as many as it may.
     fn refused(&self, connection: &Arc<Connection>);
 }
@@ -143,20 +145,20 @@ impl Protocol {
                 muxer,
                 wrap: Substream::mplex,
                 driver,
-                held: Arc::new(Held {
+                buffered: Arc::new(Buffered {
                     window: MPLEX_BUFFER,
                     windows: u64::MAX,
-                    ..Held::default()
+                    ..Buffered::default()
                 }),
             }),
             Self::Quic(muxer) => Box::new(engine::Library {
                 muxer,
                 wrap: |stream, _, reader| Substream::quic(stream, reader),
                 driver,
-                held: Arc::new(Held {
+                buffered: Arc::new(Buffered {
                     window: QUIC_STREAM_WINDOW.into(),
                     windows: QUIC_WINDOW.into(),
-                    ..Held::default()
+                    ..Buffered::default()
                 }),
             }),
         }

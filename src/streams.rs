@@ -36,7 +36,7 @@ use crate::{
     faults,
     limit_hits::Limit,
     memory::{Account, Ledger, Pressure},
-    muxer::{Connection, Handover, Host, InboundSlot, MAX_STREAMS, Substream},
+    muxer::{Connection, Handover, Host, MAX_STREAMS, Substream},
 };
 
 /// Inbound user streams of all peers together, unless memory is small; a further one is reset.
@@ -233,7 +233,12 @@ impl Streams {
         Ok((stream, BytesMut::new()))
     }
 
-    async fn accept(self: Arc<Self>, mut slot: InboundSlot, stream: Substream, swarm: Handover) {
+    async fn accept(
+        self: Arc<Self>,
+        connection: Arc<Connection>,
+        stream: Substream,
+        swarm: Handover,
+    ) {
         faults::point("stream");
         let choose = |name: &str| {
             if let Some(targets) = self.registry.select(name) {
@@ -255,18 +260,20 @@ impl Streams {
         };
         match negotiated {
             Ok(Ok(Negotiated::User {
-                stream,
+                mut stream,
                 name,
                 choice,
             })) => {
                 self.counters.served.fetch_add(1, Ordering::Relaxed);
-                let connection = slot.connection();
                 let service = match &choice[..] {
                     [Target::Service(service)] => Some(service.clone()),
                     _ => None,
                 };
                 // Peers keep such streams open for ever; the end of the daemon does not wait.
                 let endless = service.is_some() || choice == [Target::Ping];
+                if endless {
+                    stream.set_background();
+                }
                 let Some(peer) = self.peers.get(&connection.peer) else {
                     return;
                 };
@@ -284,7 +291,6 @@ impl Streams {
                     None => (self.serve)(inbound),
                 };
                 if endless {
-                    slot.is_upkeep();
                     self.closing.run_until_cancelled(served).await;
                 } else {
                     served.await;
@@ -340,20 +346,20 @@ impl Host for StreamHost {
         self.0.limits.per_connection
     }
 
-    fn inbound(&self, slot: InboundSlot, stream: Substream, swarm: Handover) {
+    fn inbound(&self, connection: &Arc<Connection>, stream: Substream, swarm: Handover) {
         if self.0.pressure.refuses_streams() {
             self.0.counters.refused.fetch_add(1, Ordering::Relaxed);
             Limit::MemoryStreams.hit();
             return;
         }
-        let fair = self.0.is_fair(slot.connection().inbound_streams());
+        let fair = self.0.is_fair(connection.inbound_streams());
         let Some(permit) = self.0.permit().filter(|_| fair) else {
-            self.refused(slot.connection());
+            self.refused(connection);
             return;
         };
-        let streams = self.0.clone();
+        let (streams, connection) = (self.0.clone(), connection.clone());
         self.0.tasks.spawn(async move {
-            streams.accept(slot, stream, swarm).await;
+            streams.accept(connection, stream, swarm).await;
             drop(permit);
         });
     }

@@ -11,14 +11,14 @@ use futures::task::AtomicWaker;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerExt};
 
 use super::{
-    connection::{Held, Reader},
+    buffered::{Backlog, Buffered},
     substream::Substream,
 };
 
 /// A connection that carries streams. An error of any method ends the connection.
 pub(super) trait Engine: Send {
     /// The payload that the connection's streams hold.
-    fn held(&self) -> Arc<Held>;
+    fn buffered(&self) -> Arc<Buffered>;
 
     /// Whether one more outbound stream would cost the connection.
     fn is_full(&self) -> bool {
@@ -47,14 +47,14 @@ pub(super) trait Engine: Send {
 /// A multiplexer of the library (mplex, quic) as an [`Engine`].
 pub(super) struct Library<M: StreamMuxer> {
     pub(super) muxer: M,
-    pub(super) wrap: fn(M::Substream, Arc<AtomicWaker>, Reader) -> Substream,
+    pub(super) wrap: fn(M::Substream, Arc<AtomicWaker>, Backlog) -> Substream,
     pub(super) driver: Arc<AtomicWaker>,
-    pub(super) held: Arc<Held>,
+    pub(super) buffered: Arc<Buffered>,
 }
 
 impl<M: StreamMuxer> Library<M> {
     fn wrapped(&self, stream: M::Substream) -> Substream {
-        let reader = Reader::new(self.held.clone());
+        let reader = Backlog::new(self.buffered.clone());
         (self.wrap)(stream, self.driver.clone(), reader)
     }
 }
@@ -64,8 +64,8 @@ where
     M: StreamMuxer + Send + Unpin,
     M::Error: std::error::Error + Send + Sync + 'static,
 {
-    fn held(&self) -> Arc<Held> {
-        self.held.clone()
+    fn buffered(&self) -> Arc<Buffered> {
+        self.buffered.clone()
     }
 
     fn poll_outbound(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Substream>> {

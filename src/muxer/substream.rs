@@ -12,11 +12,7 @@ use futures::{
     task::AtomicWaker,
 };
 
-use super::{
-    SecureIo,
-    connection::{OutboundSlot, Reader},
-    yamux::stream::YamuxStream,
-};
+use super::{SecureIo, buffered::Backlog, stream_counts::StreamGuard, yamux::stream::YamuxStream};
 
 /// A byte stream to the remote peer.
 ///
@@ -27,8 +23,8 @@ pub struct Substream {
     // Dropped in this order: mplex sends its reset only when its connection is polled again.
     io: Io,
     _wake: WakeOnDrop,
-    _count: Option<OutboundSlot>,
-    reader: Reader,
+    count: Option<StreamGuard>,
+    backlog: Backlog,
 }
 
 enum Io {
@@ -59,27 +55,34 @@ impl Drop for WakeOnDrop {
 }
 
 impl Substream {
-    pub(super) fn yamux(stream: YamuxStream, reader: Reader) -> Self {
+    pub(super) fn yamux(stream: YamuxStream, backlog: Backlog) -> Self {
         Self {
             io: Io::Yamux(stream),
             _wake: WakeOnDrop(None),
-            _count: None,
-            reader,
+            count: None,
+            backlog,
         }
     }
 
-    /// Holds `slot` for as long as the stream.
+    /// Keeps `guard` for as long as the stream.
     #[must_use]
-    pub(super) fn counted(mut self, slot: OutboundSlot) -> Self {
-        self._count = Some(slot);
+    pub(super) fn counted(mut self, guard: StreamGuard) -> Self {
+        self.count = Some(guard);
         self
+    }
+
+    /// The stream is one of the daemon's own. A connection that has only such streams is idle.
+    pub fn set_background(&mut self) {
+        if let Some(guard) = &mut self.count {
+            guard.set_background();
+        }
     }
 
     /// Whoever reads the stream has to wait until it can pass on these bytes that it has read; 0
     /// says that it need not. While it has to, as much waits to be read as may, where the
     /// multiplexer does not tell how much it is.
     pub fn blocked(&mut self, bytes: usize) {
-        self.reader.note(bytes);
+        self.backlog.set(bytes);
     }
 
     /// From now on no reset follows a close. The library's protocols close and leave while
@@ -95,22 +98,22 @@ impl Substream {
     pub(super) fn mplex(
         stream: libp2p_mplex::Substream<SecureIo>,
         driver: Arc<AtomicWaker>,
-        reader: Reader,
+        backlog: Backlog,
     ) -> Self {
         Self {
             io: Io::Mplex(stream),
             _wake: WakeOnDrop(Some(driver)),
-            _count: None,
-            reader,
+            count: None,
+            backlog,
         }
     }
 
-    pub(super) fn quic(stream: libp2p::quic::Stream, reader: Reader) -> Self {
+    pub(super) fn quic(stream: libp2p::quic::Stream, backlog: Backlog) -> Self {
         Self {
             io: Io::Quic(stream),
             _wake: WakeOnDrop(None),
-            _count: None,
-            reader,
+            count: None,
+            backlog,
         }
     }
 }

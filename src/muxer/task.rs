@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     io,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Handover, Host, MAX_HANDED, MAX_STREAMS, MAX_WAITING_OPENS, Running,
-    connection::{Connection, InboundSlot, OpenRequest},
+    connection::{Connection, OpenRequest},
     engine::Engine,
 };
 use crate::faults;
@@ -53,10 +53,8 @@ impl Pending {
             remote: self.remote,
             dialed: self.dialed,
             opens: opens.clone(),
-            inbound: AtomicUsize::new(0),
-            upkeep: AtomicUsize::new(0),
-            outbound: AtomicUsize::new(0),
-            held: self.engine.held(),
+            streams: Arc::default(),
+            buffered: self.engine.buffered(),
             abort: abort.clone(),
         });
         let task = Task {
@@ -182,8 +180,12 @@ impl Task {
             }
             match self.engine.poll_inbound(cx) {
                 Poll::Ready(Ok(stream)) => {
-                    match InboundSlot::take(&self.connection, self.max_streams) {
-                        Some(slot) => self.host.inbound(slot, stream, self.handover.clone()),
+                    match self.connection.streams.add_inbound(self.max_streams) {
+                        Some(guard) => self.host.inbound(
+                            &self.connection,
+                            stream.counted(guard),
+                            self.handover.clone(),
+                        ),
                         None => self.host.refused(&self.connection),
                     }
                 }

@@ -15,7 +15,7 @@ use ::yamux::{Config, Connection, ConnectionError, Mode};
 
 use super::{
     SecureIo,
-    connection::{Held, Reader},
+    buffered::{Backlog, Buffered},
     engine::Engine,
     substream::Substream,
 };
@@ -60,13 +60,13 @@ impl YamuxEngine {
 
     fn wrap(&self, inner: ::yamux::Stream) -> Substream {
         let stream = YamuxStream::new(inner, self.streams.clone());
-        Substream::yamux(stream, Reader::new(self.held()))
+        Substream::yamux(stream, Backlog::new(self.buffered()))
     }
 }
 
 impl Engine for YamuxEngine {
-    fn held(&self) -> Arc<Held> {
-        self.streams.held.clone()
+    fn buffered(&self) -> Arc<Buffered> {
+        self.streams.buffered.clone()
     }
 
     fn is_full(&self) -> bool {

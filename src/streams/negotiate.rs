@@ -269,6 +269,11 @@ impl UserStream {
         self
     }
 
+    /// See [`Substream::set_background`].
+    pub(super) fn set_background(&mut self) {
+        self.io.set_background();
+    }
+
     /// See [`Substream::blocked`].
     pub fn blocked(&mut self, bytes: usize) {
         self.io.blocked(bytes);

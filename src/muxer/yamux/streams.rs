@@ -11,7 +11,7 @@ use std::{
 use futures::task::AtomicWaker;
 
 use super::frames::{FLAG_FIN, FLAG_RST, FLAG_SYN, Header, TYPE_DATA, TYPE_WINDOW_UPDATE};
-use crate::muxer::connection::Held;
+use crate::muxer::buffered::Buffered;
 
 /// How the remote's sending side of a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,7 @@ struct Table {
 pub(super) struct Streams {
     table: Mutex<Table>,
     /// What all of them hold.
-    pub(super) held: Arc<Held>,
+    pub(super) buffered: Arc<Buffered>,
     /// The task that drives the connection.
     pub(super) driver: AtomicWaker,
 }
@@ -95,12 +95,12 @@ impl Streams {
     pub(super) fn read(&self, state: &StreamState, n: usize) {
         let n = bytes(n);
         state.unread.fetch_sub(n, Ordering::Relaxed);
-        self.held.unread.fetch_sub(n, Ordering::Relaxed);
+        self.buffered.unread.fetch_sub(n, Ordering::Relaxed);
     }
 
     /// yamux has taken `n` bytes to send.
     pub(super) fn queued(&self, n: usize) {
-        self.held.unsent.fetch_add(bytes(n), Ordering::Relaxed);
+        self.buffered.unsent.fetch_add(bytes(n), Ordering::Relaxed);
     }
 
     /// Forgets stream `id`; with `abort`, the remote is told by a reset.
@@ -108,7 +108,7 @@ impl Streams {
         let mut table = self.table();
         if let Some(state) = table.streams.remove(&id) {
             let unread = state.unread.load(Ordering::Relaxed);
-            self.held.unread.fetch_sub(unread, Ordering::Relaxed);
+            self.buffered.unread.fetch_sub(unread, Ordering::Relaxed);
         }
         if abort && !table.lost {
             table.aborted.insert(id);
@@ -167,13 +167,13 @@ impl Streams {
         {
             let body = i64::from(header.body);
             state.unread.fetch_add(body, Ordering::Relaxed);
-            self.held.unread.fetch_add(body, Ordering::Relaxed);
+            self.buffered.unread.fetch_add(body, Ordering::Relaxed);
         }
     }
 
     pub(super) fn sent(&self, header: &Header) {
         let body = i64::from(header.body);
-        self.held.unsent.fetch_sub(body, Ordering::Relaxed);
+        self.buffered.unsent.fetch_sub(body, Ordering::Relaxed);
     }
 }
 

@@ -1,0 +1,128 @@
+//! How many streams a connection has.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// The streams of one connection that are open now.
+#[derive(Debug, Default)]
+pub(super) struct StreamCounts {
+    inbound: AtomicUsize,
+    outbound: AtomicUsize,
+    /// How many of both are the daemon's own. Peers keep such streams open without using them.
+    background: AtomicUsize,
+}
+
+/// Who opened a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Inbound,
+    Outbound,
+}
+
+impl StreamCounts {
+    /// Counts an inbound stream, unless there are `limit` of them already.
+    pub(super) fn add_inbound(self: &Arc<Self>, limit: usize) -> Option<StreamGuard> {
+        let guard = self.guard(Direction::Inbound);
+        (self.inbound.fetch_add(1, Ordering::AcqRel) < limit).then_some(guard)
+    }
+
+    /// Counts an outbound stream.
+    pub(super) fn add_outbound(self: &Arc<Self>) -> StreamGuard {
+        self.outbound.fetch_add(1, Ordering::AcqRel);
+        self.guard(Direction::Outbound)
+    }
+
+    /// The caller adds the stream to the count that the guard's drop lowers.
+    fn guard(self: &Arc<Self>, direction: Direction) -> StreamGuard {
+        StreamGuard {
+            counts: self.clone(),
+            direction,
+            background: false,
+        }
+    }
+
+    pub(super) fn inbound(&self) -> usize {
+        self.inbound.load(Ordering::Acquire)
+    }
+
+    pub(super) fn outbound(&self) -> usize {
+        self.outbound.load(Ordering::Acquire)
+    }
+
+    /// Whether every stream is one of the daemon's own.
+    pub(super) fn are_background(&self) -> bool {
+        let background = self.background.load(Ordering::Acquire);
+        self.inbound() + self.outbound() <= background
+    }
+
+    fn of(&self, direction: Direction) -> &AtomicUsize {
+        match direction {
+            Direction::Inbound => &self.inbound,
+            Direction::Outbound => &self.outbound,
+        }
+    }
+}
+
+/// Counts one stream until dropped.
+#[derive(Debug)]
+pub(super) struct StreamGuard {
+    counts: Arc<StreamCounts>,
+    direction: Direction,
+    background: bool,
+}
+
+impl StreamGuard {
+    /// The stream is one of the daemon's own.
+    pub(super) fn set_background(&mut self) {
+        if !self.background {
+            self.background = true;
+            self.counts.background.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        if self.background {
+            self.counts.background.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.counts
+            .of(self.direction)
+            .fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_count_until_dropped_and_no_further_than_the_limit() {
+        let counts = Arc::new(StreamCounts::default());
+        let first = counts.add_inbound(2);
+        let second = counts.add_inbound(2);
+        assert!(first.is_some() && second.is_some());
+        assert!(counts.add_inbound(2).is_none());
+        assert_eq!(counts.inbound(), 2, "one that is refused counts no longer");
+        drop(first);
+        assert_eq!(counts.inbound(), 1);
+        assert!(counts.add_inbound(2).is_some());
+
+        assert!(!counts.are_background());
+        let (mut second, mut outbound) = (second.expect("a guard"), counts.add_outbound());
+        second.set_background();
+        second.set_background();
+        assert!(!counts.are_background());
+        outbound.set_background();
+        assert!(counts.are_background());
+        assert_eq!((counts.inbound(), counts.outbound()), (1, 1));
+        drop((second, outbound));
+        assert_eq!((counts.inbound(), counts.outbound()), (0, 0));
+        assert!(counts.are_background());
+        let user = counts.add_outbound();
+        assert!(!counts.are_background());
+        drop(user);
+    }
+}
