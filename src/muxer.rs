@@ -8,7 +8,6 @@
 mod buffered;
 mod connection;
 mod engine;
-pub(crate) mod fuzzing;
 mod stream_counts;
 mod substream;
 mod task;
@@ -34,7 +33,9 @@ use tokio_util::sync::CancellationToken;
 use buffered::Buffered;
 pub use connection::Connection;
 use engine::Engine;
+use stream_counts::StreamCounts;
 pub use substream::Substream;
+pub(crate) use yamux::fuzzing;
 
 /// Inbound streams admitted on one connection; a further one is reset, and the connection
 /// stays. Several times the thousands that a busy peer needs.
@@ -93,6 +94,7 @@ enum State {
 }
 
 struct Running {
+    streams: Arc<StreamCounts>,
     opens: mpsc::Sender<connection::OpenRequest>,
     handed: mpsc::Receiver<SwarmStream>,
     opening: Option<oneshot::Receiver<io::Result<Substream>>>,
@@ -229,7 +231,11 @@ impl StreamMuxer for Muxer {
                 let answer = ready!(opening.poll_unpin(cx));
                 running.opening = None;
                 return Poll::Ready(match answer {
-                    Ok(stream) => stream.map(|stream| Box::pin(stream.close_only()) as SwarmStream),
+                    Ok(stream) => stream.map(|stream| {
+                        let mut stream = stream.counted(running.streams.add_outbound());
+                        stream.set_background();
+                        Box::pin(stream.close_only()) as SwarmStream
+                    }),
                     Err(_) => Err(gone()),
                 });
             }

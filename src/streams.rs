@@ -238,6 +238,7 @@ impl Streams {
         connection: Arc<Connection>,
         stream: Substream,
         swarm: Handover,
+        permit: OwnedSemaphorePermit,
     ) {
         faults::point("stream");
         let choose = |name: &str| {
@@ -299,7 +300,8 @@ impl Streams {
             Ok(Ok(Negotiated::Library(stream))) => {
                 // The swarm bounds how many it negotiates; beyond, or when the connection is
                 // gone, the stream is reset.
-                let handed = swarm.send_timeout(Box::pin(stream), NEGOTIATION_TIMEOUT);
+                let stream = Box::pin(stream.counted(permit));
+                let handed = swarm.send_timeout(stream, NEGOTIATION_TIMEOUT);
                 let _ = self.closing.run_until_cancelled(handed).await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "inbound stream: negotiation failed"),
@@ -359,8 +361,7 @@ impl Host for StreamHost {
         };
         let (streams, connection) = (self.0.clone(), connection.clone());
         self.0.tasks.spawn(async move {
-            streams.accept(connection, stream, swarm).await;
-            drop(permit);
+            streams.accept(connection, stream, swarm, permit).await;
         });
     }
 

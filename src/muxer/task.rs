@@ -57,6 +57,7 @@ impl Pending {
             buffered: self.engine.buffered(),
             abort: abort.clone(),
         });
+        let streams = connection.streams.clone();
         let task = Task {
             max_streams: self.host.max_streams().min(MAX_STREAMS),
             engine: self.engine,
@@ -72,6 +73,7 @@ impl Pending {
         )]
         tokio::spawn(task.run(close.clone(), abort.clone(), ended));
         Running {
+            streams,
             opens,
             handed,
             opening: None,

@@ -1,6 +1,7 @@
 //! The yamux crate behind [`Engine`], with limits that never cost the connection.
 
 mod frames;
+pub(crate) mod fuzzing;
 pub(super) mod stream;
 mod streams;
 mod tap;

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     fuzzing::Input,
-    muxer::{Connection, Handover, Host, InboundSlot, MAX_STREAMS, Muxer, Protocol, Substream},
+    muxer::{Connection, Handover, Host, MAX_STREAMS, Muxer, Protocol, Substream},
 };
 use connection::{Remote, frame};
 use model::{Outcome, expected};
@@ -60,12 +60,11 @@ impl Host for Listener {
         MAX_STREAMS
     }
 
-    fn inbound(&self, slot: InboundSlot, stream: Substream, _: Handover) {
+    fn inbound(&self, _: &Arc<Connection>, stream: Substream, _: Handover) {
         let outcomes = self.outcomes.clone();
         self.tasks.spawn(async move {
             let outcome = negotiate(stream).await;
             let _ = outcomes.send(outcome).await;
-            drop(slot);
         });
     }
 

@@ -14,6 +14,8 @@ use std::{
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::{
     muxer::Substream,
     wire::frame::{self, Source},
@@ -155,6 +157,7 @@ pub(super) async fn listen<T, F: Future<Output = ()>>(
                     io: messages.stream.close_only(),
                     replay: replay.freeze(),
                     swallow: if header_sent { HEADER.len() } else { 0 },
+                    permit: None,
                 }));
             }
             Choice::Refuse => {
@@ -357,6 +360,17 @@ pub(super) struct LibraryStream {
     replay: Bytes,
     /// Bytes of the library's own header that are on the wire already.
     swallow: usize,
+    /// The stream's place among all inbound streams.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl LibraryStream {
+    /// Counts the stream as one of the daemon's own, and keeps `permit` for as long as it.
+    pub(super) fn counted(mut self, permit: OwnedSemaphorePermit) -> Self {
+        self.io.set_background();
+        self.permit = Some(permit);
+        self
+    }
 }
 
 impl AsyncRead for LibraryStream {

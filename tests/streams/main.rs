@@ -10,6 +10,7 @@
 mod support;
 
 mod basics;
+mod connections;
 mod crowds;
 mod faults;
 mod half_close;

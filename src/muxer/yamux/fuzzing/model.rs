@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::tap::RemoteEnd;
+use super::super::streams::RemoteEnd;
 
 const SYN: u8 = 1;
 const FIN: u8 = 4;

@@ -17,7 +17,10 @@ use futures::{
 };
 use parking_lot::Mutex;
 
-use super::tap::{Handle, Streams, Tap, tap};
+use super::{
+    streams::Streams,
+    tap::{Handle, Tap, tap},
+};
 use crate::fuzzing::Input;
 use model::Model;
 
@@ -187,7 +190,7 @@ impl Scene {
 
     fn compare(&mut self) {
         assert_eq!(self.streams.count(), self.model.count());
-        let unread = self.streams.held.unread.load(Ordering::Relaxed);
+        let unread = self.streams.buffered.unread.load(Ordering::Relaxed);
         assert_eq!(
             unread,
             self.model.unread(),
