@@ -28,7 +28,7 @@ use futures::{
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, PollSender};
 
 use buffered::Buffered;
 pub use connection::Connection;
@@ -95,7 +95,7 @@ enum State {
 
 struct Running {
     streams: Arc<StreamCounts>,
-    opens: mpsc::Sender<connection::OpenRequest>,
+    opens: PollSender<connection::OpenRequest>,
     handed: mpsc::Receiver<SwarmStream>,
     opening: Option<oneshot::Receiver<io::Result<Substream>>>,
     close: CancellationToken,
@@ -239,16 +239,19 @@ impl StreamMuxer for Muxer {
                     Err(_) => Err(gone()),
                 });
             }
-            let (reply, stream) = oneshot::channel();
-            match running.opens.try_send(connection::OpenRequest { reply }) {
-                Ok(()) => running.opening = Some(stream),
-                Err(mpsc::error::TrySendError::Full(_)) => {
-                    // Rare: users have filled the queue. It drains within this task's turn.
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Err(mpsc::error::TrySendError::Closed(_)) => return Poll::Ready(Err(gone())),
+            // Users' streams wait in the same queue, for as long as the remote acknowledges none.
+            if ready!(running.opens.poll_reserve(cx)).is_err() {
+                return Poll::Ready(Err(gone()));
             }
+            let (reply, stream) = oneshot::channel();
+            if running
+                .opens
+                .send_item(connection::OpenRequest { reply })
+                .is_err()
+            {
+                return Poll::Ready(Err(gone()));
+            }
+            running.opening = Some(stream);
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, PollSender};
 
 use super::{
     Handover, Host, MAX_HANDED, MAX_STREAMS, MAX_WAITING_OPENS, Running,
@@ -74,7 +74,7 @@ impl Pending {
         tokio::spawn(task.run(close.clone(), abort.clone(), ended));
         Running {
             streams,
-            opens,
+            opens: PollSender::new(opens),
             handed,
             opening: None,
             close,
