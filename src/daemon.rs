@@ -2,7 +2,6 @@
 
 use std::{convert::Infallible, future::pending, pin::pin, sync::Arc, time::Duration};
 
-use futures::{FutureExt as _, future::BoxFuture};
 use libp2p::identity::Keypair;
 use tokio::{
     sync::{Semaphore, watch},
@@ -30,8 +29,8 @@ use crate::{
     limit_hits,
     memory::{self, Budget, Ledger, Pressure},
     node::{
-        BootstrapPeers, ConnectionLimits, LIBRARY_PROTOCOLS, Node, Options, REPLACEABLE_PROTOCOLS,
-        Started, Watermarks,
+        BootstrapError, BootstrapPeers, ConnectionLimits, LIBRARY_PROTOCOLS, Node, Options,
+        REPLACEABLE_PROTOCOLS, Started, Watermarks,
     },
     pubsub::{self, PubSub, Signing},
     shutdown::{Asked, Signals},
@@ -218,7 +217,11 @@ async fn serve(
             result = &mut join, if !joined => match result {
                 Ok(keep) => {
                     joined = true;
-                    if let Some(keep) = keep {
+                    if let Some(peers) = keep {
+                        let rejoined = dht.clone();
+                        let keep = peers.keep(node.clone(), move || {
+                            rejoined.iter().for_each(Dht::refresh);
+                        });
                         tasks.spawn(stop_serving.clone().run_until_cancelled_owned(keep));
                         dht.iter().for_each(Dht::refresh);
                     }
@@ -256,8 +259,8 @@ async fn serve(
     }
 }
 
-/// Connects to the first bootstrap peer; returns the task that looks after the others.
-async fn join(config: &Config, node: &Node) -> anyhow::Result<Option<BoxFuture<'static, ()>>> {
+/// Connects to the first bootstrap peer that answers. Returns those to look after, if any.
+async fn join(config: &Config, node: &Node) -> anyhow::Result<Option<BootstrapPeers>> {
     if !config.bootstrap.enabled {
         return Ok(None);
     }
@@ -269,15 +272,39 @@ async fn join(config: &Config, node: &Node) -> anyhow::Result<Option<BoxFuture<'
             names.join(", ")
         ));
     }
-    match BootstrapPeers::new(peers).join(node).await {
-        Ok(keep) => Ok(Some(keep.boxed())),
-        Err(failures) => {
-            for error in failures {
-                operator_line(&dial_error(&error).replace("\n  *", ""));
-            }
-            anyhow::bail!("failed to connect to bootstrap peers")
-        }
+    let peers = BootstrapPeers::new(peers, node.peer_id());
+    if peers.is_empty() {
+        operator_line("this node is its own only bootstrap peer: it waits for others to come");
+        return Ok(None);
     }
+    match peers.join(node).await {
+        Ok(()) => Ok(Some(peers)),
+        Err(error) => anyhow::bail!(bootstrap_failure(&error)),
+    }
+}
+
+/// One line, since Hivemind shows its users only the last.
+fn bootstrap_failure(error: &BootstrapError) -> String {
+    let reasons = error.failures.iter();
+    let mut reasons: Vec<_> = reasons
+        .map(|(peer, failure)| {
+            let text = dial_error(failure).replace("\n  *", "");
+            match text.contains(&peer.to_string()) {
+                true => text,
+                false => format!("{peer}: {text}"),
+            }
+        })
+        .collect();
+    if error.others > 0 {
+        reasons.push(format!("and {} more", error.others));
+    }
+    let mut line = format!("{error}: {}", reasons.join("; "));
+    if error.is_without_dns() {
+        line.push_str(
+            "; no name server answers: see /etc/resolv.conf, or name the peers by ip address",
+        );
+    }
+    line
 }
 
 fn announce_ready(config: &Config, node: &Node, control_addr: ControlAddr) {

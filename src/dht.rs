@@ -225,6 +225,10 @@ impl PeerRouting for Dht {
         .boxed()
     }
 
+    fn is_empty(&self) -> bool {
+        self.0.table().is_empty()
+    }
+
     fn standing(&self, peer: &PeerId) -> Standing {
         match self.0.table().common_prefix_len(peer) {
             Some(0..PROTECTED_BUCKETS) => Standing::Protected,

@@ -45,7 +45,7 @@ use tokio_util::sync::CancellationToken;
 use address_filter::AddressFilter;
 use book::AddressBook;
 pub(crate) use book::MAX_PEERS;
-pub use bootstrap::BootstrapPeers;
+pub use bootstrap::{BootstrapError, BootstrapPeers};
 use connmgr::ConnectionManager;
 pub use connmgr::{Standing, TagError, Watermarks};
 pub use dial::{Cause, DialError, RoutingError};
@@ -144,6 +144,9 @@ pub trait PeerRouting: fmt::Debug + Send + Sync {
         peer: PeerId,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Vec<Multiaddr>, RoutingError>>;
+
+    /// Whether nobody is known who could be asked.
+    fn is_empty(&self) -> bool;
 
     /// What a connection to `peer` is worth.
     fn standing(&self, peer: &PeerId) -> Standing;
@@ -326,6 +329,17 @@ impl Node {
     #[must_use]
     pub fn public_key(&self, peer: &PeerId) -> Option<PublicKey> {
         contained_key(peer).or_else(|| self.0.book.key(peer))
+    }
+
+    /// Whether there is no connection, or nobody left to ask where others are.
+    fn is_isolated(&self) -> bool {
+        let lost = |routing: &Arc<dyn PeerRouting>| routing.is_empty();
+        self.0.streams.peers.list().is_empty() || self.0.routing.get().is_some_and(lost)
+    }
+
+    /// Peers without a connection that this node has dialed with success lately, `max` of them.
+    fn recently_connected(&self, max: usize) -> Vec<PeerId> {
+        self.0.book.recently_connected(max)
     }
 
     /// Whether there is a connection to `peer`.

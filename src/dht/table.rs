@@ -126,6 +126,11 @@ impl Table {
             .collect()
     }
 
+    /// Whether it holds nobody.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries().next().is_none()
+    }
+
     /// Every peer.
     pub(super) fn peers(&self) -> Vec<PeerId> {
         self.entries().map(|entry| entry.peer).collect()

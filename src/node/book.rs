@@ -180,6 +180,24 @@ impl AddressBook {
         fresh.iter().map(|entry| entry.address.clone()).collect()
     }
 
+    /// Peers without a connection that were dialed with success and are still remembered, those
+    /// that were connected last first.
+    pub(super) fn recently_connected(&self, max: usize) -> Vec<PeerId> {
+        let now = Instant::now();
+        let fresh = |entry: &&Entry| entry.proven && entry.expiry > now;
+        let peers = self.peers();
+        let mut recent: Vec<(Instant, PeerId)> = peers
+            .iter()
+            .filter(|(_, known)| !known.connected)
+            .filter_map(|(peer, known)| {
+                let entries = known.addresses.iter().filter(fresh);
+                Some((entries.map(|entry| entry.expiry).max()?, *peer))
+            })
+            .collect();
+        recent.sort_unstable_by(|a, b| b.cmp(a));
+        recent.into_iter().take(max).map(|(_, peer)| peer).collect()
+    }
+
     /// Remembers what protocols a connected peer speaks.
     pub(super) fn set_protocols(&self, peer: &PeerId, protocols: Arc<[String]>) {
         if let Some(known) = self.peers().get_mut(peer) {

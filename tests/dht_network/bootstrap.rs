@@ -3,11 +3,11 @@
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use libp2p::PeerId;
+use libp2p::{PeerId, identity::Keypair};
 use socket2::{Domain, Socket, Type};
 
 use super::*;
-use crate::support::{PATIENCE, eventually};
+use crate::support::{PATIENCE, daemon::binary_under_test, eventually, namespace};
 
 /// Where nobody answers and nobody refuses: a listener on 127.0.0.1 whose queue is full, so
 /// that the kernel drops what knocks.
@@ -116,6 +116,146 @@ fn whoever_answers_under_anothers_name_does_not_count() {
     assert!(
         refused.contains("failed to connect to bootstrap peers"),
         "{refused}"
+    );
+}
+
+/// A daemon that can be started again under the same id and address.
+struct Fixed {
+    dir: tempfile::TempDir,
+    peer: PeerId,
+    port: u16,
+}
+
+impl Fixed {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let keypair = Keypair::generate_ed25519();
+        let bytes = keypair.to_protobuf_encoding().expect("a key");
+        std::fs::write(dir.path().join("identity"), bytes).expect("write the key");
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self {
+            dir,
+            peer: keypair.public().to_peer_id(),
+            port: free.local_addr().expect("an address").port(),
+        }
+    }
+
+    fn multiaddr(&self) -> String {
+        format!("/ip4/127.0.0.1/tcp/{}/p2p/{}", self.port, self.peer)
+    }
+
+    fn identity(&self) -> String {
+        format!("-id={}", self.dir.path().join("identity").display())
+    }
+
+    fn launch(&self) -> Launch {
+        launch("-dhtServer").args([
+            self.identity(),
+            format!("-hostAddrs=/ip4/127.0.0.1/tcp/{}", self.port),
+        ])
+    }
+}
+
+/// Hivemind gives its daemon 15 s, and shows the last line.
+#[test]
+fn silent_peers_end_the_start_within_eight_seconds_and_the_last_line_says_why() {
+    let holes: Vec<_> = (0..3).map(|_| BlackHole::new()).collect();
+    let peers: Vec<_> = holes.iter().map(BlackHole::multiaddr).collect();
+    let begun = Instant::now();
+    let refused = bootstrapped(&peers).try_spawn().expect_err("nobody there");
+    let took = begun.elapsed();
+    assert!(
+        took >= Duration::from_secs(4),
+        "nobody was waited for: {took:?}"
+    );
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let last = refused.trim_end().lines().last().unwrap_or_default();
+    assert!(
+        last.contains("failed to connect to bootstrap peers"),
+        "{refused}"
+    );
+    for peer in &peers {
+        let id = peer.rsplit('/').next().expect("an id");
+        assert!(last.contains(id), "{id} is missing: {refused}");
+    }
+}
+
+/// Replicas share one list.
+#[test]
+fn a_node_skips_itself_on_the_list() {
+    let own = Fixed::new();
+    let alone = own
+        .launch()
+        .args(["-b".into(), format!("-bootstrapPeers={}", own.multiaddr())]);
+    let alone = alone.spawn();
+    let told = eventually(PATIENCE, || {
+        alone.stderr().contains("its own only bootstrap peer")
+    });
+    assert!(told, "{}", alone.stderr());
+    drop(alone);
+    let live = server();
+    let list = format!("-bootstrapPeers={},{}", own.multiaddr(), address_of(&live));
+    let daemon = own.launch().args(["-b".into(), list]).spawn();
+    assert_eq!(daemon.peer_id(), own.peer);
+    let listed = daemon.client().list_peers();
+    assert!(listed.iter().any(|(peer, _)| *peer == live.peer_id()));
+}
+
+#[test]
+fn a_peer_that_is_down_is_tried_again_at_the_start() {
+    let late = Fixed::new();
+    let peers = [late.multiaddr()];
+    // The first dial is answered by somebody who hangs up and goes.
+    let nobody = std::net::TcpListener::bind(("127.0.0.1", late.port)).expect("bind");
+    let early = std::thread::spawn(move || bootstrapped(&peers).try_spawn());
+    drop(nobody.accept().expect("the first dial"));
+    drop(nobody);
+    let live = late.launch().spawn();
+    let daemon = early.join().expect("joined").expect("started");
+    let listed = daemon.client().list_peers();
+    assert!(listed.iter().any(|(peer, _)| *peer == live.peer_id()));
+}
+
+#[test]
+fn a_node_that_is_left_alone_comes_back() {
+    let hub = Fixed::new();
+    let mut first = hub.launch().spawn();
+    let daemon = bootstrapped(&[hub.multiaddr()]).spawn();
+    first.terminate(PATIENCE);
+    let alone = eventually(PATIENCE, || daemon.client().list_peers().is_empty());
+    assert!(alone, "its only peer is gone and still listed");
+    let again = hub.launch().spawn();
+    let begun = Instant::now();
+    let back = eventually(PATIENCE, || !daemon.client().list_peers().is_empty());
+    assert!(back, "not back after {:?}", begun.elapsed());
+    again.client().await_table(&[daemon.peer_id()]);
+    daemon.client().await_table(&[again.peer_id()]);
+}
+
+/// In a namespace without routes the public network's names lead nowhere.
+#[test]
+fn without_name_servers_the_last_line_says_so() {
+    let Some(mut inside) = namespace::inside("") else {
+        eprintln!("skipped: no network namespaces");
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let output = inside
+        .arg(binary_under_test())
+        .args(["-b", "-q", "-noListenAddrs"])
+        .arg(format!("-listen=/unix{}", dir.path().join("c").display()))
+        .output()
+        .expect("the daemon runs");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let last = said.trim_end().lines().last().unwrap_or_default();
+    assert!(
+        last.contains("no name server answers: see /etc/resolv.conf"),
+        "{said}"
+    );
+    assert!(
+        last.contains("failed to connect to bootstrap peers"),
+        "{said}"
     );
 }
 
