@@ -1,17 +1,20 @@
-//! The control socket: who may use it, what clients ask and what they are told.
+//! The control socket: who may use it, what clients request and what they are answered.
 //!
-//! Knows the node only by its handle: nothing of the swarm, its behaviours or its events.
+//! The node is known by its handle only, never its swarm, its behaviours or their events.
 
 pub mod arrivals;
+pub mod context;
 mod dht;
+mod execute;
 pub(crate) mod fuzzing;
 pub mod guard;
 pub mod handler_dial;
 pub mod listener;
+mod outcome;
 pub mod persistent;
 mod pipe;
 mod pubsub;
 mod request;
 pub(crate) mod response;
-pub mod session;
+mod session;
 mod socket;

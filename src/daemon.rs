@@ -14,12 +14,12 @@ use crate::{
     config::{self, Config, DhtMode, Muxer, Reachability},
     control::{
         arrivals::Arrivals,
+        context::Context,
         guard::Guard,
         handler_dial,
         listener::Listener,
         persistent::{Connections, MAX_UNSENT},
         response::dial_error,
-        session::Context,
     },
     descriptors::Descriptors,
     dht::{
@@ -179,7 +179,6 @@ async fn serve(
         dht: dht.clone(),
         pubsub: pubsub.clone(),
         guard,
-        persistent: persistent.clone(),
         max_frame: config.max_frame,
         max_unsent: max_unsent(config, system),
         ledger,
@@ -188,7 +187,13 @@ async fn serve(
         closing: stop_serving.clone(),
         leaving: Semaphore::new(1),
     });
-    let accepting = listener.run(context, pipes.clone(), descriptors, stop_serving.clone());
+    let accepting = listener.run(
+        context,
+        persistent.clone(),
+        pipes.clone(),
+        descriptors,
+        stop_serving.clone(),
+    );
     let control = pipes.spawn(accepting);
     let mut join = pin!(join(config, &node));
     let mut joined = false;

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 use crate::{
     cli::Args,
     config::Config,
-    control::{handler_dial, listener, session},
+    control::{context, handler_dial, listener},
     daemon::{self, System},
     descriptors, dht,
     memory::Source,
@@ -140,7 +140,7 @@ fn of_clients(args: &Args, config: &Config, system: System, given: &Given<'_>) -
         ),
         time(
             "control frame that has begun",
-            session::FRAME_TIMEOUT,
+            context::FRAME_TIMEOUT,
             "fixed",
         ),
         row(

@@ -11,11 +11,13 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
+    task::{Context, Poll, ready},
 };
 
 use rustix::event::{Timespec, epoll};
 
-use crate::streams::Registrations;
+use super::socket::Socket;
+use crate::{streams::Registrations, wire::frame::Source};
 
 /// Looks at sockets in the kernel, where requests wait that no task has read yet.
 ///
@@ -32,6 +34,23 @@ pub struct Arrivals {
 /// A request that has been read, for as long as it may change what is registered.
 #[derive(Debug)]
 pub(super) struct Serving(Arc<Arrivals>);
+
+/// A client's socket. What is read from it counts as being served before it leaves the kernel.
+pub(super) struct Watched<'a> {
+    pub(super) socket: &'a Socket,
+    pub(super) arrivals: &'a Arc<Arrivals>,
+    /// Set by each read.
+    pub(super) serving: &'a mut Option<Serving>,
+}
+
+impl Source for Watched<'_> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let serving = self.arrivals.serve();
+        let read = ready!(Source::poll_read(&mut self.socket, cx, buffer));
+        *self.serving = Some(serving);
+        Poll::Ready(read)
+    }
+}
 
 impl Drop for Serving {
     fn drop(&mut self) {

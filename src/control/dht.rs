@@ -15,9 +15,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    context::MAX_BATCH,
     request::{DhtRequest, Query},
     response,
-    session::MAX_BATCH,
     socket::Socket,
 };
 use crate::{

@@ -27,7 +27,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     arrivals::{Arrivals, Serving},
-    session::{Context, Session},
+    context::Context,
+    persistent::Connections,
+    session::Session,
     socket::Socket,
 };
 use crate::{
@@ -144,6 +146,7 @@ impl Listener {
     pub async fn run(
         self,
         context: Arc<Context>,
+        persistent: Arc<Connections>,
         tasks: TaskTracker,
         descriptors: Descriptors,
         stop: CancellationToken,
@@ -183,7 +186,8 @@ impl Listener {
                     Ok((socket, arrived)) => {
                         context.arrivals.watch(&socket);
                         drop(arrived);
-                        let session = Session::new(socket, context.clone(), permit);
+                        let session =
+                            Session::new(socket, context.clone(), persistent.clone(), permit);
                         tasks.spawn(async move {
                             if let Err(error) = session.run().await {
                                 tracing::debug!(%error, "client connection ended");

@@ -8,6 +8,7 @@
 mod answer;
 mod call;
 mod connection;
+pub(super) mod error;
 mod exchange;
 pub(super) mod fuzzing;
 mod outbox;
@@ -22,33 +23,27 @@ use libp2p::PeerId;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, split},
     sync::OwnedSemaphorePermit,
-    time::{Instant, timeout, timeout_at},
+    time::timeout,
 };
 
-pub(super) use call::CallError;
 pub use table::Connections;
 
 use super::{
+    context::Context,
     response::{call_error, registry_error},
-    session::{Context, FRAME_TIMEOUT},
     socket::Socket,
 };
 use crate::{
     limit_hits::Limit,
     streams::{MAX_NAME, RegistryError, Target},
-    wire::frame::{self, FrameError},
+    wire::frame::{FrameError, FrameReader, ReadError},
 };
 use call::OutboundCall;
 pub(crate) use connection::MAX_UNSENT;
 use connection::PersistentConnection;
+use error::CallError;
 use outbox::{Lanes, outbox};
 use request::{CallId, Message, Rejected};
-
-/// Room for one read from the client, in bytes.
-const READ: usize = 16 * 1024;
-
-/// Room that a silent client keeps, in bytes.
-const KEPT: usize = 64 * 1024;
 
 /// How long the last frames may take to reach a client that has gone wrong.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -57,7 +52,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Persistent {
     socket: Socket,
-    input: BytesMut,
+    reader: FrameReader,
     lanes: Lanes,
     entered: Entered,
     /// The place among the clients that send requests.
@@ -66,12 +61,15 @@ pub(super) struct Persistent {
 
 /// Ends what there is of a connection however its task ends.
 #[derive(Debug)]
-struct Entered(Arc<PersistentConnection>);
+struct Entered {
+    connection: Arc<PersistentConnection>,
+    table: Arc<Connections>,
+}
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.0.end();
-        self.0.context.persistent.leave(self.0.id);
+        self.connection.end();
+        self.table.leave(self.connection.id);
     }
 }
 
@@ -84,23 +82,23 @@ enum End {
 }
 
 impl Persistent {
-    /// `input` is what the client sent already, `output` what it gets first. `None` if the
+    /// `reader` has what the client sent already, `output` is what it gets first. `None` if the
     /// daemon is over.
     pub(super) fn enter(
         socket: Socket,
-        input: BytesMut,
+        reader: FrameReader,
         output: BytesMut,
         context: Arc<Context>,
+        table: Arc<Connections>,
         permit: OwnedSemaphorePermit,
     ) -> Option<Self> {
         let (outbox, lanes) = outbox(output);
-        let table = context.persistent.clone();
         let connection = table.enter(|id| PersistentConnection::new(id, context, outbox))?;
         Some(Self {
             socket,
-            input,
+            reader,
             lanes,
-            entered: Entered(connection),
+            entered: Entered { connection, table },
             _permit: permit,
         })
     }
@@ -112,16 +110,16 @@ impl Persistent {
     pub(super) async fn run(self) -> io::Result<()> {
         let Self {
             socket,
-            mut input,
+            mut reader,
             mut lanes,
             entered,
             _permit,
         } = self;
         let (mut source, mut sink) = split(socket);
-        let connection = &entered.0;
+        let connection = &entered.connection;
         let end = tokio::select! {
             biased;
-            end = read(connection, &mut source, &mut input) => end?,
+            end = read(connection, &mut source, &mut reader) => end?,
             written = lanes.write(&mut sink) => return written,
         };
         let mut last = BytesMut::new();
@@ -156,17 +154,14 @@ impl Persistent {
 async fn read(
     connection: &Arc<PersistentConnection>,
     socket: &mut ReadHalf<Socket>,
-    input: &mut BytesMut,
+    reader: &mut FrameReader,
 ) -> io::Result<End> {
-    let max_frame = connection.context.max_frame;
     let closing = connection.context.closing.clone();
     let mut closing = pin!(closing.cancelled());
     let mut stopping = false;
-    let mut deadline = None;
     loop {
-        match frame::take(input, max_frame) {
+        match reader.take() {
             Ok(Some(frame)) => {
-                deadline = None;
                 if let Err(rejected) = obey(connection, frame, stopping).await {
                     if rejected.close {
                         return Ok(End::Broken(rejected));
@@ -180,50 +175,36 @@ async fn read(
             }
             Ok(None) => {}
             Err(error) => {
-                return Ok(End::Broken(Rejected {
-                    id: too_large(error, input),
-                    reason: error.to_string(),
-                    close: true,
-                }));
+                let id = too_large(error, reader.received());
+                return Ok(End::Broken(broken(id, &error.into())));
             }
         }
-        let begun = !input.is_empty();
-        if !begun && input.capacity() > KEPT {
-            *input = BytesMut::new();
-        }
-        input.reserve(READ);
         if stopping && connection.is_quiet() {
             return Ok(End::Closed);
         }
-        let read = async {
-            tokio::select! {
-                biased;
-                () = closing.as_mut(), if !stopping => {
-                    stopping = true;
-                    Ok(None)
-                }
-                () = connection.quieter.notified(), if stopping => Ok(None),
-                read = socket.read_buf(input) => read.map(Some),
+        let filled = tokio::select! {
+            biased;
+            () = closing.as_mut(), if !stopping => {
+                stopping = true;
+                continue;
             }
+            () = connection.quieter.notified(), if stopping => continue,
+            filled = reader.fill(socket) => filled,
         };
-        let read = if begun {
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + FRAME_TIMEOUT);
-            match timeout_at(deadline, read).await {
-                Ok(read) => read?,
-                Err(_) => {
-                    return Ok(End::Broken(Rejected {
-                        id: None,
-                        reason: "timeout while reading a frame".to_owned(),
-                        close: true,
-                    }));
-                }
-            }
-        } else {
-            read.await?
-        };
-        if read == Some(0) {
-            return Ok(End::Closed);
+        match filled {
+            Ok(()) => {}
+            Err(ReadError::Closed | ReadError::Cut) => return Ok(End::Closed),
+            Err(ReadError::Io(error)) => return Err(error),
+            Err(error) => return Ok(End::Broken(broken(None, &error))),
         }
+    }
+}
+
+fn broken(id: Option<CallId>, error: &ReadError) -> Rejected {
+    Rejected {
+        id,
+        reason: error.to_string(),
+        close: true,
     }
 }
 

@@ -7,27 +7,28 @@ use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    context::{Context, MAX_BATCH},
+    outcome::Outcome,
     request::{PubSubRequest, Rejected},
     response,
-    session::{Context, Outcome, reject},
     socket::Socket,
 };
 use crate::{
     pubsub::Subscription,
-    wire::{frame, pb},
+    wire::{
+        frame::{self, FrameReader},
+        pb,
+    },
 };
-
-/// Bytes of messages written at once, unless a single one is larger.
-const MAX_BATCH: usize = 64 * 1024;
 
 /// Answers a request; pubsub that is off answers before it looks at it.
 pub(super) async fn serve(context: &Context, request: Result<PubSubRequest, Rejected>) -> Outcome {
     let Some(pubsub) = &context.pubsub else {
-        return Outcome::Answer(response::error("PubSub not enabled"));
+        return Outcome::Answer(response::no_pubsub());
     };
     let request = match request {
         Ok(request) => request,
-        Err(rejected) => return reject(rejected),
+        Err(rejected) => return rejected.into(),
     };
     Outcome::Answer(match request {
         PubSubRequest::Topics => response::topics(pubsub.topics()),
@@ -52,18 +53,17 @@ pub(super) async fn serve(context: &Context, request: Result<PubSubRequest, Reje
 pub(super) struct Feed {
     socket: Arc<Socket>,
     subscription: Subscription,
-    /// What the client has sent and nobody has looked at.
-    input: BytesMut,
+    /// What the client sends. It is read and ignored.
+    reader: FrameReader,
     output: BytesMut,
-    max_frame: usize,
     closing: CancellationToken,
 }
 
 impl Feed {
-    /// `early` is what the client sent already, `preface` what it gets first.
+    /// `reader` has what the client sent already, `preface` is what it gets first.
     pub(super) fn new(
         socket: Socket,
-        early: BytesMut,
+        reader: FrameReader,
         preface: BytesMut,
         subscription: Subscription,
         context: &Context,
@@ -75,9 +75,8 @@ impl Feed {
         Self {
             socket,
             subscription,
-            input: early,
+            reader,
             output: preface,
-            max_frame: context.max_frame,
             closing: context.closing.clone(),
         }
     }
@@ -91,37 +90,25 @@ impl Feed {
         let Self {
             socket,
             mut subscription,
-            input,
+            mut reader,
             output,
-            max_frame,
             closing,
         } = self;
         tokio::select! {
             biased;
             () = closing.cancelled() => Ok(()),
-            ended = watch(&socket, input, max_frame) => ended,
+            ended = watch(&socket, &mut reader) => ended,
             ended = feed(&socket, &mut subscription, output) => ended,
         }
     }
 }
 
 /// Ends when the client does. Requests are read and ignored, as in Go.
-async fn watch(socket: &Socket, mut input: BytesMut, max_frame: usize) -> io::Result<()> {
-    loop {
-        loop {
-            let request = frame::take(&mut input, max_frame).map_err(io::Error::other)?;
-            let Some(request) = request else { break };
-            pb::Request::decode(request).map_err(io::Error::other)?;
-        }
-        if input.is_empty() {
-            // A silent client costs no buffer.
-            input = BytesMut::new();
-        }
-        input.reserve(1024);
-        if socket.read_some(&mut input).await? == 0 {
-            return Ok(());
-        }
+async fn watch(mut socket: &Socket, reader: &mut FrameReader) -> io::Result<()> {
+    while let Some(request) = reader.next(&mut socket).await? {
+        pb::Request::decode(request).map_err(io::Error::other)?;
     }
+    Ok(())
 }
 
 async fn feed(

@@ -30,9 +30,20 @@ const MAX_ADDRESSES: usize = 256;
 /// Go's text for a request whose sub-message is missing.
 const MISSING_PARAMETERS: &str = "Malformed request; missing parameters";
 
-/// What a client asks for.
+/// What a client requests.
 #[derive(Debug)]
 pub(super) enum Request {
+    /// One call of the node answers it.
+    Host(HostRequest),
+    /// Without a DHT, that is the answer whatever the parameters are worth.
+    Dht(Result<DhtRequest, Rejected>),
+    /// Turn the connection into a persistent one.
+    Upgrade,
+}
+
+/// What a client requests of the host.
+#[derive(Debug)]
+pub(super) enum HostRequest {
     Identify,
     Connect {
         peer: PeerId,
@@ -67,18 +78,33 @@ pub(super) enum Request {
         tag: String,
     },
     Trim,
-    /// Without a DHT, that is the answer whatever the parameters are worth.
-    Dht(Result<DhtRequest, Rejected>),
     PeerProtocols {
         peer: PeerId,
     },
     PeerInfo {
         peer: PeerId,
     },
-    /// Turn the connection into a persistent one.
-    Upgrade,
     /// Looked at only if pubsub is on.
     PubSub(Result<PubSubRequest, Rejected>),
+}
+
+impl HostRequest {
+    /// Whether it may change which handlers there are.
+    pub(super) fn registers(&self) -> bool {
+        matches!(self, Self::SetHandler { .. } | Self::RemoveHandler { .. })
+    }
+
+    /// Whether the answer may take longer than the answers before it should wait.
+    pub(super) fn waits(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect { .. }
+                | Self::OpenStream { .. }
+                | Self::Disconnect { .. }
+                | Self::PubSub(_)
+                | Self::Trim
+        )
+    }
 }
 
 /// What a client asks of pubsub. The names of topics may be empty.
@@ -125,11 +151,11 @@ pub(super) fn parse(frame: Bytes) -> Result<Request, Rejected> {
         .and_then(|kind| pb::request::Type::try_from(kind).ok())
         .ok_or_else(|| refuse(format!("Unexpected request; unknown type {kind}")))?;
     use pb::request::Type;
-    match kind {
-        Type::Identify => Ok(Request::Identify),
+    Ok(Request::Host(match kind {
+        Type::Identify => HostRequest::Identify,
         Type::Connect => {
             let connect = request.connect.ok_or_else(|| refuse(MISSING_PARAMETERS))?;
-            Ok(Request::Connect {
+            HostRequest::Connect {
                 peer: peer_id(connect.peer, "peer")?,
                 addresses: connect
                     .addrs
@@ -139,23 +165,23 @@ pub(super) fn parse(frame: Bytes) -> Result<Request, Rejected> {
                     .collect::<Result<_, _>>()
                     .map_err(|error| refuse(error.to_string()))?,
                 timeout: timeout(connect.timeout),
-            })
+            }
         }
         Type::StreamOpen => {
             let open = request
                 .stream_open
                 .ok_or_else(|| refuse(MISSING_PARAMETERS))?;
-            Ok(Request::OpenStream {
+            HostRequest::OpenStream {
                 peer: peer_id(open.peer, "peer")?,
                 protocols: open.proto,
                 timeout: timeout(open.timeout),
-            })
+            }
         }
         Type::StreamHandler => {
             let handler = request
                 .stream_handler
                 .ok_or_else(|| refuse(MISSING_PARAMETERS))?;
-            Ok(Request::SetHandler {
+            HostRequest::SetHandler {
                 addr: control_addr(handler.addr)?,
                 protocols: handler.proto,
                 policy: match handler.balanced {
@@ -163,7 +189,7 @@ pub(super) fn parse(frame: Bytes) -> Result<Request, Rejected> {
                     Some(false) => Policy::Exclusive,
                     Some(true) => Policy::Balanced,
                 },
-            })
+            }
         }
         Type::RemoveStreamHandler => {
             if request.extension.is_empty() {
@@ -172,25 +198,25 @@ pub(super) fn parse(frame: Bytes) -> Result<Request, Rejected> {
             let remove = request.extension.concat();
             let remove =
                 pb::RemoveStreamHandlerRequest::decode(&remove[..]).map_err(undecodable)?;
-            Ok(Request::RemoveHandler {
+            HostRequest::RemoveHandler {
                 addr: control_addr(remove.addr)?,
                 protocols: remove.proto,
-            })
+            }
         }
         Type::Disconnect => {
             let disconnect = request
                 .disconnect
                 .ok_or_else(|| refuse(MISSING_PARAMETERS))?;
-            Ok(Request::Disconnect {
+            HostRequest::Disconnect {
                 peer: peer_id(disconnect.peer, "peer")?,
-            })
+            }
         }
-        Type::ListPeers => Ok(Request::ListPeers),
-        Type::Dht => Ok(Request::Dht(dht::parse(request.dht))),
-        Type::Pubsub => Ok(Request::PubSub(pubsub(request.pubsub))),
-        Type::Connmanager => conn_manager(request.conn_manager),
-        Type::PersistentConnUpgrade => persistent_or_peerstore(&request.extension),
-    }
+        Type::ListPeers => HostRequest::ListPeers,
+        Type::Dht => return Ok(Request::Dht(dht::parse(request.dht))),
+        Type::Pubsub => HostRequest::PubSub(pubsub(request.pubsub)),
+        Type::Connmanager => conn_manager(request.conn_manager)?,
+        Type::PersistentConnUpgrade => return persistent_or_peerstore(&request.extension),
+    }))
 }
 
 fn pubsub(request: Option<pb::PsRequest>) -> Result<PubSubRequest, Rejected> {
@@ -237,10 +263,10 @@ fn persistent_or_peerstore(extension: &[bytes::Bytes]) -> Result<Request, Reject
             };
             match kind {
                 Some(pb::peerstore_request::Type::GetProtocols) => {
-                    Ok(Request::PeerProtocols { peer: peer()? })
+                    Ok(Request::Host(HostRequest::PeerProtocols { peer: peer()? }))
                 }
                 Some(pb::peerstore_request::Type::GetPeerInfo) => {
-                    Ok(Request::PeerInfo { peer: peer()? })
+                    Ok(Request::Host(HostRequest::PeerInfo { peer: peer()? }))
                 }
                 Some(pb::peerstore_request::Type::Unspecified) | None => {
                     Err(refuse("ERR_INVALID_REQUEST_TYPE"))
@@ -251,7 +277,7 @@ fn persistent_or_peerstore(extension: &[bytes::Bytes]) -> Result<Request, Reject
     }
 }
 
-fn conn_manager(request: Option<pb::ConnManagerRequest>) -> Result<Request, Rejected> {
+fn conn_manager(request: Option<pb::ConnManagerRequest>) -> Result<HostRequest, Rejected> {
     use pb::conn_manager_request::Type;
     let request = request.ok_or_else(|| refuse(MISSING_PARAMETERS))?;
     let kind = request.r#type.ok_or_else(|| missing("connManager.type"))?;
@@ -260,15 +286,15 @@ fn conn_manager(request: Option<pb::ConnManagerRequest>) -> Result<Request, Reje
         .and_then(|kind| Type::try_from(kind).ok())
         .ok_or_else(|| refuse("Unexpected request"))?;
     if kind == Type::Trim {
-        return Ok(Request::Trim);
+        return Ok(HostRequest::Trim);
     }
     // In Go an absent peer id is an empty one.
     let peer = peer_id(Some(request.peer.unwrap_or_default()), "peer")?;
     let tag = request.tag.filter(|tag| !tag.is_empty());
     let tag = tag.ok_or_else(|| refuse("Malformed request; missing tag parameter"))?;
     Ok(match kind {
-        Type::UntagPeer => Request::Untag { peer, tag },
-        _ => Request::Tag {
+        Type::UntagPeer => HostRequest::Untag { peer, tag },
+        _ => HostRequest::Tag {
             peer,
             tag,
             weight: request.weight.unwrap_or_default(),

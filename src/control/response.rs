@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use libp2p::{Multiaddr, PeerId};
 
-use super::{guard::AccessDenied, persistent::CallError};
+use super::{guard::AccessDenied, persistent::error::CallError};
 use crate::{
     dht::{PeerInfo, QueryError},
     node::{Cause, DialError, OpenedStream, RoutingError, StreamError, TagError},
@@ -27,6 +27,21 @@ pub(super) fn error(text: impl Into<String>) -> pb::Response {
         error: Some(pb::ErrorResponse { msg: text.into() }),
         ..pb::Response::default()
     }
+}
+
+/// The answer to a DHT request without a DHT.
+pub(super) fn no_dht() -> pb::Response {
+    error("DHT not enabled")
+}
+
+/// The answer to a pubsub request without pubsub.
+pub(super) fn no_pubsub() -> pb::Response {
+    error("PubSub not enabled")
+}
+
+/// The answer about a peer that the peerstore does not know.
+pub(super) fn unknown_peer(peer: PeerId) -> pb::Response {
+    error(format!("peer {peer} not found"))
 }
 
 pub(super) fn identify(peer: PeerId, addresses: &[Multiaddr]) -> pb::Response {
@@ -273,8 +288,8 @@ pub(super) fn registry_error(error: &RegistryError) -> String {
 }
 
 /// The text for a client or a handler that is turned away (COMPATIBILITY.md 3.8).
-pub(super) fn refused(refused: &AccessDenied) -> String {
-    match refused {
+pub(super) fn denied(denied: &AccessDenied) -> String {
+    match denied {
         AccessDenied::User(uid) => format!("permission denied: user {uid} is not in -controlUids"),
         AccessDenied::Address(ip) => format!("permission denied: {ip} is not in -controlAllow"),
         AccessDenied::Unknown(reason) => format!("permission denied: client unknown: {reason}"),
@@ -296,7 +311,7 @@ pub(super) fn call_error(error: &CallError, protocol: &str) -> String {
         CallError::Refused => refused(OpenError::Negotiation(NegotiationError::NotSupported)),
         CallError::Closed => "EOF".to_owned(),
         CallError::Cut => "unexpected EOF".to_owned(),
-        CallError::Lost => "stream reset".to_owned(),
+        CallError::Lost(_) => "stream reset".to_owned(),
         CallError::TooLarge => "short buffer".to_owned(),
         CallError::Undecodable(reason) => format!("malformed answer; {reason}"),
         CallError::Empty => "malformed answer; neither response nor error".to_owned(),

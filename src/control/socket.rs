@@ -6,11 +6,10 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
     path::Path,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::BytesMut;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     net::sockopt::socket_send_buffer_size,
@@ -21,7 +20,10 @@ use tokio::{
     time::sleep,
 };
 
-use crate::wire::maddr::{ControlAddr, Host};
+use crate::wire::{
+    frame::Source,
+    maddr::{ControlAddr, Host},
+};
 
 /// Longest pause between two attempts at a listener whose queue is full.
 const MAX_PAUSE: Duration = Duration::from_millis(50);
@@ -67,34 +69,6 @@ impl Socket {
     pub(super) fn tcp(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self::Tcp(stream))
-    }
-
-    /// Waits until there is something to read, and reads it into the spare room of `buffer`.
-    /// None means the end.
-    pub(super) async fn read_some(&self, buffer: &mut BytesMut) -> io::Result<usize> {
-        loop {
-            self.readable().await?;
-            match self.try_read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                other => return other,
-            }
-        }
-    }
-
-    /// Waits until there is something to read.
-    pub(super) async fn readable(&self) -> io::Result<()> {
-        match self {
-            Self::Unix(stream) => stream.readable().await,
-            Self::Tcp(stream) => stream.readable().await,
-        }
-    }
-
-    /// Reads what is there into the spare room of `buffer`.
-    pub(super) fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
-        match self {
-            Self::Unix(stream) => stream.try_read_buf(buffer),
-            Self::Tcp(stream) => stream.try_read_buf(buffer),
-        }
     }
 
     /// Writes all of `bytes`.
@@ -205,6 +179,28 @@ async fn connect_name(
 
 fn out_of_reach() -> io::Error {
     io::Error::other("the handler is out of the client's reach")
+}
+
+/// Reads while the socket is shared. One task at a time may do so.
+impl Source for &Socket {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let read = match self {
+                Socket::Unix(stream) => {
+                    ready!(stream.poll_read_ready(cx))?;
+                    stream.try_read(buffer)
+                }
+                Socket::Tcp(stream) => {
+                    ready!(stream.poll_read_ready(cx))?;
+                    stream.try_read(buffer)
+                }
+            };
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return Poll::Ready(other),
+            }
+        }
+    }
 }
 
 macro_rules! each {

@@ -2,18 +2,17 @@
 
 use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{AsyncRead as _, AsyncWriteExt as _};
 use libp2p::PeerId;
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use super::{
     connection::{Busy, PersistentConnection},
-    exchange::Arriving,
     request::{self, Answer, CallId},
     response,
 };
-use crate::streams::UserStream;
+use crate::{streams::UserStream, wire::frame::FrameReader};
 
 /// How long the caller may be silent within its call (SECURITY.md 3).
 const SILENCE: Duration = Duration::from_secs(30);
@@ -101,36 +100,30 @@ async fn read(
     caller: PeerId,
     stream: &mut UserStream,
 ) -> Option<InboundCall> {
-    let max_frame = connection.context.max_frame;
-    let mut arriving = Arriving::default();
+    let mut reader = FrameReader::new(connection.context.max_frame, BytesMut::new());
     let mut large = None;
     loop {
-        match arriving.take(max_frame) {
+        match reader.take() {
             Ok(Some(frame)) => {
                 let (id, data) = request::call(frame)?;
                 return Some(InboundCall { id, data, large });
             }
             Ok(None) => {}
             Err(error) => {
-                tracing::debug!(peer = %caller, ?error, "call refused");
+                tracing::debug!(peer = %caller, %error, "call refused");
                 return None;
             }
         }
-        if large.is_none() && arriving.len() > SMALL {
+        let received = reader.received().len();
+        if large.is_none() && received > SMALL {
             let peer = connection.context.node.streams().peers.get(&caller)?;
             large = Some(peer.large.clone().acquire_owned().await.ok()?);
         }
-        hold(stream, arriving.len());
-        match timeout(SILENCE, poll_fn(|cx| arriving.poll_more(stream, cx))).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::debug!(peer = %caller, ?error, "call cut short");
-                return None;
-            }
-            Err(_) => {
-                tracing::debug!(peer = %caller, "call timed out");
-                return None;
-            }
+        hold(stream, received);
+        reader.limit(SILENCE);
+        if let Err(error) = reader.fill(stream).await {
+            tracing::debug!(peer = %caller, %error, "call cut short");
+            return None;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A call of the client to another peer.
 
-use std::{convert::Infallible, io::ErrorKind};
+use std::convert::Infallible;
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -11,60 +11,12 @@ use tokio::{
 
 use super::{
     connection::{Busy, PersistentConnection},
-    exchange::{ReadError, exchange},
+    error::CallError,
+    exchange::exchange,
     request::{self, Answer, CallId},
     response,
 };
-use crate::{
-    control::{request::DEFAULT_TIMEOUT, response::call_error},
-    node::StreamError,
-    wire::frame::FrameError,
-};
-
-/// Why a call has no answer (COMPATIBILITY.md 4.20).
-#[derive(Debug)]
-pub(in crate::control) enum CallError {
-    /// No stream to the callee.
-    Open(StreamError),
-    /// The callee no longer speaks the protocol.
-    Refused,
-    /// The callee has closed without an answer.
-    Closed,
-    /// The callee has closed within its answer.
-    Cut,
-    /// The stream or its connection is lost.
-    Lost,
-    /// The answer is larger than a frame may be.
-    TooLarge,
-    /// The answer is no message.
-    Undecodable(String),
-    /// The answer is neither a response nor an error.
-    Empty,
-    /// No protocol has a name of so many bytes.
-    BadName(usize),
-    /// The client has too many calls under way, or too many bytes in them.
-    TooMany,
-    /// The client has a call of that id under way.
-    InUse,
-    /// The daemon takes no further calls.
-    Stopping,
-}
-
-impl From<ReadError> for CallError {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Closed => Self::Closed,
-            ReadError::Cut => Self::Cut,
-            ReadError::Frame(FrameError::TooLarge { .. }) => Self::TooLarge,
-            ReadError::Frame(error @ FrameError::BadLength) => Self::Undecodable(error.to_string()),
-            ReadError::Io(error) => match error.kind() {
-                ErrorKind::ConnectionRefused => Self::Refused,
-                ErrorKind::UnexpectedEof => Self::Closed,
-                _ => Self::Lost,
-            },
-        }
-    }
-}
+use crate::control::{request::DEFAULT_TIMEOUT, response::call_error};
 
 /// A call to be made.
 #[derive(Debug)]

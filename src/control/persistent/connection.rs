@@ -4,18 +4,19 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{
     outbox::Outbox,
     request::{Answer, CallId},
 };
-use crate::{control::session::Context, limit_hits::Limit, streams::PersistentId};
+use crate::{control::context::Context, limit_hits::Limit, streams::PersistentId};
 
 /// Calls of one client that are under way (SECURITY.md 3); a further one fails.
 const MAX_CALLS: usize = 4096;
@@ -61,10 +62,6 @@ impl Drop for Busy {
             self.connection.quieter.notify_one();
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl PersistentConnection {
@@ -115,7 +112,7 @@ impl PersistentConnection {
     /// removal.
     pub(super) fn begin_call(&self, id: CallId) -> Option<oneshot::Receiver<Infallible>> {
         use std::collections::hash_map::Entry;
-        let mut calls = lock(&self.calls);
+        let mut calls = self.calls.lock();
         match calls.as_mut()?.entry(id) {
             Entry::Occupied(_) => None,
             Entry::Vacant(entry) => {
@@ -128,7 +125,8 @@ impl PersistentConnection {
 
     /// Removes a call of the client; whether it was there.
     pub(super) fn end_call(&self, id: &CallId) -> bool {
-        lock(&self.calls)
+        self.calls
+            .lock()
             .as_mut()
             .is_some_and(|calls| calls.remove(id).is_some())
     }
@@ -139,13 +137,15 @@ impl PersistentConnection {
         let number = self.next_handled.fetch_add(1, Ordering::Relaxed);
         let id = u128::from(number).to_be_bytes();
         let (answer, answered) = oneshot::channel();
-        lock(&self.handled).as_mut()?.insert(id, answer);
+        self.handled.lock().as_mut()?.insert(id, answer);
         Some((id, answered))
     }
 
     /// Passes the client's answer on to the call, if it is still wanted.
     pub(super) fn answered(&self, id: &CallId, answer: Answer) -> bool {
-        let waiting = lock(&self.handled)
+        let waiting = self
+            .handled
+            .lock()
             .as_mut()
             .and_then(|handled| handled.remove(id));
         waiting.is_some_and(|waiting| waiting.send(answer).is_ok())
@@ -153,7 +153,8 @@ impl PersistentConnection {
 
     /// The call is no longer wanted; whether the client may still be handling it.
     pub(super) fn end_handling(&self, id: &CallId) -> bool {
-        lock(&self.handled)
+        self.handled
+            .lock()
             .as_mut()
             .is_some_and(|handled| handled.remove(id).is_some())
     }
@@ -162,8 +163,8 @@ impl PersistentConnection {
     /// it was handling fail at once. Returns the ids of its own calls.
     pub(super) fn end(&self) -> Vec<CallId> {
         self.context.node.streams().registry.forget(self.id);
-        lock(&self.handled).take();
-        let calls = lock(&self.calls).take();
+        self.handled.lock().take();
+        let calls = self.calls.lock().take();
         calls.unwrap_or_default().into_keys().collect()
     }
 }

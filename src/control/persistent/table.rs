@@ -4,11 +4,12 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{answer::Place, connection::PersistentConnection};
@@ -52,14 +53,10 @@ impl Connections {
     /// The time to open the first connection is up: from now on the daemon is over, unless
     /// there was one.
     pub fn expire(&self) {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         if !table.used {
             self.end(&mut table);
         }
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn end(&self, table: &mut Table) {
@@ -73,7 +70,7 @@ impl Connections {
         &self,
         connection: impl FnOnce(PersistentId) -> PersistentConnection,
     ) -> Option<Arc<PersistentConnection>> {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         if table.over {
             return None;
         }
@@ -85,7 +82,7 @@ impl Connections {
     }
 
     pub(super) fn leave(&self, id: PersistentId) {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         table.open.remove(&id);
         if table.open.is_empty() && !self.stay_alive {
             self.end(&mut table);
@@ -94,7 +91,7 @@ impl Connections {
 
     /// A place for one more call at the client behind `id`, if it is there and not busy.
     pub(in crate::control) fn place(&self, id: PersistentId) -> Option<Place> {
-        let connection = self.table().open.get(&id)?.clone();
+        let connection = self.table.lock().open.get(&id)?.clone();
         Place::take(connection)
     }
 }

@@ -1,0 +1,44 @@
+//! What all sessions share.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{arrivals::Arrivals, guard::Guard};
+use crate::{dht::Dht, memory::Ledger, node::Node, pubsub::PubSub};
+
+/// How long a frame may take to arrive once it has begun (SECURITY.md 3). Between frames a
+/// client may be silent for ever.
+pub(crate) const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes of answers collected while further requests are waiting.
+pub(super) const MAX_BATCH: usize = 64 * 1024;
+
+/// What every session works with.
+#[derive(Debug)]
+pub struct Context {
+    /// The libp2p host.
+    pub node: Node,
+    /// The DHT, unless it is off.
+    pub dht: Option<Dht>,
+    /// Pubsub, unless it is off.
+    pub pubsub: Option<PubSub>,
+    /// Who may use the control socket, and how far requests reach.
+    pub guard: Arc<Guard>,
+    /// Largest frame accepted from a client, or from a peer that makes or answers a call, in
+    /// bytes of payload.
+    pub max_frame: usize,
+    /// Bytes of calls that one persistent connection may have waiting.
+    pub max_unsent: usize,
+    /// What clients make the daemon hold is charged here.
+    pub ledger: Arc<Ledger>,
+    /// Control requests that are not served yet.
+    pub arrivals: Arc<Arrivals>,
+    /// Runs the calls.
+    pub tasks: TaskTracker,
+    /// Ends sessions that wait for a request.
+    pub closing: CancellationToken,
+    /// The turn among the clients that leave.
+    pub leaving: Semaphore,
+}

@@ -1,0 +1,33 @@
+//! What a request leads to.
+
+use super::{request::Rejected, response};
+use crate::{node::OpenedStream, pubsub::Subscription, wire::pb};
+
+/// What a request leads to.
+pub(super) enum Outcome {
+    Answer(pb::Response),
+    /// The connection carries this stream from now on.
+    Stream(pb::Response, Box<OpenedStream>),
+    /// The connection carries these messages from now on.
+    Feed(pb::Response, Subscription),
+    /// The connection is to be a persistent one.
+    Upgrade,
+    /// The answer is the last one.
+    Close(pb::Response),
+    /// All answers are out.
+    Answered,
+    /// Nobody waits for an answer.
+    Abandoned,
+}
+
+impl From<Rejected> for Outcome {
+    fn from(rejected: Rejected) -> Self {
+        tracing::debug!(reason = rejected.reason, "request rejected");
+        let answer = response::error(rejected.reason);
+        if rejected.close {
+            Self::Close(answer)
+        } else {
+            Self::Answer(answer)
+        }
+    }
+}
