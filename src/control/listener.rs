@@ -1,28 +1,18 @@
 //! The control socket: bound before the daemon does anything else, guarded, removed at exit.
 
+mod bind;
+mod lock;
+
 use std::{
-    fs,
     future::poll_fn,
     io,
-    net::{SocketAddr, TcpListener, ToSocketAddrs as _},
-    os::{
-        fd::OwnedFd,
-        unix::{
-            fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown},
-            net::{UnixListener, UnixStream},
-        },
-    },
-    path::{Path, PathBuf},
     sync::Arc,
-    task::{Poll, ready},
+    task::{Context as Waker, Poll, ready},
     time::Duration,
 };
 
-use rustix::{
-    fs::{FlockOperation, Mode, OFlags},
-    process::umask,
-};
-use tokio::sync::Semaphore;
+use rustix::io::Errno;
+use tokio::{sync::Semaphore, task::yield_now, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -35,67 +25,24 @@ use super::{
 use crate::{
     descriptors::{Descriptors, RESERVE},
     limit_hits::Limit,
-    wire::maddr::{ControlAddr, Host},
+    wire::maddr::ControlAddr,
 };
+pub use bind::BindError;
+use bind::{Bound, SocketFile};
 
 /// Clients that may send requests at once; further ones wait to be accepted. A connection
 /// that has become a pipe no longer counts: streams have limits of their own.
 pub(crate) const MAX_CLIENTS: usize = 8 * 1024;
 
-/// Pause after a failed accept, and between two looks for a descriptor.
+/// Pause after an accept for which the system has no room, and between two looks for a
+/// descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Why the control socket could not be bound, in Go's words.
-#[derive(Debug, thiserror::Error)]
-#[error("listen {what}: {reason}")]
-pub struct BindError {
-    what: String,
-    reason: String,
-}
-
-fn bind_error(what: String, error: &io::Error) -> BindError {
-    let reason = match error.kind() {
-        io::ErrorKind::AddrInUse => "bind: address already in use".to_owned(),
-        io::ErrorKind::NotFound => "bind: no such file or directory".to_owned(),
-        io::ErrorKind::InvalidInput => "bind: invalid argument".to_owned(),
-        io::ErrorKind::PermissionDenied => "bind: permission denied".to_owned(),
-        io::ErrorKind::AddrNotAvailable => "bind: cannot assign requested address".to_owned(),
-        _ => format!("bind: {error}"),
-    };
-    BindError { what, reason }
-}
-
-#[derive(Debug)]
-enum Bound {
-    Unix(UnixListener, SocketFile),
-    Tcp(TcpListener),
-}
 
 /// A bound control socket.
 #[derive(Debug)]
 pub struct Listener {
     bound: Bound,
     addr: ControlAddr,
-}
-
-/// A socket file of ours. Removed when dropped, unless somebody has put another in its
-/// place.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|meta| meta.dev() == self.device && meta.ino() == self.inode);
-        if ours {
-            // Nothing is left to tell anybody at exit.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
 }
 
 impl Listener {
@@ -108,17 +55,8 @@ impl Listener {
     /// In Go's words. A stale unix socket is replaced; a live one, one of another user and
     /// any other file is left alone and reported as in use.
     pub fn bind(addr: &ControlAddr, mode: u32, group: Option<u32>) -> Result<Self, BindError> {
-        match addr {
-            ControlAddr::Unix(path) => {
-                let (listener, file) = bind_unix(path, mode, group)
-                    .map_err(|error| bind_error(format!("unix {}", path.display()), &error))?;
-                Ok(Self {
-                    bound: Bound::Unix(listener, file),
-                    addr: addr.clone(),
-                })
-            }
-            ControlAddr::Tcp { host, port } => bind_tcp(host, *port),
-        }
+        let (bound, addr) = bind::bind(addr, mode, group)?;
+        Ok(Self { bound, addr })
     }
 
     /// The bound address, with the true port.
@@ -151,22 +89,7 @@ impl Listener {
         descriptors: Descriptors,
         stop: CancellationToken,
     ) -> io::Result<()> {
-        let (acceptor, _file) = match self.bound {
-            Bound::Unix(listener, file) => {
-                listener.set_nonblocking(true)?;
-                let listener = tokio::net::UnixListener::from_std(listener)?;
-                (Acceptor::Unix(listener), Some(file))
-            }
-            Bound::Tcp(listener) => {
-                listener.set_nonblocking(true)?;
-                let listener = tokio::net::TcpListener::from_std(listener)?;
-                (Acceptor::Tcp(listener), None)
-            }
-        };
-        match &acceptor {
-            Acceptor::Unix(listener) => context.arrivals.watch(listener),
-            Acceptor::Tcp(listener) => context.arrivals.watch(listener),
-        }
+        let (acceptor, _file) = Acceptor::new(self.bound, &context.arrivals)?;
         let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
         let accept = async {
             loop {
@@ -179,36 +102,51 @@ impl Listener {
                 if !descriptors.can_spare(RESERVE) {
                     Limit::Descriptors.hit();
                     while !descriptors.can_spare(RESERVE) {
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        sleep(ACCEPT_PAUSE).await;
                     }
                 }
-                match acceptor.accept(&context.arrivals).await {
-                    Ok((socket, arrived)) => {
-                        context.arrivals.watch(&socket);
-                        drop(arrived);
-                        let session =
-                            Session::new(socket, context.clone(), persistent.clone(), permit);
-                        tasks.spawn(async move {
-                            if let Err(error) = session.run().await {
-                                tracing::debug!(%error, "client connection ended");
-                            }
-                        });
+                let accept = |cx: &mut Waker<'_>| acceptor.poll_accept(&context.arrivals, cx);
+                let (socket, arrived) = accepted(accept).await;
+                context.arrivals.watch(&socket);
+                drop(arrived);
+                let session = Session::new(socket, context.clone(), persistent.clone(), permit);
+                tasks.spawn(async move {
+                    if let Err(error) = session.run().await {
+                        tracing::debug!(%error, "client connection ended");
                     }
-                    Err(error) => {
-                        tracing::debug!(%error, "cannot accept a client");
-                        Limit::Descriptors.hit();
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                }
+                });
             }
         };
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => {}
-            () = accept => {}
-        }
+        stop.run_until_cancelled(accept).await;
         Ok(())
     }
+}
+
+/// The next client. Only where the system has no room for one more it pauses: an error that
+/// concerns one client, who has gone for example, delays nobody else.
+async fn accepted<T>(mut accept: impl FnMut(&mut Waker<'_>) -> Poll<io::Result<T>>) -> T {
+    loop {
+        match poll_fn(&mut accept).await {
+            Ok(client) => return client,
+            Err(error) if is_shortage(&error) => {
+                tracing::debug!(%error, "no room to accept a client");
+                Limit::Descriptors.hit();
+                sleep(ACCEPT_PAUSE).await;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a client was not accepted");
+                yield_now().await;
+            }
+        }
+    }
+}
+
+/// Whether the system has no descriptor or no memory for a further socket.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+    )
 }
 
 enum Acceptor {
@@ -217,108 +155,78 @@ enum Acceptor {
 }
 
 impl Acceptor {
-    /// The next client. It counts as being served from before it leaves the queue.
-    async fn accept(&self, arrivals: &Arc<Arrivals>) -> io::Result<(Socket, Serving)> {
-        poll_fn(|cx| {
-            let arrived = arrivals.serve();
-            let accepted = match self {
-                Self::Unix(listener) => {
-                    ready!(listener.poll_accept(cx)).map(|(stream, _)| Socket::Unix(stream))
-                }
-                Self::Tcp(listener) => {
-                    ready!(listener.poll_accept(cx)).and_then(|(stream, _)| Socket::tcp(stream))
-                }
-            };
-            Poll::Ready(accepted.map(|socket| (socket, arrived)))
+    /// Registers the socket with the runtime and with `arrivals`. The file is to be kept for as
+    /// long as clients are accepted.
+    fn new(bound: Bound, arrivals: &Arrivals) -> io::Result<(Self, Option<SocketFile>)> {
+        Ok(match bound {
+            Bound::Unix(listener, file) => {
+                listener.set_nonblocking(true)?;
+                arrivals.watch(&listener);
+                let listener = tokio::net::UnixListener::from_std(listener)?;
+                (Self::Unix(listener), Some(file))
+            }
+            Bound::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                arrivals.watch(&listener);
+                (
+                    Self::Tcp(tokio::net::TcpListener::from_std(listener)?),
+                    None,
+                )
+            }
         })
-        .await
+    }
+
+    /// The next client. It counts as being served from before it leaves the queue.
+    fn poll_accept(
+        &self,
+        arrivals: &Arc<Arrivals>,
+        cx: &mut Waker<'_>,
+    ) -> Poll<io::Result<(Socket, Serving)>> {
+        let arrived = arrivals.serve();
+        let accepted = match self {
+            Self::Unix(listener) => {
+                ready!(listener.poll_accept(cx)).map(|(stream, _)| Socket::Unix(stream))
+            }
+            Self::Tcp(listener) => {
+                ready!(listener.poll_accept(cx)).and_then(|(stream, _)| Socket::tcp(stream))
+            }
+        };
+        Poll::Ready(accepted.map(|socket| (socket, arrived)))
     }
 }
 
-fn bind_unix(path: &Path, mode: u32, group: Option<u32>) -> io::Result<(UnixListener, SocketFile)> {
-    // Two daemons that find the same stale socket must not remove each other's new one.
-    let _lock = path.parent().and_then(lock_directory);
-    let listener = match bind_private(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
-            fs::remove_file(path)?;
-            bind_private(path)?
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// How long it takes to accept a client after `count` failures with `errno`.
+    fn time_after(errno: Errno, count: usize) -> Duration {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_time().build().expect("a runtime");
+        let mut failures = 0;
+        let begun = Instant::now();
+        runtime.block_on(accepted(|_| {
+            if failures == count {
+                return Poll::Ready(Ok(()));
+            }
+            failures += 1;
+            Poll::Ready(Err(errno.into()))
+        }));
+        assert_eq!(failures, count);
+        begun.elapsed()
+    }
+
+    #[test]
+    fn only_a_system_without_room_makes_accepting_pause() {
+        for errno in [Errno::CONNABORTED, Errno::PROTO, Errno::PERM, Errno::INTR] {
+            let took = time_after(errno, 200);
+            assert!(took < 100 * ACCEPT_PAUSE, "{errno}: {took:?}");
         }
-        other => other?,
-    };
-    let meta = fs::symlink_metadata(path)?;
-    let file = SocketFile {
-        path: path.to_owned(),
-        device: meta.dev(),
-        inode: meta.ino(),
-    };
-    if group.is_some() {
-        chown(path, None, group)?;
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+            let took = time_after(errno, 2);
+            assert!(took >= 2 * ACCEPT_PAUSE, "{errno}: {took:?}");
+        }
     }
-    if mode != 0o600 {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    }
-    Ok((listener, file))
-}
-
-fn bind_private(path: &Path) -> io::Result<UnixListener> {
-    let before = umask(Mode::from_raw_mode(0o177));
-    let listener = UnixListener::bind(path);
-    umask(before);
-    listener
-}
-
-/// Not every directory can be opened for reading; the lock only settles a race.
-fn lock_directory(directory: &Path) -> Option<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(directory, flags, Mode::empty()).ok()?;
-    rustix::fs::flock(&directory, FlockOperation::LockExclusive).ok()?;
-    Some(directory)
-}
-
-/// A socket of this user that nobody listens on.
-fn is_stale(path: &Path) -> bool {
-    let ours = fs::symlink_metadata(path).is_ok_and(|meta| {
-        let us = rustix::process::geteuid();
-        meta.file_type().is_socket() && (us.is_root() || meta.uid() == us.as_raw())
-    });
-    ours && UnixStream::connect(path)
-        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-}
-
-fn bind_tcp(host: &Host, port: u16) -> Result<Listener, BindError> {
-    let resolve = |name: &str, wanted: fn(&SocketAddr) -> bool| {
-        (name, port)
-            .to_socket_addrs()
-            .map_err(|error| BindError {
-                what: "tcp".to_owned(),
-                reason: format!("lookup {name}: {error}"),
-            })?
-            .find(wanted)
-            .ok_or_else(|| BindError {
-                what: "tcp".to_owned(),
-                reason: format!("lookup {name}: no such host"),
-            })
-    };
-    let address = match host {
-        Host::Ip4(ip) => SocketAddr::new((*ip).into(), port),
-        Host::Ip6(ip) => SocketAddr::new((*ip).into(), port),
-        Host::Dns4(name) => resolve(name, SocketAddr::is_ipv4)?,
-        Host::Dns6(name) => resolve(name, SocketAddr::is_ipv6)?,
-        Host::Dns(name) => resolve(name, |_| true)?,
-    };
-    let network = if address.is_ipv4() { "tcp4" } else { "tcp6" };
-    let failed = |error: &io::Error| bind_error(format!("{network} {address}"), error);
-    let listener = TcpListener::bind(address).map_err(|error| failed(&error))?;
-    let bound = listener.local_addr().map_err(|error| failed(&error))?;
-    let host = match bound {
-        SocketAddr::V4(address) => Host::Ip4(*address.ip()),
-        SocketAddr::V6(address) => Host::Ip6(*address.ip()),
-    };
-    Ok(Listener {
-        bound: Bound::Tcp(listener),
-        addr: ControlAddr::Tcp {
-            host,
-            port: bound.port(),
-        },
-    })
 }

@@ -115,6 +115,34 @@ fn of_two_daemons_that_race_for_one_socket_one_wins() {
 }
 
 #[test]
+fn no_lock_of_others_holds_up_the_start() {
+    use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("p2pd.sock");
+    let locked = |path: &Path, flags: OFlags| {
+        let file = open(path, flags, Mode::RUSR | Mode::WUSR).expect("open");
+        flock(&file, FlockOperation::NonBlockingLockExclusive).expect("the lock");
+        file
+    };
+    // Whoever may read the directory can hold a lock on it.
+    let directory = locked(dir.path(), OFlags::RDONLY | OFlags::DIRECTORY);
+    let started = std::time::Instant::now();
+    at(&path).spawn().terminate(PATIENCE);
+    drop(directory);
+    // The lock of a daemon of the same user that has stopped.
+    let own = locked(
+        &dir.path().join("p2pd.sock.lock"),
+        OFlags::RDWR | OFlags::CREATE,
+    );
+    let mut daemon = at(&path).spawn();
+    let _ = daemon.client().identify();
+    daemon.terminate(PATIENCE);
+    drop(own);
+    assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
+    assert!(!path.exists());
+}
+
+#[test]
 fn a_socket_that_took_our_place_is_not_removed_at_exit() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("p2pd.sock");
