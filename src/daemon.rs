@@ -212,7 +212,7 @@ async fn serve(
                 Asked::Report => {
                     let dht = dht.as_ref().map(|dht| dht.snapshot().to_string());
                     let dht = dht.unwrap_or_default();
-                    let pubsub = pubsub.as_ref().map(PubSub::report).unwrap_or_default();
+                    let pubsub = pubsub.as_ref().map(pubsub_report).unwrap_or_default();
                     let limits = pressure.report() + &limit_hits::report();
                     let report = dht + &node.report() + &pubsub + &limits;
                     telemetry::report(report);
@@ -469,4 +469,19 @@ fn pubsub_settings(wanted: &config::PubSub) -> pubsub::Settings {
         heartbeat_interval: wanted.heartbeat_interval,
         heartbeat_delay: wanted.heartbeat_delay,
     }
+}
+
+/// One line of the report.
+fn pubsub_report(pubsub: &PubSub) -> String {
+    let now = pubsub.snapshot();
+    format!(
+        "Pubsub messages published: {}, delivered: {}, lost by slow subscribers: {}, \
+         lost by slow peers: {}, duplicates: {}, refused: {}\n",
+        now.published,
+        now.delivered,
+        now.lost_by_subscribers,
+        now.lost_by_peers,
+        now.duplicates,
+        now.rejected
+    )
 }

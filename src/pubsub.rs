@@ -3,17 +3,19 @@
 //! [`PubSub`] is the handle. A message goes from the client that publishes it, or from the stream
 //! it came on, straight into the queues of those who get it: the swarm has no part in it.
 
-mod exchange;
 pub(crate) mod fuzzing;
 mod message;
 mod message_cache;
-mod outbox;
+mod reader;
 mod router;
+mod rpc_queue;
 mod seen;
-mod topics;
+mod snapshot;
+mod subscription;
+mod subscriptions;
+mod writer;
 
 use std::{
-    fmt::Write as _,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -30,7 +32,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use message::Author;
 pub use message::{MAX_RPC, Message};
 use router::Router;
-pub use topics::{MAX_TOPIC, Subscription};
+pub use snapshot::{PeerSnapshot, Snapshot, TopicSnapshot};
+pub use subscription::Subscription;
+pub use subscriptions::{MAX_TOPIC, SubscribeError};
 
 use crate::{memory::Shed, node::Node};
 
@@ -113,20 +117,6 @@ pub enum PublishError {
     /// The identity does not sign.
     #[error("not published")]
     Failed,
-}
-
-/// Why there is no subscription.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SubscribeError {
-    /// The topic's name in bytes is longer than [`MAX_TOPIC`].
-    #[error("topic name of {0} bytes")]
-    NameTooLong(usize),
-    /// There are as many topics as may be, or their names are as long.
-    #[error("too many topics")]
-    TooManyTopics,
-    /// There are as many subscriptions as may be.
-    #[error("too many subscriptions")]
-    TooManySubscriptions,
 }
 
 /// A handle to pubsub, cheap to clone.
@@ -229,8 +219,8 @@ impl PubSub {
             .published
             .fetch_add(1, Ordering::Relaxed);
         let message = Arc::new(message);
-        inner.router.spread(&message, None, PUBLISH_PATIENCE).await;
-        inner.router.topics().deliver(&message);
+        inner.router.publish(&message, None, PUBLISH_PATIENCE).await;
+        inner.router.subscriptions().deliver(&message);
         Ok(())
     }
 
@@ -240,7 +230,7 @@ impl PubSub {
     /// See [`SubscribeError`].
     pub async fn subscribe(&self, topic: String) -> Result<Subscription, SubscribeError> {
         let router = &self.0.router;
-        let subscription = router.topics().subscribe(topic, router)?;
+        let subscription = Subscription::new(router, topic)?;
         // A peer that does not read must not keep the subscriber from the others.
         let _ = timeout(ANNOUNCE_TIMEOUT, join_all(router.announced())).await;
         Ok(subscription)
@@ -252,10 +242,10 @@ impl PubSub {
         self.0.protocols()
     }
 
-    /// Topics with subscribers here.
+    /// Subscriptions with subscribers here.
     #[must_use]
     pub fn topics(&self) -> Vec<String> {
-        self.0.router.topics().list()
+        self.0.router.subscriptions().list()
     }
 
     /// Connected peers that are subscribed to `topic`.
@@ -264,23 +254,10 @@ impl PubSub {
         self.0.router.peers(topic)
     }
 
-    /// Messages published, delivered and lost, one line.
+    /// What is known at this moment.
     #[must_use]
-    pub fn report(&self) -> String {
-        let router = &self.0.router;
-        let topics = router.topics();
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let mut out = String::new();
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            out,
-            "Pubsub messages published: {}, delivered: {}, lost by slow subscribers: {}, {}",
-            load(&router.counters.published),
-            load(&topics.delivered),
-            load(&topics.dropped),
-            router.report(),
-        );
-        out
+    pub fn snapshot(&self) -> Snapshot {
+        self.0.router.snapshot()
     }
 }
 

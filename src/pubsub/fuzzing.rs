@@ -8,8 +8,8 @@ use prost::Message as _;
 
 use super::{
     Signing,
-    message::{self, Judge, pb},
-    router::{Kind, Router},
+    message::{self, Validator, pb},
+    router::{PeerKind, Router},
 };
 use crate::fuzzing::Input;
 
@@ -19,17 +19,18 @@ pub(crate) fn rpcs(data: &[u8]) {
     let mut input = Input::new(data);
     let flood = input.byte().is_multiple_of(4);
     let router = Arc::new(Router::new(flood));
-    let subscription = router.topics().subscribe("t".to_owned(), &router);
+    let subscription = router.subscriptions().add("t");
     assert!(subscription.is_ok(), "the first subscription");
+    router.update_subscription("t");
     let peers = [PeerId::random(), PeerId::random()];
     for peer in peers {
-        assert!(router.met(peer).is_some(), "a new peer");
+        assert!(router.new_peer(peer).is_some(), "a new peer");
         let kind = if flood {
-            Kind::Floodsub
+            PeerKind::Floodsub
         } else {
-            Kind::Gossipsub11
+            PeerKind::Gossipsub11
         };
-        router.speaks(peer, kind, false);
+        router.add_peer(peer, kind, false);
     }
     let mut topics = Vec::new();
     for peer in peers.into_iter().cycle() {
@@ -45,7 +46,7 @@ pub(crate) fn rpcs(data: &[u8]) {
         router.heartbeat();
     }
     for peer in peers {
-        assert!(router.left(peer, || false), "a peer that has gone");
+        assert!(router.remove_peer(peer, || false), "a peer that has gone");
     }
     for topic in topics {
         assert_eq!(router.peers(&topic), [], "nobody is left on {topic:?}");
@@ -74,7 +75,7 @@ fn receive(router: &Router, peer: PeerId, rpc: &Bytes, topics: &mut Vec<String>)
             }
             2 => {
                 if let Ok(raw) = pb::Message::decode(value) {
-                    judge(&raw);
+                    validate(&raw);
                 }
             }
             3 => {
@@ -88,10 +89,10 @@ fn receive(router: &Router, peer: PeerId, rpc: &Bytes, topics: &mut Vec<String>)
 }
 
 /// What is taken as signed is signed, and is passed on as it came.
-fn judge(raw: &pb::Message) {
+fn validate(raw: &pb::Message) {
     let topic: Arc<str> = raw.topic.as_deref().unwrap_or_default().into();
     for signing in [Signing::Strict, Signing::Lax, Signing::Off] {
-        let Ok(message) = Judge::new(signing).judge(raw, topic.clone()) else {
+        let Ok(message) = Validator::new(signing).validate(raw, topic.clone()) else {
             continue;
         };
         match signing {

@@ -1,22 +1,23 @@
 //! Who gets which message: gossipsub 1.1 without scores, or floodsub.
 //!
 //! One table under one lock, held for moments: whoever has a message asks it where the message
-//! goes and puts it into the outboxes of those peers.
+//! goes and puts it into the queues of those peers.
 
 mod control;
 mod mesh;
 mod shed;
-mod table;
+mod state;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 use libp2p::PeerId;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::{Notify, oneshot},
     time::timeout_at,
@@ -25,24 +26,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     message::{Message, ValidationError},
-    outbox::Outbox,
+    rpc_queue::RpcQueue,
     seen::IdHash,
-    topics::Topics,
+    snapshot::Snapshot,
+    subscriptions::Subscriptions,
 };
 use crate::limit_hits::Limit;
-pub(super) use table::Kind;
-use table::State;
+pub(super) use state::PeerKind;
+use state::State;
 
-/// What was published and lost, for the report.
+/// Messages by what became of them.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) published: AtomicU64,
     /// Messages of peers that were here before.
-    duplicates: AtomicU64,
+    pub(super) duplicates: AtomicU64,
     /// Messages of peers that are not what they say.
-    refused: AtomicU64,
+    pub(super) rejected: AtomicU64,
     /// Messages that peers did not get because they read too slowly.
-    unsent: AtomicU64,
+    pub(super) unsent: AtomicU64,
 }
 
 /// What became of a message.
@@ -59,7 +61,7 @@ enum Routed {
 #[derive(Debug)]
 pub(super) struct Router {
     flood: bool,
-    topics: Topics,
+    subscriptions: Subscriptions,
     state: Mutex<State>,
     /// A busy peer is so no longer.
     room: Arc<Notify>,
@@ -70,7 +72,7 @@ impl Router {
     pub(super) fn new(flood: bool) -> Self {
         Self {
             flood,
-            topics: Topics::default(),
+            subscriptions: Subscriptions::default(),
             state: Mutex::default(),
             room: Arc::new(Notify::new()),
             counters: Counters::default(),
@@ -78,12 +80,12 @@ impl Router {
     }
 
     /// The subscribers here.
-    pub(super) fn topics(&self) -> &Topics {
-        &self.topics
+    pub(super) fn subscriptions(&self) -> &Subscriptions {
+        &self.subscriptions
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Whether the message has been here, which is then counted.
@@ -97,7 +99,7 @@ impl Router {
 
     /// Brings a message to the peers that should get it; false if it has been here. While all of
     /// those peers have much to read, it waits, but not for longer than `patience`.
-    pub(super) async fn spread(
+    pub(super) async fn publish(
         &self,
         message: &Arc<Message>,
         source: Option<PeerId>,
@@ -126,21 +128,21 @@ impl Router {
             self.counters.duplicates.fetch_add(1, Relaxed);
             return Routed::Duplicate;
         }
-        let outboxes = state.recipients(message, source, self.flood, now);
-        if wait && !outboxes.is_empty() && outboxes.iter().all(|outbox| outbox.is_busy()) {
+        let queues = state.recipients(message, source, self.flood, now);
+        if wait && !queues.is_empty() && queues.iter().all(|queue| queue.is_busy()) {
             return Routed::Busy;
         }
         state.seen.insert(message.id_hash(), now);
         state.mcache.add(message.clone(), source, now);
         // Under the lock, so that no peer gets a later message of its topic first.
-        for outbox in outboxes {
-            self.offer(&outbox, message);
+        for queue in queues {
+            self.push(&queue, message);
         }
         Routed::Done
     }
 
-    fn offer(&self, outbox: &Outbox, message: &Arc<Message>) {
-        if !outbox.offer(message) {
+    fn push(&self, queue: &RpcQueue, message: &Arc<Message>) {
+        if !queue.push(message) {
             self.lost(1);
         }
     }
@@ -154,9 +156,9 @@ impl Router {
     }
 
     /// A message of `peer` is not taken.
-    pub(super) fn refused(&self, peer: &PeerId, reason: ValidationError) {
-        self.counters.refused.fetch_add(1, Relaxed);
-        tracing::debug!(%peer, %reason, "pubsub message refused");
+    pub(super) fn rejected(&self, peer: &PeerId, reason: ValidationError) {
+        self.counters.rejected.fetch_add(1, Relaxed);
+        tracing::debug!(%peer, %reason, "pubsub message rejected");
     }
 
     /// Peers that have announced `topic`.
@@ -167,16 +169,16 @@ impl Router {
     }
 
     /// Takes note of whether `topic` has subscribers here; tells peers of a change.
-    pub(super) fn sync(&self, topic: &str) {
+    pub(super) fn update_subscription(&self, topic: &str) {
         let mut state = self.state();
         // Asked under the lock, so that the last answer is the one that stays.
-        let joined = self.topics.has_subscribers(topic);
+        let joined = self.subscriptions.has_subscribers(topic);
         if state.topics.get(topic).is_some_and(|known| known.joined) == joined {
             return;
         }
         let name: Arc<str> = topic.into();
         for peer in state.peers.values() {
-            peer.outbox.announce(&name, joined);
+            peer.queue.announce(&name, joined);
         }
         if joined {
             state.join(&name, self.flood);
@@ -188,26 +190,26 @@ impl Router {
     /// Words that come when connected peers have been told what was announced before.
     pub(super) fn announced(&self) -> Vec<oneshot::Receiver<()>> {
         let state = self.state();
-        let outboxes = state.peers.values().map(|peer| &peer.outbox);
-        outboxes.filter_map(|outbox| outbox.mark()).collect()
+        let queues = state.peers.values().map(|peer| &peer.queue);
+        queues.filter_map(|queue| queue.mark()).collect()
     }
 
-    /// A peer that speaks pubsub is connected; its outbox if nobody looks after it yet.
-    pub(super) fn met(&self, peer: PeerId) -> Option<Arc<Outbox>> {
+    /// A peer that speaks pubsub is connected; its queue if nobody looks after it yet.
+    pub(super) fn new_peer(&self, peer: PeerId) -> Option<Arc<RpcQueue>> {
         let mut state = self.state();
         let entry = state.entry(peer, &self.room);
-        if std::mem::replace(&mut entry.written_to, true) {
+        if std::mem::replace(&mut entry.has_writer, true) {
             return None;
         }
-        let outbox = entry.outbox.clone();
-        state.greet(&outbox);
+        let queue = entry.queue.clone();
+        state.hello(&queue);
         // Nothing is taken before there is a stream.
-        outbox.progress(false);
-        Some(outbox)
+        queue.progress(false);
+        Some(queue)
     }
 
     /// There is a new stream to `peer`.
-    pub(super) fn speaks(&self, peer: PeerId, kind: Kind, dialed: bool) {
+    pub(super) fn add_peer(&self, peer: PeerId, kind: PeerKind, dialed: bool) {
         let mut state = self.state();
         let state = &mut *state;
         let Some(entry) = state.peers.get_mut(&peer) else {
@@ -217,15 +219,15 @@ impl Router {
         entry.dialed = dialed;
         for name in &entry.topics {
             if let Some(topic) = state.topics.get_mut(name) {
-                if kind == Kind::Floodsub {
-                    topic.floods.insert(peer);
+                if kind == PeerKind::Floodsub {
+                    topic.floodsub_peers.insert(peer);
                 } else {
-                    topic.floods.remove(&peer);
+                    topic.floodsub_peers.remove(&peer);
                 }
             }
         }
-        let outbox = entry.outbox.clone();
-        state.greet(&outbox);
+        let queue = entry.queue.clone();
+        state.hello(&queue);
         for name in state.topics_of(&peer) {
             state.graft_if_wanted(&name, peer, self.flood);
         }
@@ -233,55 +235,57 @@ impl Router {
 
     /// Nobody writes to `peer` any more, unless `stays` tells, asked under the lock, that it is
     /// still there. Whether it has gone.
-    pub(super) fn left(&self, peer: PeerId, stays: impl FnOnce() -> bool) -> bool {
+    pub(super) fn remove_peer(&self, peer: PeerId, stays: impl FnOnce() -> bool) -> bool {
         let mut state = self.state();
         if stays() {
             return false;
         }
         if let Some(entry) = state.peers.get_mut(&peer) {
-            entry.written_to = false;
+            entry.has_writer = false;
             entry.kind = None;
         }
         state.forget_if_gone(peer);
         true
     }
 
+    /// What is known at this moment.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let load = |counter: &AtomicU64| counter.load(Relaxed);
+        let mut snapshot = Snapshot {
+            published: load(&self.counters.published),
+            delivered: load(&self.subscriptions.delivered),
+            lost_by_subscribers: load(&self.subscriptions.dropped),
+            lost_by_peers: load(&self.counters.unsent),
+            duplicates: load(&self.counters.duplicates),
+            rejected: load(&self.counters.rejected),
+            ..Snapshot::default()
+        };
+        for (topic, subscribers) in self.subscriptions.counts() {
+            snapshot.topics.entry(topic).or_default().subscribers = subscribers;
+        }
+        self.state().fill(&mut snapshot);
+        snapshot
+    }
+
     /// A stream from `peer` begins; one before it ends. Its number, and what tells of its end.
-    pub(super) fn listen(&self, peer: PeerId) -> (u64, CancellationToken) {
+    pub(super) fn open_inbound(&self, peer: PeerId) -> (u64, CancellationToken) {
         let mut state = self.state();
         state.reads += 1;
         let (number, superseded) = (state.reads, CancellationToken::new());
         let entry = state.entry(peer, &self.room);
-        if let Some((_, before)) = entry.read_from.replace((number, superseded.clone())) {
+        if let Some((_, before)) = entry.inbound.replace((number, superseded.clone())) {
             before.cancel();
         }
         (number, superseded)
     }
 
     /// The stream from `peer` with this number has ended.
-    pub(super) fn unlisten(&self, peer: PeerId, number: u64) {
+    pub(super) fn close_inbound(&self, peer: PeerId, number: u64) {
         let mut state = self.state();
         if let Some(entry) = state.peers.get_mut(&peer) {
-            entry.read_from.take_if(|(current, _)| *current == number);
+            entry.inbound.take_if(|(current, _)| *current == number);
         }
         state.forget_if_gone(peer);
-    }
-
-    /// Messages that peers and subscribers did not get, and those that came twice; a part of the
-    /// report.
-    pub(super) fn report(&self) -> String {
-        let Counters {
-            duplicates,
-            refused,
-            unsent,
-            ..
-        } = &self.counters;
-        format!(
-            "lost by slow peers: {}, duplicates: {}, refused: {}",
-            unsent.load(Relaxed),
-            duplicates.load(Relaxed),
-            refused.load(Relaxed)
-        )
     }
 }
 

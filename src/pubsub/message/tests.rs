@@ -2,13 +2,14 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
+use crate::pubsub::Signing;
 
 fn raw(message: &Message) -> pb::Message {
     pb::Message::decode(message.body().clone()).expect("a message")
 }
 
-fn judged(signing: Signing, raw: &pb::Message) -> Result<Message, ValidationError> {
-    Judge::new(signing).judge(raw, "t".into())
+fn validated(signing: Signing, raw: &pb::Message) -> Result<Message, ValidationError> {
+    Validator::new(signing).validate(raw, "t".into())
 }
 
 #[test]
@@ -23,15 +24,15 @@ fn what_is_signed_here_is_taken_elsewhere_and_nothing_else() {
             .message(&"t".into(), Some(b"data"), 7)
             .expect("signed");
         let sent = raw(&made);
-        let got = judged(Signing::Strict, &sent).expect("taken");
+        let got = validated(Signing::Strict, &sent).expect("taken");
         assert_eq!(got.body(), made.body());
         assert_eq!(
             (got.id_hash(), got.message_id()),
             (made.id_hash(), made.message_id())
         );
-        assert!(judged(Signing::Lax, &sent).is_ok());
+        assert!(validated(Signing::Lax, &sent).is_ok());
         assert_eq!(
-            judged(Signing::Off, &sent).err(),
+            validated(Signing::Off, &sent).err(),
             Some(ValidationError::Signed)
         );
         for change in [
@@ -43,32 +44,32 @@ fn what_is_signed_here_is_taken_elsewhere_and_nothing_else() {
             let mut changed = sent.clone();
             change(&mut changed);
             assert_eq!(
-                judged(Signing::Lax, &changed).err(),
+                validated(Signing::Lax, &changed).err(),
                 Some(ValidationError::Signature)
             );
         }
         let mut unsigned = sent.clone();
         unsigned.signature = None;
         assert_eq!(
-            judged(Signing::Strict, &unsigned).err(),
+            validated(Signing::Strict, &unsigned).err(),
             Some(ValidationError::Unsigned)
         );
         let other = Keypair::generate_ed25519().public();
         let mut foreign = sent.clone();
         foreign.key = Some(other.encode_protobuf().into());
         assert_eq!(
-            judged(Signing::Lax, &foreign).err(),
+            validated(Signing::Lax, &foreign).err(),
             Some(ValidationError::Key)
         );
         foreign.from = Some(other.to_peer_id().to_bytes().into());
-        let refused = judged(Signing::Lax, &foreign).err();
+        let refused = validated(Signing::Lax, &foreign).err();
         assert_eq!(refused, Some(ValidationError::Signature));
     }
 }
 
 #[test]
 fn the_key_of_the_last_author_is_not_taken_for_anothers() {
-    let mut judge = Judge::new(Signing::Strict);
+    let mut validator = Validator::new(Signing::Strict);
     let messages: Vec<_> = (0..3)
         .map(|_| {
             let author = Author::new(&Keypair::generate_ed25519(), true).expect("a key");
@@ -77,11 +78,11 @@ fn the_key_of_the_last_author_is_not_taken_for_anothers() {
         .collect();
     for _ in 0..3 {
         for message in &messages {
-            assert!(judge.judge(message, "t".into()).is_ok());
+            assert!(validator.validate(message, "t".into()).is_ok());
         }
         let mut forged = messages[0].clone();
         forged.signature = messages[1].signature.clone();
-        let refused = judge.judge(&forged, "t".into()).err();
+        let refused = validator.validate(&forged, "t".into()).err();
         assert_eq!(refused, Some(ValidationError::Signature));
     }
 }

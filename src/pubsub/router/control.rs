@@ -12,11 +12,11 @@ use super::{
     super::{
         message::{Message, pb},
         seen::IdHash,
-        topics::MAX_TOPIC,
+        subscriptions::MAX_TOPIC,
     },
     Router,
-    mesh::{BACKOFF, MESH_HIGH},
-    table::State,
+    mesh::{D_HIGH, PRUNE_BACKOFF},
+    state::State,
 };
 use crate::limit_hits::Limit;
 
@@ -26,9 +26,9 @@ const MAX_IHAVE_MESSAGES: usize = 10;
 /// Messages that a peer is asked for between two heartbeats (the same).
 const MAX_IWANT_IDS: usize = 5000;
 
-/// Topics of which a peer gets what it missed by a moment, between two heartbeats: each costs a
+/// Subscriptions of which a peer gets what it missed by a moment, between two heartbeats: each costs a
 /// look at all recent messages.
-const MAX_CATCH_UPS: usize = 256;
+const MAX_REPLAYS: usize = 256;
 
 /// Longest message id that is asked for, in bytes: a peer id and a number.
 const MAX_MESSAGE_ID: usize = 128;
@@ -58,16 +58,16 @@ impl Router {
         let Some(entry) = state.peers.get_mut(&peer) else {
             return;
         };
-        entry.caught_up += 1;
-        if entry.caught_up > MAX_CATCH_UPS {
+        entry.replays += 1;
+        if entry.replays > MAX_REPLAYS {
             return;
         }
-        let outbox = entry.outbox.clone();
+        let queue = entry.queue.clone();
         // What it missed by a moment.
         let missed = state.mcache.recent(topic, &peer, Instant::now());
         drop(state);
         for message in missed {
-            self.offer(&outbox, &message);
+            self.push(&queue, &message);
         }
     }
 
@@ -86,18 +86,18 @@ impl Router {
             .filter_map(|id| state.mcache.iwant(IdHash::of(id), peer))
             .collect();
         for graft in &control.graft {
-            state.grafted(peer, graft.topic_id.as_deref().unwrap_or_default());
+            state.on_graft(peer, graft.topic_id.as_deref().unwrap_or_default());
         }
         for prune in &control.prune {
             let topic = prune.topic_id.as_deref().unwrap_or_default();
             let time = prune.backoff.filter(|seconds| *seconds > 0);
-            state.pruned(peer, topic, time.map_or(BACKOFF, Duration::from_secs));
+            state.on_prune(peer, topic, time.map_or(PRUNE_BACKOFF, Duration::from_secs));
         }
-        let outbox = state.peers.get(&peer).map(|entry| entry.outbox.clone());
+        let queue = state.peers.get(&peer).map(|entry| entry.queue.clone());
         drop(state);
-        if let Some(outbox) = outbox {
+        if let Some(queue) = queue {
             for message in wanted {
-                self.offer(&outbox, &message);
+                self.push(&queue, &message);
             }
         }
     }
@@ -126,12 +126,12 @@ impl State {
             .collect();
         if !missing.is_empty() {
             entry.iwant += missing.len();
-            entry.outbox.iwant(missing);
+            entry.queue.iwant(missing);
         }
     }
 
     /// `peer` has taken this node into its mesh.
-    fn grafted(&mut self, peer: PeerId, topic: &str) {
+    fn on_graft(&mut self, peer: PeerId, topic: &str) {
         let Some((name, known)) = self.topics.get_key_value(topic) else {
             return;
         };
@@ -145,20 +145,20 @@ impl State {
             .backoff
             .get(&peer)
             .is_some_and(|until| *until > Instant::now());
-        let full = known.mesh.len() >= MESH_HIGH && !self.is_dialed(&peer);
+        let full = known.mesh.len() >= D_HIGH && !self.is_outbound(&peer);
         let subscribed = known.peers.contains(&peer);
         if too_soon || full || !subscribed {
-            self.prune(&name, peer, BACKOFF);
+            self.prune(&name, peer, PRUNE_BACKOFF);
         } else if let Some(topic) = self.topics.get_mut(topic) {
             topic.mesh.insert(peer);
         }
     }
 
     /// `peer` has put this node out of its mesh.
-    fn pruned(&mut self, peer: PeerId, topic: &str, time: Duration) {
+    fn on_prune(&mut self, peer: PeerId, topic: &str, time: Duration) {
         if let Some(known) = self.topics.get_mut(topic).filter(|topic| topic.joined) {
             known.mesh.remove(&peer);
-            self.back_off(topic, peer, time);
+            self.add_backoff(topic, peer, time);
         }
     }
 }

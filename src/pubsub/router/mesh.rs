@@ -10,52 +10,45 @@ use libp2p::PeerId;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 
 use super::{
-    super::{message::pb, outbox::Mesh},
+    super::{message::pb, rpc_queue::MeshChange},
     Router,
-    table::{Kind, Peer, State, Topic},
+    state::{Fanout, Peer, PeerKind, State, Topic},
 };
 
 /// Peers in a mesh (gossipsub's D).
-pub(super) const MESH: usize = 6;
+pub(super) const D: usize = 6;
 
 /// Fewer are filled up (D_low).
-pub(super) const MESH_LOW: usize = 5;
+pub(super) const D_LOW: usize = 5;
 
 /// More are cut (D_high).
-pub(super) const MESH_HIGH: usize = 12;
+pub(super) const D_HIGH: usize = 12;
 
 /// Peers of a mesh that were dialed from here, so that strangers cannot fill it (D_out).
-const MESH_DIALED: usize = 2;
+const D_OUT: usize = 2;
 
 /// Peers beyond the mesh that are told of messages (D_lazy), or this share of them, if that is
 /// more.
-const GOSSIP: usize = 6;
-const GOSSIP_SHARE: f64 = 0.25;
+const D_LAZY: usize = 6;
+const GOSSIP_FACTOR: f64 = 0.25;
 
 /// Messages of one topic that one peer is told of (go-libp2p-pubsub's bound).
 const MAX_IHAVE_IDS: usize = 5000;
 
 /// How long peers are remembered for a topic without subscribers here.
-const FANOUT: Duration = Duration::from_secs(60);
+const FANOUT_TTL: Duration = Duration::from_secs(60);
 
 /// How long a peer is not taken back into a mesh.
-pub(super) const BACKOFF: Duration = Duration::from_secs(60);
+pub(super) const PRUNE_BACKOFF: Duration = Duration::from_secs(60);
 
 /// The same, after the last subscriber here has left.
-const LEAVE_BACKOFF: Duration = Duration::from_secs(10);
+const UNSUBSCRIBE_BACKOFF: Duration = Duration::from_secs(10);
 
 /// Longest such time that a peer may ask for.
 const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
 
 /// Such times remembered of one topic (SECURITY.md 3); further ones are not.
 const MAX_BACKOFFS: usize = 4096;
-
-/// Peers that messages of this daemon's clients are sent to while nobody here is subscribed.
-#[derive(Debug)]
-pub(super) struct Fanout {
-    pub(super) peers: HashSet<PeerId>,
-    used: Instant,
-}
 
 impl Router {
     /// Repairs meshes, tells peers of messages, forgets what is old.
@@ -65,20 +58,20 @@ impl Router {
         let mut state = self.state();
         let state = &mut *state;
         for peer in state.peers.values_mut() {
-            (peer.ihave, peer.iwant, peer.caught_up) = (0, 0, 0);
-            lost += peer.outbox.drop_stuck();
+            (peer.ihave, peer.iwant, peer.replays) = (0, 0, 0);
+            lost += peer.queue.drop_stuck();
         }
         state.seen.expire(now);
         let names: Vec<_> = state.topics.keys().cloned().collect();
         for name in &names {
-            state.forget_backoffs(name, now);
+            state.expire_backoffs(name, now);
             if !self.flood {
                 state.expire_fanout(name, now);
-                state.repair(name);
+                state.maintain_mesh(name);
             }
         }
         if !self.flood {
-            state.gossip();
+            state.emit_gossip();
         }
         state.mcache.shift();
         state.topics.retain(|_, topic| !topic.is_unused());
@@ -87,8 +80,13 @@ impl Router {
 }
 
 /// A peer that takes part in meshes.
-fn meshes(peer: Option<&Peer>) -> bool {
-    peer.is_some_and(|peer| matches!(peer.kind, Some(Kind::Gossipsub10 | Kind::Gossipsub11)))
+fn is_gossipsub(peer: Option<&Peer>) -> bool {
+    peer.is_some_and(|peer| {
+        matches!(
+            peer.kind,
+            Some(PeerKind::Gossipsub10 | PeerKind::Gossipsub11)
+        )
+    })
 }
 
 fn sample(peers: &[PeerId], count: usize) -> Vec<PeerId> {
@@ -107,7 +105,7 @@ impl State {
         let now = Instant::now();
         let backs_off = |peer: &PeerId| topic.backoff.get(peer).is_some_and(|until| *until > now);
         let fits = |peer: &&PeerId| {
-            !without.contains(*peer) && !backs_off(peer) && meshes(self.peers.get(*peer))
+            !without.contains(*peer) && !backs_off(peer) && is_gossipsub(self.peers.get(*peer))
         };
         topic.peers.iter().filter(fits).copied().collect()
     }
@@ -122,7 +120,7 @@ impl State {
             if let (Some(topic), Some(entry)) = (self.topics.get_mut(name), self.peers.get(peer))
                 && topic.mesh.insert(*peer)
             {
-                entry.outbox.mesh(name, Mesh::Graft);
+                entry.queue.mesh(name, MeshChange::Graft);
             }
         }
     }
@@ -131,15 +129,15 @@ impl State {
         if let Some(topic) = self.topics.get_mut(name) {
             topic.mesh.remove(&peer);
         }
-        self.back_off(name, peer, backoff);
+        self.add_backoff(name, peer, backoff);
         if let Some(entry) = self.peers.get(&peer) {
-            let backoff = (entry.kind != Some(Kind::Gossipsub10)).then_some(backoff);
-            entry.outbox.mesh(name, Mesh::Prune { backoff });
+            let backoff = (entry.kind != Some(PeerKind::Gossipsub10)).then_some(backoff);
+            entry.queue.mesh(name, MeshChange::Prune { backoff });
         }
     }
 
     /// Does not take `peer` into the mesh for this time. A longer one that runs stays.
-    pub(super) fn back_off(&mut self, name: &str, peer: PeerId, time: Duration) {
+    pub(super) fn add_backoff(&mut self, name: &str, peer: PeerId, time: Duration) {
         let Some(topic) = self.topics.get_mut(name) else {
             return;
         };
@@ -151,7 +149,7 @@ impl State {
         *known = (*known).max(until);
     }
 
-    fn forget_backoffs(&mut self, name: &str, now: Instant) {
+    fn expire_backoffs(&mut self, name: &str, now: Instant) {
         if let Some(topic) = self.topics.get_mut(name) {
             topic.backoff.retain(|_, until| *until > now);
         }
@@ -170,14 +168,14 @@ impl State {
         let (mut chosen, others): (Vec<_>, Vec<_>) = candidates
             .into_iter()
             .partition(|peer| fanout.contains(peer));
-        chosen.truncate(MESH);
-        chosen.extend(sample(&others, MESH - chosen.len()));
+        chosen.truncate(D);
+        chosen.extend(sample(&others, D - chosen.len()));
         self.graft(name, &chosen);
     }
 
     pub(super) fn leave(&mut self, name: &Arc<str>) {
         for peer in self.mesh_of(name) {
-            self.prune(name, peer, LEAVE_BACKOFF);
+            self.prune(name, peer, UNSUBSCRIBE_BACKOFF);
         }
         if let Some(topic) = self.topics.get_mut(name) {
             topic.joined = false;
@@ -189,7 +187,7 @@ impl State {
 
     /// Takes a peer that has announced a topic into a mesh that is small, at once.
     pub(super) fn graft_if_wanted(&mut self, name: &Arc<str>, peer: PeerId, flood: bool) {
-        let small = |topic: &Topic| topic.joined && topic.mesh.len() < MESH_LOW;
+        let small = |topic: &Topic| topic.joined && topic.mesh.len() < D_LOW;
         if !flood
             && self.topics.get(name).is_some_and(small)
             && self.candidates(name, &HashSet::new()).contains(&peer)
@@ -205,13 +203,13 @@ impl State {
         };
         let fanout = topic.fanout.get_or_insert_with(|| Fanout {
             peers: HashSet::new(),
-            used: now,
+            last_published: now,
         });
-        fanout.used = now;
-        if fanout.peers.len() < MESH {
+        fanout.last_published = now;
+        if fanout.peers.len() < D {
             let peers = fanout.peers.clone();
             let others = self.candidates(name, &peers);
-            let more = sample(&others, MESH - peers.len());
+            let more = sample(&others, D - peers.len());
             if let Some(fanout) = self
                 .topics
                 .get_mut(name)
@@ -226,50 +224,50 @@ impl State {
         if let Some(topic) = self.topics.get_mut(name) {
             topic
                 .fanout
-                .take_if(|fanout| now.duration_since(fanout.used) > FANOUT);
+                .take_if(|fanout| now.duration_since(fanout.last_published) > FANOUT_TTL);
         }
     }
 
     /// Brings a mesh to its size.
-    fn repair(&mut self, name: &Arc<str>) {
+    fn maintain_mesh(&mut self, name: &Arc<str>) {
         if !self.topics.get(name).is_some_and(|topic| topic.joined) {
             return;
         }
         let mesh = self.mesh_of(name);
-        if mesh.len() < MESH_LOW {
+        if mesh.len() < D_LOW {
             let candidates = self.candidates(name, &mesh);
-            let chosen = sample(&candidates, MESH - mesh.len());
+            let chosen = sample(&candidates, D - mesh.len());
             self.graft(name, &chosen);
-        } else if mesh.len() > MESH_HIGH {
+        } else if mesh.len() > D_HIGH {
             let mut peers: Vec<_> = mesh.into_iter().collect();
             peers.shuffle(&mut rand::rng());
             // Some of those that were dialed come first, and stay.
             let mut dialed = 0;
             peers.sort_by_cached_key(|peer| {
-                let first = self.is_dialed(peer) && dialed < MESH_DIALED;
+                let first = self.is_outbound(peer) && dialed < D_OUT;
                 dialed += usize::from(first);
                 !first
             });
-            for peer in peers.split_off(MESH) {
-                self.prune(name, peer, BACKOFF);
+            for peer in peers.split_off(D) {
+                self.prune(name, peer, PRUNE_BACKOFF);
             }
         }
         let mesh = self.mesh_of(name);
-        let dialed = mesh.iter().filter(|peer| self.is_dialed(peer)).count();
-        if mesh.len() >= MESH_LOW && dialed < MESH_DIALED {
+        let dialed = mesh.iter().filter(|peer| self.is_outbound(peer)).count();
+        if mesh.len() >= D_LOW && dialed < D_OUT {
             let mut candidates = self.candidates(name, &mesh);
-            candidates.retain(|peer| self.is_dialed(peer));
-            let chosen = sample(&candidates, MESH_DIALED - dialed);
+            candidates.retain(|peer| self.is_outbound(peer));
+            let chosen = sample(&candidates, D_OUT - dialed);
             self.graft(name, &chosen);
         }
     }
 
-    pub(super) fn is_dialed(&self, peer: &PeerId) -> bool {
+    pub(super) fn is_outbound(&self, peer: &PeerId) -> bool {
         self.peers.get(peer).is_some_and(|peer| peer.dialed)
     }
 
     /// Tells some of the peers that are in no mesh which messages there are.
-    fn gossip(&mut self) {
+    fn emit_gossip(&mut self) {
         let mut ihave: HashMap<PeerId, Vec<pb::IHave>> = HashMap::new();
         for (name, mut ids) in self.mcache.gossip() {
             let Some(topic) = self.topics.get(name) else {
@@ -280,10 +278,10 @@ impl State {
             others.retain(|peer| {
                 !topic.mesh.contains(peer)
                     && !fanout.is_some_and(|fanout| fanout.contains(peer))
-                    && meshes(self.peers.get(peer))
+                    && is_gossipsub(self.peers.get(peer))
             });
-            let share = (others.len() as f64 * GOSSIP_SHARE) as usize;
-            for peer in sample(&others, GOSSIP.max(share)) {
+            let share = (others.len() as f64 * GOSSIP_FACTOR) as usize;
+            for peer in sample(&others, D_LAZY.max(share)) {
                 ids.shuffle(&mut rand::rng());
                 let ids = ids.iter().take(MAX_IHAVE_IDS);
                 ihave.entry(peer).or_default().push(pb::IHave {
@@ -294,7 +292,7 @@ impl State {
         }
         for (peer, topics) in ihave {
             if let Some(entry) = self.peers.get(&peer) {
-                entry.outbox.ihave(topics);
+                entry.queue.ihave(topics);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, sync::Arc};
 
 use super::{
-    super::{outbox::Outbox, topics::Subscriber},
+    super::{rpc_queue::RpcQueue, subscriptions::Subscriber},
     Router,
 };
 
@@ -19,7 +19,7 @@ struct Given {
 
 /// Who has messages waiting.
 enum Holder {
-    Peer(Arc<Outbox>),
+    Peer(Arc<RpcQueue>),
     Subscriber(Arc<Subscriber>),
 }
 
@@ -27,15 +27,15 @@ impl Router {
     /// Drops what waits for one peer or subscriber after the other, beginning with those that have
     /// most of it, until that is `enough`; how many bytes it was.
     fn give_up(&self, enough: impl Fn(Given) -> bool) -> usize {
-        let outboxes: Vec<_> = {
+        let queues: Vec<_> = {
             let state = self.state();
             let peers = state.peers.values();
-            peers.map(|peer| peer.outbox.clone()).collect()
+            peers.map(|peer| peer.queue.clone()).collect()
         };
-        let peers = outboxes
+        let peers = queues
             .into_iter()
-            .map(|outbox| (outbox.bytes(), Holder::Peer(outbox)));
-        let subscribers = self.topics.subscribers().into_iter();
+            .map(|queue| (queue.bytes(), Holder::Peer(queue)));
+        let subscribers = self.subscriptions.subscribers().into_iter();
         let subscribers = subscribers.map(|one| (one.bytes(), Holder::Subscriber(one)));
         let mut holders: Vec<_> = peers.chain(subscribers).collect();
         holders.sort_unstable_by_key(|(held, _)| Reverse(*held));
@@ -47,8 +47,8 @@ impl Router {
             }
             freed += next;
             match holder {
-                Holder::Peer(outbox) => self.lost(outbox.clear()),
-                Holder::Subscriber(subscriber) => self.topics.clear(&subscriber),
+                Holder::Peer(queue) => self.lost(queue.clear()),
+                Holder::Subscriber(subscriber) => self.subscriptions.clear(&subscriber),
             }
         }
         freed

@@ -4,8 +4,8 @@ use libp2p::identity::Keypair;
 
 use super::{
     super::message::{Author, pb},
-    mesh::{MESH, MESH_HIGH},
-    table::{MAX_PEER_NAMES, MAX_PEER_TOPICS},
+    mesh::{D, D_HIGH},
+    state::{MAX_PEER_NAMES, MAX_PEER_TOPICS},
     *,
 };
 
@@ -25,10 +25,10 @@ impl Scene {
     }
 
     /// A peer that is subscribed to `t`.
-    fn peer(&self, kind: Kind, dialed: bool) -> PeerId {
+    fn peer(&self, kind: PeerKind, dialed: bool) -> PeerId {
         let peer = PeerId::random();
-        self.router.met(peer).expect("a new peer");
-        self.router.speaks(peer, kind, dialed);
+        self.router.new_peer(peer).expect("a new peer");
+        self.router.add_peer(peer, kind, dialed);
         self.subscribe(peer, "t", true);
         peer
     }
@@ -57,9 +57,19 @@ impl Scene {
         self.router.on_control(peer, &control);
     }
 
-    fn join(&self) -> super::super::Subscription {
-        let topics = self.router.topics();
-        topics.subscribe("t".into(), &self.router).expect("joined")
+    /// A client subscribes to `t`.
+    fn join(&self) {
+        self.router.subscriptions().add("t").expect("joined");
+        self.router.update_subscription("t");
+    }
+
+    /// All clients unsubscribe.
+    fn leave(&self) {
+        let subscriptions = self.router.subscriptions();
+        for subscriber in subscriptions.subscribers() {
+            subscriptions.remove("t", &subscriber);
+        }
+        self.router.update_subscription("t");
     }
 
     fn mesh(&self) -> HashSet<PeerId> {
@@ -84,33 +94,33 @@ impl Scene {
 #[test]
 fn a_mesh_is_filled_up_and_cut() {
     let scene = Scene::new(false);
-    let _own = scene.join();
+    scene.join();
     let few: Vec<_> = (0..4)
-        .map(|_| scene.peer(Kind::Gossipsub11, false))
+        .map(|_| scene.peer(PeerKind::Gossipsub11, false))
         .collect();
     assert_eq!(scene.mesh().len(), 4, "at once");
     let more: Vec<_> = (0..40)
-        .map(|_| scene.peer(Kind::Gossipsub11, false))
+        .map(|_| scene.peer(PeerKind::Gossipsub11, false))
         .collect();
     scene.router.heartbeat();
-    assert!((5..=MESH).contains(&scene.mesh().len()));
+    assert!((5..=D).contains(&scene.mesh().len()));
     for peer in few.iter().chain(&more) {
         scene.control(*peer, &["t"], &[]);
     }
-    assert_eq!(scene.mesh().len(), MESH_HIGH, "strangers do not get beyond");
-    let dialed = scene.peer(Kind::Gossipsub11, true);
+    assert_eq!(scene.mesh().len(), D_HIGH, "strangers do not get beyond");
+    let dialed = scene.peer(PeerKind::Gossipsub11, true);
     scene.control(dialed, &["t"], &[]);
-    assert_eq!(scene.mesh().len(), MESH_HIGH + 1, "who was dialed does");
+    assert_eq!(scene.mesh().len(), D_HIGH + 1, "who was dialed does");
     scene.router.heartbeat();
-    assert_eq!(scene.mesh().len(), MESH);
+    assert_eq!(scene.mesh().len(), D);
     assert!(scene.mesh().contains(&dialed));
 }
 
 #[test]
 fn who_was_pruned_stays_out_for_its_time() {
     let scene = Scene::new(false);
-    let _own = scene.join();
-    let peer = scene.peer(Kind::Gossipsub11, false);
+    scene.join();
+    let peer = scene.peer(PeerKind::Gossipsub11, false);
     assert_eq!(scene.mesh().len(), 1);
     for backoff in [1, u64::MAX, 0] {
         scene.control(peer, &[], &[("t", backoff), ("unknown", backoff)]);
@@ -128,22 +138,26 @@ fn a_topic_without_subscribers_here_has_a_fanout() {
     assert_eq!(scene.recipients(None), 0);
     assert!(scene.router.state().topics.is_empty());
     for _ in 0..10 {
-        scene.peer(Kind::Gossipsub10, false);
+        scene.peer(PeerKind::Gossipsub10, false);
     }
-    let floods: Vec<_> = (0..3).map(|_| scene.peer(Kind::Floodsub, false)).collect();
-    assert_eq!(scene.recipients(None), MESH + 3);
-    assert_eq!(scene.recipients(Some(floods[0])), MESH + 2);
-    let own = scene.join();
-    assert_eq!(scene.mesh().len(), MESH);
-    drop(own);
+    let floodsub_peers: Vec<_> = (0..3)
+        .map(|_| scene.peer(PeerKind::Floodsub, false))
+        .collect();
+    assert_eq!(scene.recipients(None), D + 3);
+    assert_eq!(scene.recipients(Some(floodsub_peers[0])), D + 2);
+    scene.join();
+    assert_eq!(scene.mesh().len(), D);
+    scene.leave();
     assert_eq!(scene.mesh().len(), 0);
 }
 
 #[test]
 fn floodsub_sends_to_everybody() {
     let mut scene = Scene::new(true);
-    let peers: Vec<_> = (0..30).map(|_| scene.peer(Kind::Floodsub, false)).collect();
-    let _own = scene.join();
+    let peers: Vec<_> = (0..30)
+        .map(|_| scene.peer(PeerKind::Floodsub, false))
+        .collect();
+    scene.join();
     assert_eq!(scene.recipients(None), 30);
     assert_eq!(scene.recipients(Some(peers[0])), 29);
     scene.subscribe(peers[1], "t", false);
@@ -153,10 +167,10 @@ fn floodsub_sends_to_everybody() {
 #[test]
 fn nothing_is_left_of_peers_that_have_gone() {
     let scene = Scene::new(false);
-    let own = scene.join();
+    scene.join();
     let peers: Vec<_> = (0..50)
         .map(|index| {
-            let kind = [Kind::Gossipsub11, Kind::Floodsub][index % 2];
+            let kind = [PeerKind::Gossipsub11, PeerKind::Floodsub][index % 2];
             let peer = scene.peer(kind, index % 3 == 0);
             for topic in 0..100 {
                 scene.subscribe(peer, &format!("{topic}"), true);
@@ -166,15 +180,18 @@ fn nothing_is_left_of_peers_that_have_gone() {
         })
         .collect();
     for peer in &peers {
-        let (first, _) = scene.router.listen(*peer);
-        let (second, _) = scene.router.listen(*peer);
-        scene.router.unlisten(*peer, first);
-        assert!(!scene.router.left(*peer, || true), "it has come back");
-        assert!(scene.router.left(*peer, || false));
+        let (first, _) = scene.router.open_inbound(*peer);
+        let (second, _) = scene.router.open_inbound(*peer);
+        scene.router.close_inbound(*peer, first);
+        assert!(
+            !scene.router.remove_peer(*peer, || true),
+            "it has come back"
+        );
+        assert!(scene.router.remove_peer(*peer, || false));
         assert!(scene.router.state().peers.contains_key(peer), "still heard");
-        scene.router.unlisten(*peer, second);
+        scene.router.close_inbound(*peer, second);
     }
-    drop(own);
+    scene.leave();
     let state = scene.router.state();
     assert_eq!((state.peers.len(), state.names), (0, 0));
     let topics: Vec<_> = state.topics.keys().collect();
@@ -184,7 +201,7 @@ fn nothing_is_left_of_peers_that_have_gone() {
 #[test]
 fn a_peer_has_no_more_topics_than_it_may() {
     let scene = Scene::new(false);
-    let peer = scene.peer(Kind::Gossipsub11, false);
+    let peer = scene.peer(PeerKind::Gossipsub11, false);
     for topic in 0..2 * MAX_PEER_TOPICS {
         scene.subscribe(peer, &format!("{topic}"), true);
     }
@@ -192,7 +209,7 @@ fn a_peer_has_no_more_topics_than_it_may() {
     scene.subscribe(peer, "t", false);
     scene.subscribe(peer, &"n".repeat(1025), true);
     assert_eq!(scene.router.state().topics.len(), MAX_PEER_TOPICS - 1);
-    let other = scene.peer(Kind::Gossipsub11, false);
+    let other = scene.peer(PeerKind::Gossipsub11, false);
     for topic in 0..2000 {
         scene.subscribe(other, &format!("{topic:01024}"), true);
     }
@@ -203,8 +220,8 @@ fn a_peer_has_no_more_topics_than_it_may() {
 #[test]
 fn a_peer_is_asked_for_what_it_tells_of_within_bounds() {
     let scene = Scene::new(false);
-    let _own = scene.join();
-    let peer = scene.peer(Kind::Gossipsub11, false);
+    scene.join();
+    let peer = scene.peer(PeerKind::Gossipsub11, false);
     let tell = |topic: &str, names: std::ops::Range<u32>| {
         let ihave = pb::IHave {
             topic_id: Some(topic.into()),
@@ -228,8 +245,10 @@ fn a_peer_is_asked_for_what_it_tells_of_within_bounds() {
 #[test]
 fn the_largest_queues_are_given_up_first() {
     let mut scene = Scene::new(true);
-    let _own = scene.join();
-    let peers: Vec<_> = (0..4).map(|_| scene.peer(Kind::Floodsub, false)).collect();
+    scene.join();
+    let peers: Vec<_> = (0..4)
+        .map(|_| scene.peer(PeerKind::Floodsub, false))
+        .collect();
     for (count, peer) in [0, 1, 5, 10].into_iter().zip(&peers) {
         for _ in 0..count * 10 {
             scene.seqno += 1;
@@ -237,11 +256,11 @@ fn the_largest_queues_are_given_up_first() {
                 .author
                 .message(&"t".into(), Some(&[0; 1000]), scene.seqno);
             let message = Arc::new(message.expect("a message"));
-            let outbox = scene.router.state().peers[peer].outbox.clone();
-            scene.router.offer(&outbox, &message);
+            let queue = scene.router.state().peers[peer].queue.clone();
+            scene.router.push(&queue, &message);
         }
     }
-    let held = |peer: &PeerId| scene.router.state().peers[peer].outbox.bytes();
+    let held = |peer: &PeerId| scene.router.state().peers[peer].queue.bytes();
     let all = peers.iter().map(held).sum::<usize>();
     assert_eq!(scene.router.shed(0), all - held(&peers[1]));
     assert_eq!((held(&peers[2]), held(&peers[3])), (0, 0));

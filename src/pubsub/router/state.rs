@@ -10,12 +10,15 @@ use libp2p::PeerId;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    super::{message::Message, message_cache::MessageCache, outbox::Outbox, seen::Seen},
-    mesh::Fanout,
+use super::super::{
+    message::Message,
+    message_cache::MessageCache,
+    rpc_queue::RpcQueue,
+    seen::Seen,
+    snapshot::{PeerSnapshot, Snapshot},
 };
 
-/// Topics that one peer may be subscribed to (SECURITY.md 3).
+/// Subscriptions that one peer may be subscribed to (SECURITY.md 3).
 pub(super) const MAX_PEER_TOPICS: usize = 10_000;
 
 /// Bytes of their names.
@@ -26,7 +29,7 @@ const MAX_NAMES: usize = 64 << 20;
 
 /// What a peer speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Kind {
+pub(in super::super) enum PeerKind {
     Floodsub,
     /// `/meshsub/1.0.0`: a PRUNE has no time in it.
     Gossipsub10,
@@ -35,13 +38,13 @@ pub(in super::super) enum Kind {
 
 #[derive(Debug)]
 pub(super) struct Peer {
-    pub(super) outbox: Arc<Outbox>,
+    pub(super) queue: Arc<RpcQueue>,
     /// `None` until there is a stream to it.
-    pub(super) kind: Option<Kind>,
+    pub(super) kind: Option<PeerKind>,
     /// Whether a task looks after the stream to it.
-    pub(super) written_to: bool,
+    pub(super) has_writer: bool,
     /// Ends the stream from it, which is served under this number.
-    pub(super) read_from: Option<(u64, CancellationToken)>,
+    pub(super) inbound: Option<(u64, CancellationToken)>,
     pub(super) topics: HashSet<Arc<str>>,
     /// Bytes of their names.
     pub(super) names: usize,
@@ -50,8 +53,8 @@ pub(super) struct Peer {
     /// What it told of in this heartbeat, and what it was asked for.
     pub(super) ihave: usize,
     pub(super) iwant: usize,
-    /// Topics of which it got what it had missed, in this heartbeat.
-    pub(super) caught_up: usize,
+    /// Subscriptions of which it got what it had missed, in this heartbeat.
+    pub(super) replays: usize,
 }
 
 #[derive(Debug, Default)]
@@ -60,11 +63,18 @@ pub(super) struct Topic {
     pub(super) joined: bool,
     pub(super) peers: HashSet<PeerId>,
     /// Those of them that get every message.
-    pub(super) floods: HashSet<PeerId>,
+    pub(super) floodsub_peers: HashSet<PeerId>,
     pub(super) mesh: HashSet<PeerId>,
     pub(super) fanout: Option<Fanout>,
     /// Until when a peer is not taken into the mesh.
     pub(super) backoff: HashMap<PeerId, Instant>,
+}
+
+/// Peers that messages of this daemon's clients are sent to while nobody here is subscribed.
+#[derive(Debug)]
+pub(super) struct Fanout {
+    pub(super) peers: HashSet<PeerId>,
+    pub(super) last_published: Instant,
 }
 
 impl Topic {
@@ -87,23 +97,23 @@ pub(super) struct State {
 impl State {
     pub(super) fn entry(&mut self, peer: PeerId, room: &Arc<Notify>) -> &mut Peer {
         self.peers.entry(peer).or_insert_with(|| Peer {
-            outbox: Arc::new(Outbox::new(room.clone())),
+            queue: Arc::new(RpcQueue::new(room.clone())),
             kind: None,
-            written_to: false,
-            read_from: None,
+            has_writer: false,
+            inbound: None,
             topics: HashSet::new(),
             names: 0,
             dialed: false,
             ihave: 0,
             iwant: 0,
-            caught_up: 0,
+            replays: 0,
         })
     }
 
     /// A stream to a peer begins with all topics.
-    pub(super) fn greet(&self, outbox: &Outbox) {
+    pub(super) fn hello(&self, queue: &RpcQueue) {
         let joined = self.topics.iter().filter(|(_, topic)| topic.joined);
-        outbox.greet(joined.map(|(name, _)| name.clone()));
+        queue.hello(joined.map(|(name, _)| name.clone()));
     }
 
     pub(super) fn topics_of(&self, peer: &PeerId) -> Vec<Arc<str>> {
@@ -118,7 +128,7 @@ impl State {
         source: Option<PeerId>,
         flood: bool,
         now: Instant,
-    ) -> Vec<Arc<Outbox>> {
+    ) -> Vec<Arc<RpcQueue>> {
         if source.is_none() && !flood {
             self.refill_fanout(message.topic(), now);
         }
@@ -131,14 +141,17 @@ impl State {
             (Some(fanout), false) => &fanout.peers,
             (None, false) => return Vec::new(),
         };
-        let floods = topic.floods.iter().filter(|peer| !chosen.contains(*peer));
+        let floodsub_peers = topic
+            .floodsub_peers
+            .iter()
+            .filter(|peer| !chosen.contains(*peer));
         chosen
             .iter()
-            .chain(floods)
+            .chain(floodsub_peers)
             .filter(|peer| Some(**peer) != source && Some(**peer) != message.author())
             .filter_map(|peer| self.peers.get(peer))
-            .filter(|peer| peer.written_to)
-            .map(|peer| peer.outbox.clone())
+            .filter(|peer| peer.has_writer)
+            .map(|peer| peer.queue.clone())
             .collect()
     }
 
@@ -162,11 +175,11 @@ impl State {
         entry.topics.insert(name.clone());
         entry.names += len;
         self.names += len;
-        let floods = entry.kind == Some(Kind::Floodsub);
+        let floodsub_peers = entry.kind == Some(PeerKind::Floodsub);
         let topic = self.topics.entry(name).or_default();
         topic.peers.insert(peer);
-        if floods {
-            topic.floods.insert(peer);
+        if floodsub_peers {
+            topic.floodsub_peers.insert(peer);
         }
         true
     }
@@ -180,7 +193,7 @@ impl State {
         }
         if let Some(known) = self.topics.get_mut(topic) {
             known.peers.remove(&peer);
-            known.floods.remove(&peer);
+            known.floodsub_peers.remove(&peer);
             known.mesh.remove(&peer);
             if let Some(fanout) = &mut known.fanout {
                 fanout.peers.remove(&peer);
@@ -191,8 +204,25 @@ impl State {
         }
     }
 
+    pub(super) fn fill(&self, snapshot: &mut Snapshot) {
+        let peers = self.peers.iter().filter(|(_, peer)| peer.has_writer);
+        let peers = peers.map(|(id, peer)| PeerSnapshot {
+            peer: *id,
+            topics: peer.topics.len(),
+            queued: peer.queue.bytes(),
+        });
+        snapshot.peers = peers.collect();
+        let own = |topic: &&Topic| topic.joined || topic.fanout.is_some();
+        for (name, topic) in self.topics.iter().filter(|(_, topic)| own(topic)) {
+            let entry = snapshot.topics.entry(name.to_string()).or_default();
+            entry.peers = topic.peers.len();
+            entry.mesh = topic.mesh.len();
+            entry.fanout = topic.fanout.as_ref().map_or(0, |fanout| fanout.peers.len());
+        }
+    }
+
     pub(super) fn forget_if_gone(&mut self, peer: PeerId) {
-        let gone = |peer: &Peer| !peer.written_to && peer.read_from.is_none();
+        let gone = |peer: &Peer| !peer.has_writer && peer.inbound.is_none();
         if self.peers.get(&peer).is_some_and(gone) {
             for topic in self.topics_of(&peer) {
                 self.unsubscribed(peer, &topic);

@@ -1,0 +1,151 @@
+//! The stream that a peer writes: RPCs are read field by field and handed to the router.
+
+use std::{io, sync::Arc, time::Duration};
+
+use futures::AsyncWriteExt as _;
+use libp2p::PeerId;
+use prost::Message as _;
+use tokio::{sync::Semaphore, task::yield_now};
+
+use super::{
+    Inner,
+    message::{self, MAX_RPC, Message, Validator, pb},
+    seen::IdHash,
+};
+use crate::streams::{Frames, InboundStream, Service, UserStream};
+
+/// RPCs above 64 KiB that are read at once, of all peers together (SECURITY.md 3).
+const MAX_LARGE: usize = 64;
+
+/// Messages in one RPC (SECURITY.md 3). A peer that sent IWANT for many gets them together.
+const MAX_RPC_MESSAGES: usize = 5000;
+
+/// How long a message of a peer waits while all that should get it are busy.
+const FORWARD_PATIENCE: Duration = Duration::from_millis(250);
+
+/// New messages that are not yet queued for subscribers here, at most.
+const BURST: usize = 8;
+
+/// Work done for one stream before others get a turn. Validating a message counts most, any other
+/// field of an RPC for 1.
+const TURN: usize = 256;
+const MESSAGE_WORK: usize = TURN / BURST;
+const FIELD_WORK: usize = 1;
+
+static LARGE_PLACES: Semaphore = Semaphore::const_new(MAX_LARGE);
+
+impl Inner {
+    /// The service that reads what peers write.
+    pub(super) fn service(self: &Arc<Self>) -> Service {
+        let pubsub = self.clone();
+        Service::new(Box::new(move |inbound| {
+            let pubsub = pubsub.clone();
+            Box::pin(async move { pubsub.serve(inbound).await })
+        }))
+    }
+
+    async fn serve(&self, inbound: InboundStream) {
+        let InboundStream {
+            peer, mut stream, ..
+        } = inbound;
+        let (number, superseded) = self.router.open_inbound(peer);
+        let mut fresh = Vec::with_capacity(BURST);
+        let ended = superseded
+            .run_until_cancelled(self.read(peer, &mut stream, &mut fresh))
+            .await;
+        self.notify_subscribers(&mut fresh).await;
+        match ended {
+            // The peer has finished: so does this side.
+            Some(Ok(())) => {
+                let _ = stream.close().await;
+            }
+            Some(Err(error)) => tracing::debug!(%peer, %error, "pubsub stream failed"),
+            None => {}
+        }
+        self.router.close_inbound(peer, number);
+    }
+
+    /// Reads until the peer finishes. What is not yet delivered to subscribers is left in `fresh`.
+    async fn read(
+        &self,
+        peer: PeerId,
+        stream: &mut UserStream,
+        fresh: &mut Vec<Arc<Message>>,
+    ) -> io::Result<()> {
+        let mut frames = Frames::new(MAX_RPC, &LARGE_PLACES);
+        let mut validator = Validator::new(self.signing);
+        let mut work = 0;
+        while let Some(frame) = frames.next(stream).await? {
+            let mut messages = 0;
+            for field in message::fields(&frame.payload) {
+                let (number, value) = field.map_err(io::Error::other)?;
+                work += FIELD_WORK;
+                match number {
+                    1 => {
+                        let change = pb::SubOpts::decode(value).map_err(io::Error::other)?;
+                        self.router.on_subscription(peer, &change);
+                    }
+                    2 => {
+                        work += MESSAGE_WORK;
+                        messages += 1;
+                        if messages > MAX_RPC_MESSAGES {
+                            return Err(io::Error::other("too many messages in an RPC"));
+                        }
+                        let raw = pb::Message::decode(value).map_err(io::Error::other)?;
+                        fresh.extend(self.accept_message(peer, &raw, &mut validator).await);
+                    }
+                    3 => {
+                        work += TURN;
+                        let control = pb::Control::decode(value).map_err(io::Error::other)?;
+                        self.router.on_control(peer, &control);
+                    }
+                    _ => {}
+                }
+                if work >= TURN {
+                    work = 0;
+                    self.notify_subscribers(fresh).await;
+                }
+            }
+            if !fresh.is_empty() && !frames.has_next() {
+                self.notify_subscribers(fresh).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Delivers messages to subscribers here. The tasks that write to other peers run first:
+    /// they wait for nothing else, and waking two tasks at once costs a thread switch.
+    async fn notify_subscribers(&self, messages: &mut Vec<Arc<Message>>) {
+        yield_now().await;
+        for message in messages.drain(..) {
+            self.router.subscriptions().deliver(&message);
+        }
+    }
+
+    /// Validates a message of `peer` and forwards it. `None` if it is not new or not valid.
+    async fn accept_message(
+        &self,
+        peer: PeerId,
+        raw: &pb::Message,
+        validator: &mut Validator,
+    ) -> Option<Arc<Message>> {
+        let topic = raw.topic.as_deref().unwrap_or_default();
+        let own = raw.from.as_deref() == Some(&*self.author.from);
+        if own || !self.router.subscriptions().has_subscribers(topic) {
+            return None;
+        }
+        let id = message::message_id(raw.from.as_deref(), raw.seqno.as_deref());
+        if self.router.has_seen(IdHash::of(&id)) {
+            return None;
+        }
+        let message = match validator.validate(raw, topic.into()) {
+            Ok(message) => Arc::new(message),
+            Err(reason) => {
+                self.router.rejected(&peer, reason);
+                return None;
+            }
+        };
+        let spread = self.router.publish(&message, Some(peer), FORWARD_PATIENCE);
+        spread.await.then_some(message)
+    }
+}
