@@ -5,18 +5,16 @@
 //! without a dash (COMPATIBILITY.md 1.2). So [`syntax`] is a reader of its own over a table of
 //! flags.
 
-pub mod duration;
 mod flags;
 mod manual;
 mod syntax;
 mod usage;
-mod value;
 
 use std::ffi::OsString;
 
 pub use flags::{Args, KeygenArgs};
-pub use value::{FileMode, GoDuration};
 
+use crate::settings;
 use syntax::{Parsed, SyntaxError};
 
 /// The first word that asks for a new key file instead of a daemon.
@@ -53,8 +51,9 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> 
     let program = program.to_string_lossy();
     if words.next_if(|word| word == KEYGEN).is_some() {
         let name = format!("{program} {KEYGEN}");
-        let parsed = syntax::parse(flags::KEYGEN, &[], words)
-            .map_err(|error| stop(&error, &usage::usage(&name, flags::KEYGEN, &[])))?;
+        let flags: Vec<_> = flags::KEYGEN.iter().collect();
+        let parsed = syntax::parse(&flags, &[], words)
+            .map_err(|error| stop(&error, &usage::usage(&name, &flags, &[])))?;
         return Ok(Command::Keygen(parsed.values));
     }
     if words.next_if(|word| word == manual::MANUAL).is_some() {
@@ -67,15 +66,13 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> 
             text: format!("{usage}\n"),
         });
     }
-    let Parsed { mut values, rest } =
-        syntax::parse(flags::DAEMON, flags::ALIASES, words).map_err(|error| {
-            stop(
-                &error,
-                &usage::usage(&program, flags::DAEMON, flags::ALIASES),
-            )
-        })?;
-    values.positional = rest;
-    Ok(Command::Daemon(Box::new(values)))
+    let flags = settings::flags();
+    let Parsed { values, rest } = syntax::parse(&flags, settings::ALIASES, words)
+        .map_err(|error| stop(&error, &usage::usage(&program, &flags, settings::ALIASES)))?;
+    Ok(Command::Daemon(Box::new(Args {
+        given: values,
+        positional: rest,
+    })))
 }
 
 fn stop(error: &SyntaxError, usage: &str) -> Stop {

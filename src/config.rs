@@ -5,10 +5,10 @@
 mod file;
 pub(crate) mod fuzzing;
 mod group;
-mod json;
 mod notices;
 mod resolve;
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,8 +18,9 @@ use crate::cli::Args;
 use crate::control::guard::Rules;
 use crate::node::AddressLimits;
 use crate::pubsub::RouterKind;
-use crate::wire::maddr::{ControlAddr, MaddrError};
-use crate::wording::quote;
+use crate::settings::{AddrError, Given, JsonError, Sources};
+use crate::wire::maddr::ControlAddr;
+use crate::wording::{quote, system_error};
 
 /// The environment variable that forbids to run without a private network's key.
 const FORCE_PNET: &str = "LIBP2P_FORCE_PNET";
@@ -85,8 +86,8 @@ pub struct Config {
     pub idle_timeout: Option<Duration>,
     /// Outlives its last persistent connection.
     pub stay_alive: bool,
-    /// Flags of limits that the file has set, unless they were typed.
-    pub in_file: Vec<&'static str>,
+    /// Who has set which setting.
+    pub sources: Sources,
     /// What the operator should know; one line of stderr each, printed once.
     pub notices: Vec<String>,
 }
@@ -215,22 +216,29 @@ pub enum Reachability {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The config file or stdin cannot be read.
-    #[error("{0}")]
-    Read(String),
-    /// The config is no JSON or of another shape.
-    #[error("{0}")]
-    Json(String),
-    /// An address of a flag.
-    #[error(transparent)]
-    Address(#[from] MaddrError),
-    /// An address of the config file.
-    #[error("config key {key}: {error}")]
-    AddressInFile {
-        /// Path of the key.
-        key: String,
-        /// What is wrong with its value.
-        error: MaddrError,
+    #[error("{action} {}: {}", .path.display(), system_error(.source))]
+    File {
+        /// `open` or `read`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
+    /// The config file or stdin is endless, or no config.
+    #[error("read {}: config is larger than {max} bytes", .path.display())]
+    FileSize {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        max: u64,
+    },
+    /// The config is no JSON or of another shape.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// An address.
+    #[error(transparent)]
+    Address(#[from] AddrError),
     /// The path cannot name a socket.
     #[error("listen unix {}: bind: invalid argument", .0.display())]
     SocketPath(PathBuf),
@@ -288,14 +296,17 @@ impl Config {
             return Err(ConfigError::PrivateNetwork);
         }
         let mut notices = Vec::new();
-        let file = file::load(args, &mut notices)?;
-        let in_file = file.limits();
-        let mut config = resolve::resolve(args, file)?;
-        config.in_file = in_file;
-        notices.extend(notices::of(args, &config));
-        config.notices = notices;
-        Ok(config)
+        let file = file::load(&args.given, &mut notices)?;
+        settle(args, &file, notices)
     }
+}
+
+/// Settles every value of `args` over `file`; what the operator should know follows `notices`.
+fn settle(args: &Args, file: &Given, mut notices: Vec<String>) -> Result<Config, ConfigError> {
+    let mut config = resolve::resolve(&args.given, file)?;
+    notices.extend(notices::of(args, file, &config));
+    config.notices = notices;
+    Ok(config)
 }
 
 #[cfg(test)]

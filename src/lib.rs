@@ -44,6 +44,7 @@ pub mod memory;
 pub mod muxer;
 pub mod node;
 pub mod pubsub;
+pub mod settings;
 pub mod shutdown;
 pub mod streams;
 pub mod telemetry;

@@ -32,8 +32,8 @@ fn main() -> ExitCode {
     #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
     allocator::configure();
     let result = match cli::parse(std::env::args_os()) {
-        Ok(Command::Daemon(args)) if args.version == Some(true) => version(),
-        Ok(Command::Daemon(args)) if args.healthcheck == Some(true) => check_health(&args),
+        Ok(Command::Daemon(args)) if args.given.version == Some(true) => version(),
+        Ok(Command::Daemon(args)) if args.given.healthcheck == Some(true) => check_health(&args),
         Ok(Command::Daemon(args)) => run(&args),
         Ok(Command::Keygen(args)) => keygen(&args),
         Ok(Command::Print(text)) => print(&text),
@@ -88,8 +88,8 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for notice in &config.notices {
         telemetry::operator_line(notice);
     }
-    if args.validate == Some(true) {
-        let table = validate::table(args, &config, daemon::system(&config));
+    if args.given.validate == Some(true) {
+        let table = validate::table(&config, daemon::system(&config));
         // The exit code is the answer; nobody may be left to read the table.
         let _ = std::io::stdout().write_all(table.as_bytes());
         return Ok(ExitCode::SUCCESS);

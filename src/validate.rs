@@ -3,13 +3,12 @@
 use std::{fmt::Write as _, time::Duration};
 
 use crate::{
-    cli::Args,
     config::Config,
     control::{context, handler_dial, listener},
     daemon::{self, System},
     descriptors, dht,
     memory::Source,
-    muxer, node, pubsub,
+    muxer, node, pubsub, settings,
     streams::{self, registry},
 };
 
@@ -38,18 +37,18 @@ fn time(name: &'static str, value: Duration, source: &'static str) -> Row {
     row(name, value.as_secs_f64(), "s", source)
 }
 
-/// The limits in force for `config`, which came of `args`, in a process to which `system` gives
+/// The limits in force for `config`, in a process to which `system` gives
 /// so much; a line each.
 #[must_use]
-pub fn table(args: &Args, config: &Config, system: System) -> String {
-    let given = |typed: bool, flag: &'static str| match typed {
-        true => "flag",
-        false if config.in_file.contains(&flag) => "config",
-        false => "default",
+pub fn table(config: &Config, system: System) -> String {
+    let given = |flag: &str| match config.sources.source(flag) {
+        settings::Source::Flag => "flag",
+        settings::Source::File => "config",
+        settings::Source::Default => "default",
     };
-    let mut rows = of_system(config, system, &given, args);
-    rows.extend(of_clients(args, config, system, &given));
-    rows.extend(of_peers(args, config, system, &given));
+    let mut rows = of_system(config, system, &given);
+    rows.extend(of_clients(config, system, &given));
+    rows.extend(of_peers(config, system, &given));
     rows.extend(of_the_rest(system));
     let mut out = String::new();
     for Row {
@@ -65,11 +64,11 @@ pub fn table(args: &Args, config: &Config, system: System) -> String {
     out
 }
 
-type Given<'a> = dyn Fn(bool, &'static str) -> &'static str + 'a;
+type Given<'a> = dyn Fn(&'static str) -> &'static str + 'a;
 
-fn of_system(config: &Config, system: System, given: &Given<'_>, args: &Args) -> Vec<Row> {
+fn of_system(config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
     let memory = match system.memory.source {
-        Source::Given => given(args.memory_limit.is_some(), "memoryLimit"),
+        Source::Given => given("memoryLimit"),
         Source::ControlGroup => "control group",
         Source::Machine => "system",
     };
@@ -124,19 +123,19 @@ fn of_system(config: &Config, system: System, given: &Given<'_>, args: &Args) ->
         time(
             "open streams at the end (-shutdownGrace)",
             config.shutdown_grace,
-            given(args.shutdown_grace.is_some(), "shutdownGrace"),
+            given("shutdownGrace"),
         ),
     ]
 }
 
-fn of_clients(args: &Args, config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
+fn of_clients(config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
     vec![
         fixed("control connections", listener::MAX_CLIENTS),
         row(
             "control frame (-persistentConnMaxMsgSize)",
             config.max_frame,
             "bytes",
-            given(args.max_frame.is_some(), "persistentConnMaxMsgSize"),
+            given("persistentConnMaxMsgSize"),
         ),
         time(
             "control frame that has begun",
@@ -163,13 +162,13 @@ fn of_clients(args: &Args, config: &Config, system: System, given: &Given<'_>) -
     ]
 }
 
-fn of_peers(args: &Args, config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
+fn of_peers(config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
     let limits = daemon::connection_limits(config, system);
     let streams = daemon::stream_limits(config, system);
     let watermarks = daemon::watermarks(config);
     let (set, memory) = (&config.limits, system.memory.bytes);
-    let managed = |typed: bool, flag: &'static str| match &config.conn_manager {
-        Some(_) => given(typed, flag),
+    let managed = |flag: &'static str| match &config.conn_manager {
+        Some(_) => given(flag),
         None => "default",
     };
     // Zero leaves the limit to the system, wherever it is written.
@@ -188,77 +187,65 @@ fn of_peers(args: &Args, config: &Config, system: System, given: &Given<'_>) -> 
             "inbound connections (-connMaxInbound)",
             limits.established_inbound,
             "",
-            or(
-                set.inbound.is_some(),
-                given(args.conn_max_inbound.is_some(), "connMaxInbound"),
-                scarce,
-            ),
+            or(set.inbound.is_some(), given("connMaxInbound"), scarce),
         ),
         row(
             "connections (-connMax)",
             limits.established,
             "",
-            or(
-                set.connections.is_some(),
-                given(args.conn_max.is_some(), "connMax"),
-                scarce,
-            ),
+            or(set.connections.is_some(), given("connMax"), scarce),
         ),
         row(
             "connections with one peer (-connPerPeer)",
             limits.per_peer,
             "",
-            given(args.conn_per_peer.is_some(), "connPerPeer"),
+            given("connPerPeer"),
         ),
         row(
             "inbound connections from one address (-connPerAddress)",
             limits.per_address.connections,
             "",
-            given(args.conn_per_address.is_some(), "connPerAddress"),
+            given("connPerAddress"),
         ),
         row(
             "new connections from one address at once (-connBurst)",
             limits.per_address.burst,
             "",
-            given(args.conn_burst.is_some(), "connBurst"),
+            given("connBurst"),
         ),
         time(
             "until one more (-connRefill)",
             limits.per_address.refill,
-            given(args.conn_refill.is_some(), "connRefill"),
+            given("connRefill"),
         ),
         row(
             "connections after a trim (-connLo)",
             watermarks.low,
             "",
-            managed(args.conn_lo.is_some(), "connLo"),
+            managed("connLo"),
         ),
         row(
             "connections that start a trim (-connHi)",
             watermarks.high,
             "",
-            managed(args.conn_hi.is_some(), "connHi"),
+            managed("connHi"),
         ),
         time(
             "age that is not trimmed (-connGrace)",
             watermarks.grace,
-            managed(args.conn_grace.is_some(), "connGrace"),
+            managed("connGrace"),
         ),
         row(
             "inbound streams on one connection (-streamsPerConn)",
             streams.per_connection,
             "",
-            given(args.streams_per_conn.is_some(), "streamsPerConn"),
+            given("streamsPerConn"),
         ),
         row(
             "inbound streams of all peers (-streamsMax)",
             streams.inbound,
             "",
-            or(
-                set.streams.is_some(),
-                given(args.streams_max.is_some(), "streamsMax"),
-                "memory",
-            ),
+            or(set.streams.is_some(), given("streamsMax"), "memory"),
         ),
         fixed(
             "outbound streams that wait for one connection",

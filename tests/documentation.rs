@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 8] = [
     "README.md",
     "ARCHITECTURE.md",
     "COMPATIBILITY.md",
     "SECURITY.md",
+    "SETTINGS.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "benches/README.md",
@@ -112,6 +113,16 @@ fn every_flag_is_in_the_table_and_no_other() {
         .collect();
     assert!(offered.len() > 50);
     assert_eq!(told, offered);
+}
+
+/// `RP2PD_TEST_WRITE` in the environment makes the test write the document anew.
+#[test]
+fn the_settings_are_those_of_the_program() {
+    let text = rp2pd::settings::document();
+    if std::env::var_os("RP2PD_TEST_WRITE").is_some() {
+        fs::write(root().join("SETTINGS.md"), &text).unwrap();
+    }
+    assert_eq!(read("SETTINGS.md"), text);
 }
 
 /// The integers in a text; underscores belong to them.

@@ -8,11 +8,8 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, Command, ValueHint};
 use clap_complete::Shell;
 
-use super::{
-    KEYGEN,
-    flags::{self, ALIASES},
-    syntax::Flag,
-};
+use super::{KEYGEN, flags};
+use crate::settings::{self, ALIASES, Flag};
 
 /// The first word that asks for a completion script.
 pub(super) const COMPLETIONS: &str = "completions";
@@ -45,7 +42,7 @@ pub(super) fn manual() -> String {
 fn command() -> Command {
     let daemon = describe(
         Command::new("rp2pd").version(env!("CARGO_PKG_VERSION")),
-        flags::DAEMON,
+        settings::flags(),
     )
     .about("The libp2p daemon: runs a libp2p host and lets local programs drive it over a socket")
     .long_about(
@@ -61,14 +58,17 @@ fn command() -> Command {
         .disable_help_subcommand(true)
         .subcommand(describe(
             Command::new(KEYGEN).about("Writes a new key file"),
-            flags::KEYGEN,
+            flags::KEYGEN.iter(),
         ))
         .subcommand(Command::new(COMPLETIONS).about("Prints a shell's completion script"))
         .subcommand(Command::new(MANUAL).about("Prints this page in roff"))
 }
 
-fn describe<T>(command: Command, table: &'static [Flag<T>]) -> Command {
-    let described = table.iter().filter(|flag| flag.name != "version");
+fn describe<T: 'static>(
+    command: Command,
+    table: impl IntoIterator<Item = &'static Flag<T>>,
+) -> Command {
+    let described = table.into_iter().filter(|flag| flag.name != "version");
     described.fold(command, |command, flag| {
         let arg = Arg::new(flag.name).long(flag.name).help(flag.help);
         command.arg(if flag.is_bool() {
@@ -79,10 +79,9 @@ fn describe<T>(command: Command, table: &'static [Flag<T>]) -> Command {
                 "f" | "id" => arg.value_hint(ValueHint::FilePath),
                 _ => arg,
             };
-            if flag.default.is_empty() {
-                arg
-            } else {
-                arg.default_value(flag.default)
+            match (flag.default)().as_str() {
+                "" => arg,
+                default => arg.help(format!("{} (default {default})", flag.help)),
             }
         })
     })

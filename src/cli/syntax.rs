@@ -3,28 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use super::value::ValueError;
+use crate::settings::Flag;
 use crate::wording::quote;
-
-/// One flag of a command whose values are gathered in a `T`.
-pub(super) struct Flag<T: 'static> {
-    /// Name without dashes; case matters.
-    pub(super) name: &'static str,
-    /// What kind of value it takes, as the usage text calls it; empty for a bool.
-    pub(super) kind: &'static str,
-    /// Default as typed on a command line; empty where Go's usage would not show it.
-    pub(super) default: &'static str,
-    /// What the usage text says.
-    pub(super) help: &'static str,
-    /// Reads a value and stores it.
-    pub(super) set: fn(&mut T, &OsStr) -> Result<(), ValueError>,
-}
-
-impl<T> Flag<T> {
-    pub(super) fn is_bool(&self) -> bool {
-        self.kind.is_empty()
-    }
-}
 
 /// A second name: (alias, name).
 pub(super) type Alias = (&'static str, &'static str);
@@ -48,7 +28,7 @@ pub(super) enum SyntaxError {
 
 /// Reads `words` (without the program's name) from left to right; the first error counts.
 pub(super) fn parse<T: Default>(
-    flags: &[Flag<T>],
+    flags: &[&Flag<T>],
     aliases: &[Alias],
     words: impl Iterator<Item = OsString>,
 ) -> Result<Parsed<T>, SyntaxError> {

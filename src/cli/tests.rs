@@ -1,8 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::settings::{ALIASES, Given, GoDuration};
 
-fn read(words: &[&str]) -> Result<Args, Stop> {
+fn read(words: &[&str]) -> Result<Given, Stop> {
+    arguments(words).map(|args| args.given)
+}
+
+fn arguments(words: &[&str]) -> Result<Args, Stop> {
     let argv = ["rp2pd"].iter().chain(words).map(OsString::from);
     match parse(argv)? {
         Command::Daemon(args) => Ok(*args),
@@ -28,24 +33,21 @@ fn one_dash_or_two_with_or_without_equals() {
         &["-listen=old", "-listen", "/unix/x"],
     ] {
         assert_eq!(
-            read(words).unwrap().listen.as_deref(),
-            Some("/unix/x"),
+            read(words).unwrap().listen,
+            Some("/unix/x".into()),
             "{words:?}"
         );
     }
-    assert_eq!(read(&["-listen="]).unwrap().listen.as_deref(), Some(""));
-    assert_eq!(
-        read(&["-listen", "-q"]).unwrap().listen.as_deref(),
-        Some("-q")
-    );
+    assert_eq!(read(&["-listen="]).unwrap().listen, Some("".into()));
+    assert_eq!(read(&["-listen", "-q"]).unwrap().listen, Some("-q".into()));
     assert_eq!(read(&["-id=a=b"]).unwrap().id, Some("a=b".into()));
 }
 
 #[test]
 fn a_bool_never_takes_the_next_word() {
-    let args = read(&["-quic", "false", "-listen", "/unix/x"]).unwrap();
-    assert_eq!(args.quic, Some(true));
-    assert_eq!(args.listen, None);
+    let args = arguments(&["-quic", "false", "-listen", "/unix/x"]).unwrap();
+    assert_eq!(args.given.quic, Some(true));
+    assert_eq!(args.given.listen, None);
     assert_eq!(args.positional, ["false", "-listen", "/unix/x"]);
     for (text, value) in [
         ("1", true),
@@ -88,9 +90,9 @@ fn flags_end_at_a_bare_word_a_lone_dash_and_two_dashes() {
         (&["-q", "--", "-b"], &["-b"]),
         (&["-q", "", "-b"], &["", "-b"]),
     ] {
-        let args = read(words).unwrap();
-        assert_eq!(args.quiet, Some(true));
-        assert_eq!(args.bootstrap, None);
+        let args = arguments(words).unwrap();
+        assert_eq!(args.given.quiet, Some(true));
+        assert_eq!(args.given.bootstrap, None);
         assert_eq!(args.positional, rest);
     }
 }
@@ -227,8 +229,8 @@ fn aliases_fill_the_same_field() {
     ])
     .unwrap();
     assert_eq!(args, same);
-    assert!(flags::ALIASES.iter().all(|(alias, target)| {
-        let known = |name: &str| flags::DAEMON.iter().any(|flag| flag.name == name);
+    assert!(ALIASES.iter().all(|(alias, target)| {
+        let known = |name: &str| settings::flags().iter().any(|flag| flag.name == name);
         known(target) && !known(alias)
     }));
 }
@@ -244,7 +246,7 @@ fn paths_need_not_be_utf8_but_text_must() {
     let Command::Daemon(args) = parse(["p".into(), word("-id=")]).unwrap() else {
         panic!("not a daemon")
     };
-    assert_eq!(args.id, Some(OsString::from_vec(vec![0xff]).into()));
+    assert_eq!(args.given.id, Some(OsString::from_vec(vec![0xff]).into()));
     let stop = parse(["p".into(), word("-listen=")]).unwrap_err();
     assert!(stop.text.contains("for flag -listen: not valid UTF-8\n"));
     assert!(parse(["p".into(), word("-")]).is_err());
@@ -258,8 +260,8 @@ fn keygen_is_a_first_word() {
         panic!("not keygen")
     };
     assert_eq!(
-        (args.key_type.as_deref(), args.bits, args.file),
-        (Some("rsa"), Some(4096), None)
+        (args.key_type.as_str(), args.bits, args.file),
+        ("rsa", 4096, "identity".into())
     );
     let stop = parse(argv(&["p", "keygen", "-h"])).unwrap_err();
     assert_eq!(stop.code, 0);
@@ -280,7 +282,7 @@ fn completions_and_manual_know_every_flag() {
     let man = print(&["man"]);
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = print(&["completions", shell]);
-        for flag in flags::DAEMON {
+        for flag in settings::flags() {
             assert!(script.contains(flag.name), "{shell}: {}", flag.name);
             let roff = flag.name.replace('-', "\\-");
             assert!(man.contains(&roff), "man: {}", flag.name);
@@ -312,7 +314,7 @@ proptest! {
     fn both_spellings_of_every_value_flag_agree(
         index in any::<prop::sample::Index>(), value in "[^\0]{0,12}", dashes in "--?",
     ) {
-        let valued: Vec<_> = flags::DAEMON.iter().filter(|flag| !flag.kind.is_empty()).collect();
+        let valued: Vec<_> = settings::flags().into_iter().filter(|flag| !flag.kind.is_empty()).collect();
         let flag = valued[index.index(valued.len())].name;
         let joined = read(&[&format!("{dashes}{flag}={value}")]);
         let apart = read(&[&format!("{dashes}{flag}"), &value]);

@@ -2,14 +2,15 @@
 
 use std::fmt::Write;
 
-use super::syntax::{Alias, Flag};
+use super::syntax::Alias;
+use crate::settings::Flag;
 use crate::wording::quote;
 
 /// Longest `-x` whose help stays on the same line.
 const SHORT: usize = 2;
 
 /// `Usage of <program>:` and every flag, sorted by name.
-pub(super) fn usage<T>(program: &str, flags: &[Flag<T>], aliases: &[Alias]) -> String {
+pub(super) fn usage<T>(program: &str, flags: &[&Flag<T>], aliases: &[Alias]) -> String {
     let mut entries: Vec<(&str, String)> = flags
         .iter()
         .map(|flag| (flag.name, entry(flag.name, flag.kind, &described(flag))))
@@ -29,10 +30,11 @@ pub(super) fn usage<T>(program: &str, flags: &[Flag<T>], aliases: &[Alias]) -> S
 
 fn described<T>(flag: &Flag<T>) -> String {
     let mut text = flag.help.to_owned();
-    if !flag.default.is_empty() {
+    let default = (flag.default)();
+    if !default.is_empty() {
         let default = match flag.kind {
-            "string" => quote(flag.default),
-            _ => flag.default.to_owned(),
+            "string" => quote(&default),
+            _ => default,
         };
         // Writing to a String cannot fail.
         let _ = write!(text, " (default {default})");

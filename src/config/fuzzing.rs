@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
 
-use super::{file, notices, resolve};
+use super::{file, settle};
 use crate::cli::{self, Command};
 
 /// Words, one a line, then an empty line and the text of a configuration file.
@@ -25,9 +25,8 @@ pub(crate) fn launch(data: &[u8]) {
         }
     };
     let mut notes = Vec::new();
-    let resolved = file::parse(text, &mut notes).and_then(|file| resolve::resolve(&args, file));
-    match resolved {
-        Ok(config) => drop(notices::of(&args, &config)),
-        Err(error) => assert!(!error.to_string().is_empty(), "a refusal has a reason"),
+    let config = file::parse(text, &mut notes).and_then(|file| settle(&args, &file, notes));
+    if let Err(error) = config {
+        assert!(!error.to_string().is_empty(), "a refusal has a reason");
     }
 }

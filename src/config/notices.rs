@@ -1,12 +1,13 @@
 //! What the operator should know about a configuration that is accepted.
 
 use super::{Config, DhtMode, Muxer};
-use crate::cli::{Args, GoDuration};
+use crate::cli::Args;
+use crate::settings::{Effect, Given, SETTINGS, Setting};
 use crate::wire::maddr::ControlAddr;
 use crate::wording::quote;
 
-/// Notices on `config`, which came of `args`; flags at their defaults cause none.
-pub(super) fn of(args: &Args, config: &Config) -> Vec<String> {
+/// Notices on `config`, which came of `args` over `file`; values that are defaults cause none.
+pub(super) fn of(args: &Args, file: &Given, config: &Config) -> Vec<String> {
     let mut notices = Vec::new();
     if let Some(word) = args.positional.first() {
         let word = quote(&word.to_string_lossy());
@@ -14,15 +15,16 @@ pub(super) fn of(args: &Args, config: &Config) -> Vec<String> {
             "flags end at {word}: it and what follows is ignored"
         ));
     }
-    let absent = list(&not_available(args, config));
+    let absent = not_available(&args.given, file, config);
     if !absent.is_empty() {
+        let absent = absent.join(", ");
         notices.push(format!("not available yet, ignored: {absent}"));
     }
-    let idle = list(&without_effect(args, config));
+    let idle = without_effect(&args.given, config);
     if !idle.is_empty() {
-        notices.push(format!("without effect: {idle}"));
+        notices.push(format!("without effect: {}", idle.join(", ")));
     }
-    if let Some(name) = &args.muxer
+    if let Some(name) = &args.given.muxer
         && config.muxer == Muxer::Yamux
         && name != "yamux"
     {
@@ -37,42 +39,45 @@ pub(super) fn of(args: &Args, config: &Config) -> Vec<String> {
     notices
 }
 
-fn list(names: &[(&str, bool)]) -> String {
-    let used = names.iter().filter(|(_, used)| *used);
-    used.map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+/// Keys of the file that exist for old clients alone and were set to something.
+pub(super) fn keys_without_effect(file: &Given) -> Vec<&'static str> {
+    let old = changed(Effect::Old, file);
+    old.map(|setting| setting.json.split('|').next().unwrap_or_default())
+        .collect()
+}
+
+fn changed(effect: Effect, given: &Given) -> impl Iterator<Item = &'static Setting> {
+    let wanted = SETTINGS
+        .iter()
+        .filter(move |setting| setting.effect == effect);
+    wanted.filter(|setting| (setting.is_changed)(given))
+}
+
+/// The flag that changes a setting; a switch that is on by default can only be switched off.
+fn typed(setting: &Setting) -> String {
+    let flag = &setting.flag;
+    match (flag.is_bool(), (flag.default)().as_str()) {
+        (true, "true") => format!("-{}=false", flag.name),
+        _ => format!("-{}", flag.name),
+    }
 }
 
 /// What is asked for and no code does yet.
-fn not_available<'a>(args: &Args, config: &Config) -> Vec<(&'a str, bool)> {
-    let other = |flag: Option<i64>, default: i64| flag.is_some_and(|value| value != default);
-    let time = |flag: Option<GoDuration>, default: i64| other(flag.map(|time| time.0), default);
-    vec![
-        ("-autoRelay", config.relay.auto),
-        ("-autonat", config.nat.autonat),
-        (
-            "-forceReachability",
-            config.nat.reachability.is_some() && config.dht != Some(DhtMode::Auto),
-        ),
-        ("-metricsAddr", config.metrics_addr.is_some()),
-        ("-natPortMap", config.nat.port_map),
-        ("-relayBufferSize", other(args.relay_buffer_size, 16 << 20)),
-        ("-relayDataLimit", other(args.relay_data_limit, 4 << 30)),
-        ("-relayMaxCircuits", other(args.relay_max_circuits, 16)),
-        (
-            "-relayMaxReservations",
-            other(args.relay_max_reservations, 128),
-        ),
-        (
-            "-relayTimeLimit",
-            time(args.relay_time_limit, 1_800_000_000_000),
-        ),
-    ]
+fn not_available(flags: &Given, file: &Given, config: &Config) -> Vec<String> {
+    let asked = changed(Effect::NotYet, flags).chain(changed(Effect::NotYet, file));
+    let mut names: Vec<_> = asked.map(typed).collect();
+    if config.nat.reachability.is_some() && config.dht != Some(DhtMode::Auto) {
+        names.push("-forceReachability".into());
+    }
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// What is accepted for old clients only, or needs another flag.
-fn without_effect<'a>(args: &Args, config: &Config) -> Vec<(&'a str, bool)> {
-    let on = |flag: Option<bool>| flag == Some(true);
-    vec![
+fn without_effect(flags: &Given, config: &Config) -> Vec<String> {
+    let mut names: Vec<_> = changed(Effect::Old, flags).map(typed).collect();
+    let needs_another = [
         (
             "-controlAllow",
             matches!(config.listen, ControlAddr::Unix(_)) && !config.control.allow.is_empty(),
@@ -89,16 +94,9 @@ fn without_effect<'a>(args: &Args, config: &Config) -> Vec<(&'a str, bool)> {
             "-dhtNamespace",
             config.dht.is_none() && !config.dht_namespaces.is_empty(),
         ),
-        ("-noInlinePeerId", on(args.no_inline_peer_id)),
-        ("-pprof", on(args.pprof)),
-        ("-pprofPort", args.pprof_port.is_some_and(|port| port != 0)),
-        ("-quic=false", args.quic == Some(false)),
-        ("-relayActive", on(args.relay_active)),
-        ("-relayHop", on(args.relay_hop)),
-        (
-            "-relayHopLimit",
-            args.relay_hop_limit.is_some_and(|limit| limit != 0),
-        ),
-        ("-secio", on(args.secio)),
-    ]
+    ];
+    let idle = needs_another.iter().filter(|(_, idle)| *idle);
+    names.extend(idle.map(|(name, _)| (*name).to_owned()));
+    names.sort();
+    names
 }

@@ -7,34 +7,23 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
-use super::file::Settings;
 use super::{
     Bootstrap, Config, ConfigError, ConnManager, DhtMode, Limits, Muxer, Nat, PubSub, Reachability,
     Relay, group,
 };
-use crate::cli::{Args, FileMode, GoDuration};
 use crate::control::guard::Rules;
 use crate::dht::Validator;
 use crate::muxer::MAX_STREAMS;
 use crate::node::{AddressLimits, PER_PEER};
 use crate::pubsub::RouterKind;
-use crate::wire::frame::DEFAULT_MAX_FRAME;
+use crate::settings::{AddrError, AddrList, ByteSize, Given, GoDuration, Sources, Values};
 use crate::wire::maddr::{ControlAddr, parse_multiaddr};
-
-/// Where control clients look unless told otherwise.
-const DEFAULT_LISTEN: &str = "/unix/tmp/p2pd.sock";
-
-/// Permission bits of the control socket: whoever can open it acts as the peer.
-const DEFAULT_MODE: FileMode = FileMode(0o600);
 
 /// Longest path of a unix socket in bytes; the kernel's field holds a NUL as well.
 const MAX_SOCKET_PATH: usize = 107;
 
 /// Largest settable frame limit: protobuf messages end at 2 GiB.
 const MAX_FRAME: i64 = i32::MAX as i64;
-
-/// Time for streams to drain.
-const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
 /// The public IPFS network, as go-libp2p-kad-dht lists it.
 const PUBLIC_PEERS: [&str; 5] = [
@@ -46,89 +35,77 @@ const PUBLIC_PEERS: [&str; 5] = [
 ];
 
 /// Settles every value; `notices` stay empty.
-pub(super) fn resolve(args: &Args, file: Settings) -> Result<Config, ConfigError> {
-    let listen = listen(args, file.listen.as_ref())?;
-    let host_addrs = addrs(args.host_addrs.as_deref(), &file.host_addrs)?;
-    let announce_addrs = addrs(args.announce_addrs.as_deref(), &file.announce_addrs)?;
-    let bootstrap_peers = addrs(args.bootstrap_peers.as_deref(), &file.bootstrap_peers)?;
-    let dht = dht(args, file.dht_mode.as_deref())?;
-    let relay = relay(args, &file, dht)?;
-    let noise = args.noise.or(file.noise).unwrap_or(true);
-    let tls = args.tls.or(file.tls).unwrap_or(true);
-    let plaintext = args.plaintext.or(file.plaintext).unwrap_or(false);
-    if !(noise || tls || plaintext) {
+pub(super) fn resolve(flags: &Given, file: &Given) -> Result<Config, ConfigError> {
+    let values = Values::settle(flags, file);
+    let listen = listen(&values)?;
+    let host_addrs = multiaddrs(values.host_addrs.as_ref())?;
+    let announce_addrs = multiaddrs(values.announce_addrs.as_ref())?;
+    let bootstrap_peers = multiaddrs(values.bootstrap_peers.as_ref())?;
+    let dht = dht(&values)?;
+    let relay = relay(&values, dht)?;
+    if !(values.noise || values.tls || values.plaintext) {
         return Err(ConfigError::NoSecurity);
     }
-    let nat = nat(args, &file)?;
+    let nat = nat(&values)?;
     Ok(Config {
         listen,
-        listen_mode: args.listen_mode.unwrap_or(DEFAULT_MODE).0,
-        listen_group: not_empty(args.listen_group.as_deref())
+        listen_mode: values.listen_mode.0,
+        listen_group: values
+            .listen_group
+            .as_deref()
             .map(group::lookup)
             .transpose()?,
-        control: control(args, &file)?,
-        quiet: on(args.quiet, file.quiet),
-        identity_file: args
-            .id
-            .clone()
-            .filter(|path| !path.as_os_str().is_empty())
-            .or_else(|| file.id.clone()),
+        control: control(&values)?,
+        quiet: values.quiet,
+        identity_file: values.id.clone(),
         host_addrs,
         announce_addrs,
-        no_listen: on(args.no_listen, file.no_listen),
-        noise,
-        tls,
-        plaintext,
+        no_listen: values.no_listen,
+        noise: values.noise,
+        tls: values.tls,
+        plaintext: values.plaintext,
         // Go takes any other name for yamux without a word.
-        muxer: match args.muxer.as_deref() {
-            Some("mplex") => Muxer::Mplex,
+        muxer: match values.muxer.as_str() {
+            "mplex" => Muxer::Mplex,
             _ => Muxer::Yamux,
         },
-        echo: args.echo.or(file.echo).unwrap_or(true),
-        max_frame: max_frame(args.max_frame)?,
-        shutdown_grace: args
-            .shutdown_grace
-            .map_or(DEFAULT_GRACE, |grace| grace.positive().unwrap_or_default()),
+        echo: values.echo,
+        max_frame: max_frame(values.max_frame)?,
+        shutdown_grace: span(values.shutdown_grace),
         dht,
-        datastore: args
-            .datastore
-            .clone()
-            .filter(|path| !path.as_os_str().is_empty()),
-        dht_namespaces: dht_namespaces(args.dht_namespace.as_deref())?,
-        bootstrap: bootstrap(on(args.bootstrap, file.bootstrap), bootstrap_peers)?,
-        pubsub: pubsub(args, &file)?,
+        datastore: values.datastore.clone(),
+        dht_namespaces: dht_namespaces(values.dht_namespace.as_deref())?,
+        bootstrap: bootstrap(values.bootstrap, bootstrap_peers)?,
+        pubsub: pubsub(&values, flags, file)?,
         relay,
-        conn_manager: conn_manager(args, &file),
-        per_address: per_address(args, &file),
-        limits: limits(args, &file),
+        conn_manager: conn_manager(&values),
+        per_address: AddressLimits {
+            connections: count(values.conn_per_address),
+            burst: count(values.conn_burst),
+            refill: span(values.conn_refill),
+        },
+        limits: limits(&values),
         nat,
-        metrics_addr: not_empty(args.metrics_addr.as_deref())
-            .map(Into::into)
-            .or(file.metrics_addr),
-        idle_timeout: args.idle_timeout.and_then(GoDuration::positive),
-        stay_alive: args.stay_alive == Some(true),
-        in_file: Vec::new(),
+        metrics_addr: values.metrics_addr,
+        idle_timeout: values.idle_timeout.and_then(GoDuration::positive),
+        stay_alive: values.stay_alive,
+        sources: Sources::of(flags, file),
         notices: Vec::new(),
     })
 }
 
-/// Most switches of the command line only switch on; one given as false leaves the file's
-/// value alone, as in Go.
-fn on(flag: Option<bool>, file: Option<bool>) -> bool {
-    flag == Some(true) || file == Some(true)
+/// A number of things; less than none is none.
+fn count(value: i64) -> usize {
+    usize::try_from(value).unwrap_or(0)
 }
 
-/// An empty flag counts as one that was not given, as in Go.
-fn not_empty(flag: Option<&str>) -> Option<&str> {
-    flag.filter(|text| !text.is_empty())
+/// A span of time; a negative one is none.
+fn span(value: GoDuration) -> Duration {
+    value.positive().unwrap_or_default()
 }
 
-fn listen(args: &Args, file: Option<&ControlAddr>) -> Result<ControlAddr, ConfigError> {
-    let addr = match (&args.listen, file) {
-        (Some(text), _) => ControlAddr::parse(text)?,
-        (None, Some(addr)) => addr.clone(),
-        (None, None) => ControlAddr::parse(DEFAULT_LISTEN)?,
-    };
+fn listen(values: &Values) -> Result<ControlAddr, ConfigError> {
+    let addr = values.listen.control()?;
     if let ControlAddr::Unix(path) = &addr {
         let bytes = path.as_os_str().as_bytes();
         if bytes.len() > MAX_SOCKET_PATH || bytes.contains(&0) {
@@ -138,9 +115,11 @@ fn listen(args: &Args, file: Option<&ControlAddr>) -> Result<ControlAddr, Config
     Ok(addr)
 }
 
-fn control(args: &Args, file: &Settings) -> Result<Rules, ConfigError> {
-    let uids = not_empty(args.control_uids.as_deref()).or(file.control_uids.as_deref());
-    let allow = not_empty(args.control_allow.as_deref()).or(file.control_allow.as_deref());
+fn multiaddrs(list: Option<&AddrList>) -> Result<Vec<Multiaddr>, ConfigError> {
+    Ok(list.map_or(Ok(Vec::new()), AddrList::multiaddrs)?)
+}
+
+fn control(values: &Values) -> Result<Rules, ConfigError> {
     let uid = |text: &str| {
         let uid = text.parse();
         uid.map_err(|_| ConfigError::ControlUid(text.to_owned()))
@@ -149,36 +128,27 @@ fn control(args: &Args, file: &Settings) -> Result<Rules, ConfigError> {
         let network = text.parse().or_else(|_| text.parse().map(IpAddr::into));
         network.map_err(|_: AddrParseError| ConfigError::ControlAllow(text.to_owned()))
     };
+    let uids = values.control_uids.as_deref();
+    let allow = values.control_allow.as_deref();
     Ok(Rules {
         uids: uids.map_or(Ok(Vec::new()), |list| list.split(',').map(uid).collect())?,
         allow: allow.map_or(Ok(Vec::new()), |list| {
             list.split(',').map(network).collect()
         })?,
-        handler_any: on(args.handler_any, file.handler_any),
+        handler_any: values.handler_any,
     })
 }
 
-/// The comma separated list of a flag, or else the file's.
-fn addrs(flag: Option<&str>, file: &[Multiaddr]) -> Result<Vec<Multiaddr>, ConfigError> {
-    let Some(list) = not_empty(flag) else {
-        return Ok(file.to_vec());
-    };
-    Ok(list
-        .split(',')
-        .map(parse_multiaddr)
-        .collect::<Result<_, _>>()?)
-}
-
-fn dht(args: &Args, file: Option<&str>) -> Result<Option<DhtMode>, ConfigError> {
-    let typed = [
-        (args.dht, DhtMode::Auto),
-        (args.dht_client, DhtMode::Client),
-        (args.dht_server, DhtMode::Server),
+fn dht(values: &Values) -> Result<Option<DhtMode>, ConfigError> {
+    let flags = [
+        (values.dht, DhtMode::Auto),
+        (values.dht_client, DhtMode::Client),
+        (values.dht_server, DhtMode::Server),
     ];
-    if let Some((_, mode)) = typed.iter().find(|(flag, _)| *flag == Some(true)) {
+    if let Some((_, mode)) = flags.iter().find(|(on, _)| *on) {
         return Ok(Some(*mode));
     }
-    match file {
+    match values.dht_mode.as_deref() {
         None => Ok(None),
         Some("full") => Ok(Some(DhtMode::Auto)),
         Some("client") => Ok(Some(DhtMode::Client)),
@@ -187,11 +157,11 @@ fn dht(args: &Args, file: Option<&str>) -> Result<Option<DhtMode>, ConfigError> 
     }
 }
 
-fn dht_namespaces(flag: Option<&str>) -> Result<Vec<String>, ConfigError> {
-    let Some(list) = not_empty(flag) else {
-        return Ok(Vec::new());
-    };
-    list.split(',')
+fn dht_namespaces(list: Option<&str>) -> Result<Vec<String>, ConfigError> {
+    let names = list.map(|list| list.split(','));
+    names
+        .into_iter()
+        .flatten()
         .map(|name| match Validator::may_add(name) {
             true => Ok(name.to_owned()),
             false => Err(ConfigError::DhtNamespace(name.to_owned())),
@@ -199,18 +169,13 @@ fn dht_namespaces(flag: Option<&str>) -> Result<Vec<String>, ConfigError> {
         .collect()
 }
 
-fn relay(args: &Args, file: &Settings, dht: Option<DhtMode>) -> Result<Relay, ConfigError> {
-    let enabled = args.relay.or(file.relay).unwrap_or(true);
-    let auto = on(args.auto_relay, file.auto_relay);
-    let discovery = args
-        .relay_discovery
-        .or(file.relay_discovery)
-        .unwrap_or(true);
-    let trusted = addrs(args.trusted_relays.as_deref(), &[])?;
+fn relay(values: &Values, dht: Option<DhtMode>) -> Result<Relay, ConfigError> {
+    let trusted = multiaddrs(values.trusted_relays.as_ref())?;
+    let (enabled, auto) = (values.relay, values.auto_relay);
     if auto && (!enabled || dht.is_none()) {
         return Err(ConfigError::AutoRelay);
     }
-    if auto && !discovery && trusted.is_empty() {
+    if auto && !values.relay_discovery && trusted.is_empty() {
         return Err(ConfigError::NoRelaySource);
     }
     if !trusted.is_empty() && !auto {
@@ -222,50 +187,36 @@ fn relay(args: &Args, file: &Settings, dht: Option<DhtMode>) -> Result<Relay, Co
     Ok(Relay {
         enabled,
         auto,
-        discovery,
+        discovery: values.relay_discovery,
         trusted,
-        service: enabled && args.relay_service.unwrap_or(true),
-        max_circuits: count(args.relay_max_circuits, 16),
-        max_reservations: count(args.relay_max_reservations, 128),
-        buffer_size: count(args.relay_buffer_size, 16 << 20),
-        data_limit: u64::try_from(args.relay_data_limit.unwrap_or(4 << 30)).unwrap_or(0),
-        time_limit: args
-            .relay_time_limit
-            .map_or(Duration::from_secs(30 * 60), |limit| {
-                limit.positive().unwrap_or_default()
-            }),
+        service: enabled && values.relay_service,
+        max_circuits: count(values.relay_max_circuits),
+        max_reservations: count(values.relay_max_reservations),
+        buffer_size: count(values.relay_buffer_size.0),
+        data_limit: u64::try_from(values.relay_data_limit.0).unwrap_or(0),
+        time_limit: span(values.relay_time_limit),
     })
-}
-
-/// A number of things; less than none is none.
-fn count(flag: Option<i64>, default: usize) -> usize {
-    flag.map_or(default, |count| usize::try_from(count).unwrap_or(0))
 }
 
 fn names_a_peer(addr: &Multiaddr) -> bool {
     matches!(addr.iter().last(), Some(Protocol::P2p(_)))
 }
 
-fn nat(args: &Args, file: &Settings) -> Result<Nat, ConfigError> {
-    let public = args.force_public == Some(true);
-    let private = args.force_private == Some(true);
-    let reachability = match (public, private) {
+fn nat(values: &Values) -> Result<Nat, ConfigError> {
+    let reachability = match (values.force_public, values.force_private) {
         (true, true) => return Err(ConfigError::Reachability),
         (true, false) => Some(Reachability::Public),
         (false, true) => Some(Reachability::Private),
         (false, false) => None,
     };
     Ok(Nat {
-        port_map: on(args.nat_port_map, file.nat_port_map),
-        autonat: on(args.autonat, file.autonat),
+        port_map: values.nat_port_map,
+        autonat: values.autonat,
         reachability,
     })
 }
 
-fn max_frame(flag: Option<i64>) -> Result<usize, ConfigError> {
-    let Some(limit) = flag else {
-        return Ok(DEFAULT_MAX_FRAME);
-    };
+fn max_frame(ByteSize(limit): ByteSize) -> Result<usize, ConfigError> {
     usize::try_from(limit.min(MAX_FRAME))
         .ok()
         .filter(|limit| *limit > 0)
@@ -276,7 +227,7 @@ fn bootstrap(enabled: bool, peers: Vec<Multiaddr>) -> Result<Bootstrap, ConfigEr
     let explicit = !peers.is_empty();
     let peers = if enabled && !explicit {
         let public = PUBLIC_PEERS.iter().map(|text| parse_multiaddr(text));
-        public.collect::<Result<_, _>>()?
+        public.collect::<Result<_, _>>().map_err(AddrError::from)?
     } else {
         peers
     };
@@ -290,71 +241,47 @@ fn bootstrap(enabled: bool, peers: Vec<Multiaddr>) -> Result<Bootstrap, ConfigEr
     })
 }
 
-fn pubsub(args: &Args, file: &Settings) -> Result<Option<PubSub>, ConfigError> {
-    if !on(args.pubsub, file.pubsub) {
+fn pubsub(values: &Values, flags: &Given, file: &Given) -> Result<Option<PubSub>, ConfigError> {
+    if !values.pubsub {
         return Ok(None);
     }
-    let router = args.pubsub_router.as_deref();
-    let router = match router.or(file.pubsub_router.as_deref()) {
-        None | Some("gossipsub") => RouterKind::Gossipsub,
-        Some("floodsub") => RouterKind::Floodsub,
-        Some(other) => return Err(ConfigError::Router(other.to_owned())),
+    let router = match values.pubsub_router.as_str() {
+        "gossipsub" => RouterKind::Gossipsub,
+        "floodsub" => RouterKind::Floodsub,
+        other => return Err(ConfigError::Router(other.to_owned())),
     };
+    // A flag of zero leaves the file's value alone, as in Go.
     let positive = |flag: Option<GoDuration>, file: Option<GoDuration>| {
         let flag = flag.and_then(GoDuration::positive);
         flag.or(file.and_then(GoDuration::positive))
     };
     Ok(Some(PubSub {
         router,
-        sign: args.pubsub_sign.or(file.pubsub_sign).unwrap_or(true),
-        sign_strict: args
-            .pubsub_sign_strict
-            .or(file.pubsub_sign_strict)
-            .unwrap_or(true),
-        heartbeat_interval: positive(args.heartbeat_interval, file.heartbeat_interval),
-        heartbeat_delay: positive(args.heartbeat_delay, file.heartbeat_delay),
+        sign: values.pubsub_sign,
+        sign_strict: values.pubsub_sign_strict,
+        heartbeat_interval: positive(flags.heartbeat_interval, file.heartbeat_interval),
+        heartbeat_delay: positive(flags.heartbeat_delay, file.heartbeat_delay),
     }))
 }
 
-fn per_address(args: &Args, file: &Settings) -> AddressLimits {
-    let default = AddressLimits::default();
-    AddressLimits {
-        connections: count(
-            args.conn_per_address.or(file.conn_per_address),
-            default.connections,
-        ),
-        burst: count(args.conn_burst.or(file.conn_burst), default.burst),
-        refill: args
-            .conn_refill
-            .or(file.conn_refill)
-            .map_or(default.refill, |time| time.positive().unwrap_or_default()),
-    }
-}
-
-/// Zero and less leave a limit at its default.
-fn limits(args: &Args, file: &Settings) -> Limits {
-    let set = |flag: Option<i64>, file: Option<i64>| flag.or(file).filter(|limit| *limit > 0);
-    let count = |flag, file| set(flag, file).and_then(|limit| usize::try_from(limit).ok());
+/// Zero and less leave a limit to the system.
+fn limits(values: &Values) -> Limits {
+    let set = |limit: i64| usize::try_from(limit).ok().filter(|limit| *limit > 0);
     Limits {
-        memory: set(args.memory_limit, file.memory_limit).map(i64::unsigned_abs),
-        connections: count(args.conn_max, file.conn_max),
-        inbound: count(args.conn_max_inbound, file.conn_max_inbound),
-        per_peer: count(args.conn_per_peer, file.conn_per_peer).unwrap_or(PER_PEER),
-        streams: count(args.streams_max, file.streams_max),
-        per_connection: count(args.streams_per_conn, file.streams_per_conn)
+        memory: set(values.memory_limit.0).and_then(|limit| u64::try_from(limit).ok()),
+        connections: set(values.conn_max),
+        inbound: set(values.conn_max_inbound),
+        per_peer: set(values.conn_per_peer).unwrap_or(PER_PEER),
+        streams: set(values.streams_max),
+        per_connection: set(values.streams_per_conn)
             .map_or(MAX_STREAMS, |limit| limit.min(MAX_STREAMS)),
     }
 }
 
-fn conn_manager(args: &Args, file: &Settings) -> Option<ConnManager> {
-    on(args.conn_manager, file.conn_manager).then(|| ConnManager {
-        low: count(args.conn_lo.or(file.conn_lo), 256),
-        high: count(args.conn_hi.or(file.conn_hi), 512),
-        grace: args
-            .conn_grace
-            .or(file.conn_grace)
-            .map_or(Duration::from_secs(120), |grace| {
-                grace.positive().unwrap_or_default()
-            }),
+fn conn_manager(values: &Values) -> Option<ConnManager> {
+    values.conn_manager.then(|| ConnManager {
+        low: count(values.conn_lo),
+        high: count(values.conn_hi),
+        grace: span(values.conn_grace),
     })
 }

@@ -15,15 +15,6 @@ use super::{IdentityError, decode, encode, key_type};
 use crate::cli::KeygenArgs;
 use crate::wording::system_error;
 
-/// Name of the key file unless told otherwise.
-const DEFAULT_FILE: &str = "identity";
-
-/// Type of the key unless told otherwise, as in Go.
-const DEFAULT_TYPE: &str = "rsa";
-
-/// Size of an RSA key unless told otherwise.
-const DEFAULT_BITS: i64 = 2048;
-
 /// Only the owner reads a key, and nobody overwrites it.
 const MODE: u32 = 0o400;
 
@@ -43,12 +34,12 @@ pub enum KeygenError {
     #[error(transparent)]
     Check(#[from] IdentityError),
     /// The file could not be written.
-    #[error("open {}: {}", .path.display(), system_error(.error))]
+    #[error("open {}: {}", .path.display(), system_error(.source))]
     Write {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        error: io::Error,
+        source: io::Error,
     },
 }
 
@@ -59,17 +50,16 @@ pub enum KeygenError {
 pub fn generate(args: &KeygenArgs) -> Result<PeerId, KeygenError> {
     let bytes = make(args)?;
     let keypair = decode(&bytes)?;
-    let path = args.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
-    write(path, &bytes).map_err(|error| KeygenError::Write {
-        path: path.to_owned(),
-        error,
+    write(&args.file, &bytes).map_err(|source| KeygenError::Write {
+        path: args.file.clone(),
+        source,
     })?;
     Ok(keypair.public().to_peer_id())
 }
 
 fn make(args: &KeygenArgs) -> Result<Zeroizing<Vec<u8>>, KeygenError> {
-    let keypair = match args.key_type.as_deref().unwrap_or(DEFAULT_TYPE) {
-        "rsa" => return make_rsa(args.bits.unwrap_or(DEFAULT_BITS)),
+    let keypair = match args.key_type.as_str() {
+        "rsa" => return make_rsa(args.bits),
         "ed25519" => Keypair::generate_ed25519(),
         "secp256k1" => Keypair::generate_secp256k1(),
         "ecdsa" => Keypair::generate_ecdsa(),

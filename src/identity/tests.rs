@@ -101,9 +101,9 @@ fn every_type_is_made_written_and_read_back() {
     for kind in ["rsa", "ed25519", "secp256k1", "ecdsa"] {
         let path = dir.path().join(kind);
         let args = KeygenArgs {
-            file: Some(path.clone()),
-            key_type: Some(kind.into()),
-            bits: None,
+            file: path.clone(),
+            key_type: kind.into(),
+            ..KeygenArgs::default()
         };
         let peer = generate(&args).unwrap();
         let loaded = load(&path).unwrap();
@@ -124,9 +124,9 @@ fn a_dangling_link_is_not_followed() {
     let (link, target) = (dir.path().join("link"), dir.path().join("target"));
     std::os::unix::fs::symlink(&target, &link).unwrap();
     let args = KeygenArgs {
-        file: Some(link),
-        key_type: Some("ed25519".into()),
-        bits: None,
+        file: link,
+        key_type: "ed25519".into(),
+        ..KeygenArgs::default()
     };
     assert!(generate(&args).is_err());
     assert!(!target.exists());
@@ -138,9 +138,9 @@ fn unknown_types_and_sizes_are_refused() {
     let path = dir.path().join("key");
     let make = |key_type: &str, bits| {
         let args = KeygenArgs {
-            file: Some(path.clone()),
-            key_type: Some(key_type.into()),
-            bits: Some(bits),
+            file: path.clone(),
+            key_type: key_type.into(),
+            bits,
         };
         generate(&args).unwrap_err().to_string()
     };

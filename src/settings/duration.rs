@@ -30,6 +30,42 @@ pub fn parse(text: &str) -> Option<i64> {
     }
 }
 
+/// Writes nanoseconds as Go's `Duration.String` does: `2m0s`, `1.5s`, `100ms`, `0s`.
+#[must_use]
+pub fn show(nanos: i64) -> String {
+    let sign = if nanos < 0 { "-" } else { "" };
+    let total = nanos.unsigned_abs();
+    let decimal = |unit: u64, name: &str| {
+        let (whole, rest) = (total / unit, total % unit);
+        let digits = unit.to_string().len() - 1;
+        let fraction = format!("{rest:0digits$}");
+        let fraction = fraction.trim_end_matches('0');
+        match fraction.is_empty() {
+            true => format!("{sign}{whole}{name}"),
+            false => format!("{sign}{whole}.{fraction}{name}"),
+        }
+    };
+    match total {
+        0 => "0s".into(),
+        1..1_000 => decimal(1, "ns"),
+        1_000..1_000_000 => decimal(1_000, "µs"),
+        1_000_000..1_000_000_000 => decimal(1_000_000, "ms"),
+        _ => {
+            let (minutes, rest) = (total / 60_000_000_000, total % 60_000_000_000);
+            let seconds = rest / 1_000_000_000;
+            let fraction = format!("{:09}", rest % 1_000_000_000);
+            let fraction = fraction.trim_end_matches('0');
+            let point = if fraction.is_empty() { "" } else { "." };
+            let seconds = format!("{seconds}{point}{fraction}s");
+            match (minutes / 60, minutes % 60) {
+                (0, 0) => format!("{sign}{seconds}"),
+                (0, minutes) => format!("{sign}{minutes}m{seconds}"),
+                (hours, minutes) => format!("{sign}{hours}h{minutes}m{seconds}"),
+            }
+        }
+    }
+}
+
 /// Reads one number with its unit; returns what follows.
 fn term(text: &str) -> Option<(u64, &str)> {
     let (whole, rest) = digits(text);
@@ -83,7 +119,27 @@ fn fraction_of(fraction: &str, unit: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{parse, show};
+
+    #[test]
+    fn durations_are_written_as_in_go() {
+        for (nanos, text) in [
+            (0, "0s"),
+            (1, "1ns"),
+            (1_100, "1.1µs"),
+            (100_000_000, "100ms"),
+            (5_000_000_000, "5s"),
+            (1_500_000_000, "1.5s"),
+            (120_000_000_000, "2m0s"),
+            (1_800_000_000_000, "30m0s"),
+            (3_723_000_000_001, "1h2m3.000000001s"),
+            (-120_000_000_000, "-2m0s"),
+        ] {
+            assert_eq!(show(nanos), text);
+            assert_eq!(parse(text), Some(nanos), "{text}");
+        }
+        assert_eq!(parse(&show(i64::MIN)), Some(i64::MIN));
+    }
 
     #[test]
     fn durations_read_as_in_go() {
