@@ -1,5 +1,6 @@
 //! The Kademlia DHT: queries for clients, answers for peers (`/ipfs/kad/1.0.0`).
 
+mod answer;
 pub mod disk;
 pub(crate) mod fuzzing;
 mod key;
@@ -12,6 +13,7 @@ mod server;
 mod snapshot;
 mod store;
 mod table;
+mod turns;
 mod upkeep;
 
 use std::{
@@ -39,6 +41,7 @@ pub use snapshot::{Mode, Snapshot, Usage};
 use store::Store;
 pub(crate) use store::{MAX_PROVIDER_BYTES, MAX_RECORD_BYTES};
 use table::{Admission, Table};
+use turns::Turns;
 
 use crate::node::{Node, PeerRouting, RoutingError, Standing};
 
@@ -102,6 +105,7 @@ struct Inner {
     store: Store,
     validator: Validator,
     rpc: Rpc,
+    turns: Turns,
     queries: Semaphore,
     serving: AtomicBool,
     counters: Counters,
@@ -145,6 +149,7 @@ impl Dht {
             store,
             validator,
             rpc: Rpc::new(node.clone()),
+            turns: Turns::default(),
             queries: Semaphore::new(MAX_QUERIES),
             serving: AtomicBool::new(false),
             counters: Counters::default(),
@@ -298,9 +303,9 @@ impl Inner {
         }
     }
 
-    /// The providers of `key` that this daemon knows, with its present addresses if it is one.
-    fn known_providers(&self, key: &[u8]) -> Vec<PeerInfo> {
-        let mut providers = self.store.providers(key);
+    /// At most `max` providers of `key` that this daemon knows, with its present addresses if it is one.
+    fn known_providers(&self, key: &[u8], max: usize) -> Vec<PeerInfo> {
+        let mut providers = self.store.providers(key, max);
         for provider in &mut providers {
             if provider.id == self.node.peer_id() {
                 provider.addresses = self.node.addresses().to_vec();

@@ -2,17 +2,17 @@
 
 use std::collections::HashSet;
 
-use prost::Message as _;
+use bytes::Bytes;
 
 use super::{
-    PeerInfo,
-    message::{self, Message},
+    PeerInfo, answer,
+    message::{self, MAX_PROVIDERS},
     record::Validator,
 };
 
 /// A message. What is taken of it has bounds and makes sense, and its record is judged.
 pub(crate) fn messages(data: &[u8]) {
-    let Ok(message) = Message::decode(data) else {
+    let Ok(message) = message::decode(Bytes::copy_from_slice(data), MAX_PROVIDERS) else {
         return;
     };
     let closer: Vec<PeerInfo> = message::closer(&message).collect();
@@ -23,7 +23,10 @@ pub(crate) fn messages(data: &[u8]) {
         let different: HashSet<_> = info.addresses.iter().collect();
         assert_eq!(different.len(), info.addresses.len(), "no address twice");
         assert!(!info.addresses.iter().any(|address| address.is_empty()));
-        let sent = message::peer(info, true);
+        let sent = answer::peers(&[(info.clone(), true)], &mut usize::MAX.clone());
+        let [sent] = &sent[..] else {
+            panic!("one peer is told as one");
+        };
         assert_eq!(sent.id, info.id.to_bytes());
         assert_eq!(
             sent.addrs.len(),

@@ -1,15 +1,12 @@
 //! Messages between Kademlia nodes, and the streams that carry them.
 
-use std::io;
+mod channel;
+mod decode;
 
 use bytes::Bytes;
-use futures::AsyncWriteExt as _;
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
-use prost::Message as _;
-use tokio::sync::Semaphore;
 
 use super::PeerInfo;
-use crate::streams::{Frames, UserStream};
 
 /// The messages of `proto/kad.proto`.
 #[allow(
@@ -22,27 +19,21 @@ pub(super) mod pb {
     include!(concat!(env!("OUT_DIR"), "/kad.pb.rs"));
 }
 
+pub(super) use channel::{Channel, is_own_limit};
+pub(super) use decode::decode;
 pub(super) use pb::{Message, Record, message::Type};
-
-/// Largest message, in bytes (go-libp2p's limit).
-const MAX_MESSAGE: usize = 4 << 20;
-
-/// Messages above 64 KiB read at once, of all peers together (SECURITY.md 3).
-const MAX_LARGE: usize = 16;
 
 /// Peers taken from one message: the 20 closest and the one that was asked for.
 const MAX_CLOSER: usize = 21;
 
-/// Providers taken from one message.
-const MAX_PROVIDERS: usize = 1000;
+/// Providers taken from one answer.
+pub(super) const MAX_PROVIDERS: usize = 1000;
 
-/// Addresses taken of one peer in one message.
-const MAX_ADDRESSES: usize = 32;
+/// Addresses taken or told of one peer in one message.
+pub(super) const MAX_ADDRESSES: usize = 32;
 
 /// Longest address taken, in bytes.
 const MAX_ADDRESS: usize = 512;
-
-static LARGE_PLACES: Semaphore = Semaphore::const_new(MAX_LARGE);
 
 /// A request with nothing but a key.
 pub(super) fn request(kind: Type, key: &[u8]) -> Message {
@@ -60,26 +51,6 @@ pub(super) fn record(key: &[u8], value: &[u8]) -> Record {
         key: Bytes::copy_from_slice(key),
         value: Bytes::copy_from_slice(value),
         time_received: String::new(),
-    }
-}
-
-/// `info` as it is sent.
-pub(super) fn peer(info: &PeerInfo, connected: bool) -> pb::Peer {
-    use pb::peer::Connection;
-    let connection = if connected {
-        Connection::Connected
-    } else {
-        Connection::NotConnected
-    };
-    pb::Peer {
-        id: info.id.to_bytes().into(),
-        addrs: info
-            .addresses
-            .iter()
-            .take(MAX_ADDRESSES)
-            .map(|address| address.to_vec().into())
-            .collect(),
-        connection: connection.into(),
     }
 }
 
@@ -122,47 +93,10 @@ fn info(peer: &pb::Peer) -> Option<PeerInfo> {
     Some(PeerInfo { id, addresses })
 }
 
-/// A stream that carries messages.
-#[derive(Debug)]
-pub(super) struct Channel {
-    stream: UserStream,
-    frames: Frames,
-}
-
-impl Channel {
-    pub(super) fn new(stream: UserStream) -> Self {
-        Self {
-            stream,
-            frames: Frames::new(MAX_MESSAGE, &LARGE_PLACES),
-        }
-    }
-
-    /// Sends an encoded message.
-    pub(super) async fn send(&mut self, frame: &[u8]) -> io::Result<()> {
-        self.stream.write_all(frame).await?;
-        self.stream.flush().await
-    }
-
-    /// The next message; `None` once the remote has finished.
-    pub(super) async fn receive(&mut self) -> io::Result<Option<Message>> {
-        let Some(frame) = self.frames.next(&mut self.stream).await? else {
-            return Ok(None);
-        };
-        Ok(Some(
-            Message::decode(frame.payload).map_err(io::Error::other)?,
-        ))
-    }
-
-    /// Finishes the sending side.
-    pub(super) async fn close(mut self) {
-        // The remote may have gone before.
-        let _ = self.stream.close().await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use prost::Message as _;
 
     use super::*;
 

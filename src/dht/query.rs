@@ -15,9 +15,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Dht, Inner, PeerInfo, QueryError,
-    disk::ChangeOrigin,
+    answer::{self, MAX_ANSWER},
     lookup::Lookup,
     message::{self, Type},
+    store::Holder,
 };
 use crate::limit_hits::Limit;
 use crate::wire::frame;
@@ -112,7 +113,7 @@ impl Dht {
                 }
                 (told.len() < count).then_some(())
             };
-            for info in dht.known_providers(&key) {
+            for info in dht.known_providers(&key, count) {
                 tell(info).await?;
             }
             let request = message::request(Type::GetProviders, &key);
@@ -151,9 +152,10 @@ impl Dht {
         let dht = &self.0;
         let own = dht.own_info();
         let mut announcement = message::request(Type::AddProvider, &key);
-        announcement.provider_peers = vec![message::peer(&own, true)];
+        announcement.provider_peers =
+            answer::peers(&[(own.clone(), true)], &mut MAX_ANSWER.clone());
         let announcement = frame::encode(&announcement);
-        dht.store.put_provider(ChangeOrigin::Client, &key, own);
+        dht.store.put_provider(Holder::Own, &key, own);
         let time = deadline.saturating_duration_since(Instant::now());
         let until = deadline - (time / 10).min(MAX_RESERVE);
         let query = async {

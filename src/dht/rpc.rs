@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     PROTOCOL,
-    message::{self, Channel, Message, Type},
+    message::{self, Channel, MAX_PROVIDERS, Message, Type, is_own_limit},
 };
 use crate::node::{DialError, Node, StreamError};
 use crate::wire::frame;
@@ -42,8 +42,17 @@ const MAX_UNASKED: usize = 3;
 pub(super) enum RpcError {
     /// The peer was not reached, or gave no proper answer.
     Peer(io::Error),
-    /// This daemon could not ask, which is no fault of the peer's.
+    /// This daemon could not ask, or a limit of its own kept it from reading the answer: no
+    /// fault of the peer's.
     Own(io::Error),
+}
+
+fn blame(error: io::Error) -> RpcError {
+    if is_own_limit(&error) {
+        RpcError::Own(error)
+    } else {
+        RpcError::Peer(error)
+    }
 }
 
 /// Asks other nodes.
@@ -94,13 +103,13 @@ impl Rpc {
             match self.talk(peer, channel, frames, wanted).await {
                 // The peer may have closed the stream in the meantime.
                 Err(error) if error.kind() != io::ErrorKind::TimedOut => {}
-                done => return done.map_err(RpcError::Peer),
+                done => return done.map_err(blame),
             }
         }
         let channel = self.open(peer, addresses).await?;
         self.talk(peer, channel, frames, wanted)
             .await
-            .map_err(RpcError::Peer)
+            .map_err(blame)
     }
 
     /// The first answer, or the first of the `wanted` kind: some implementations answer what
@@ -115,7 +124,7 @@ impl Rpc {
         let talk = async {
             channel.send(frames).await?;
             for _ in 0..MAX_UNASKED {
-                let answer = channel.receive().await?;
+                let answer = channel.receive(MAX_PROVIDERS).await?;
                 let answer = answer.ok_or(io::ErrorKind::UnexpectedEof)?;
                 if wanted.is_none_or(|wanted| answer.r#type() == wanted) {
                     return Ok(answer);
@@ -126,6 +135,7 @@ impl Rpc {
         let answer = timeout(ANSWER_TIMEOUT, talk)
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+        channel.release();
         self.keep(peer, channel).await;
         Ok(answer)
     }
@@ -142,7 +152,12 @@ impl Rpc {
             .node
             .open_service_stream(peer, addresses, PROTOCOL, deadline);
         match opened.await {
-            Ok(stream) => Ok(Channel::new(stream)),
+            Ok(stream) => {
+                let connected = self.node.streams().peers.get(&peer);
+                let connected = connected
+                    .ok_or_else(|| RpcError::Peer(io::ErrorKind::ConnectionReset.into()))?;
+                Ok(Channel::new(stream, connected.account.clone()))
+            }
             Err(error @ StreamError::Dial(DialError::Denied(_))) => {
                 Err(RpcError::Own(io::Error::other(error)))
             }

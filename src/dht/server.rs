@@ -5,17 +5,22 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use libp2p::PeerId;
+use prost::Message as _;
 use tokio::time::timeout;
 
 use super::{
     Inner, PeerInfo,
-    disk::ChangeOrigin,
+    answer::{self, MAX_ANSWER, MAX_CLOSER_BYTES},
     key::Key,
     message::{self, Channel, Message, Type},
+    store::Holder,
     table::K,
 };
 use crate::{
+    limit_hits::Limit,
+    memory::{Account, Charge, OverBudget, prefix},
     streams::{InboundStream, Service},
     wire::frame,
 };
@@ -32,6 +37,15 @@ const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest provider key in bytes: a multihash (go-libp2p-kad-dht's bound).
 const MAX_PROVIDER_KEY: usize = 80;
 
+/// Providers taken from one request: a peer announces itself.
+const MAX_REQUEST_PROVIDERS: usize = 16;
+
+/// Providers told of one key (SECURITY.md 3), chosen at random from more.
+const MAX_TOLD: usize = 256;
+
+/// Bytes that an answer takes while it waits, besides its own.
+const ANSWER_COST: usize = 1 << 10;
+
 /// Why a request is not answered; the stream is then reset, as Go does.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequestError {
@@ -45,6 +59,10 @@ pub(super) enum RequestError {
     Invalid(#[from] super::RecordError),
     #[error("an older record than the one held")]
     Old,
+    #[error("as much waits to be sent to the peer as may be held because of it")]
+    Share,
+    #[error(transparent)]
+    Memory(#[from] OverBudget),
 }
 
 impl Inner {
@@ -61,9 +79,16 @@ impl Inner {
         let peer = inbound.peer;
         // A peer that asks is one to ask, if it serves; identify knows.
         self.admit_if_serving(&peer);
-        let mut channel = Channel::new(inbound.stream);
+        let holder = Holder::Peer {
+            prefix: prefix(&inbound.remote),
+            peer: Some(peer),
+        };
+        let account = inbound.account;
+        let turn = self.turns.of(peer);
+        let mut channel = Channel::new(inbound.stream, account.clone());
         loop {
-            let request = match timeout(IDLE_TIMEOUT, channel.receive()).await {
+            let received = channel.receive(MAX_REQUEST_PROVIDERS);
+            let request = match timeout(IDLE_TIMEOUT, received).await {
                 Ok(Ok(Some(request))) => request,
                 Ok(Ok(None)) => return channel.close().await,
                 Ok(Err(error)) => {
@@ -73,14 +98,18 @@ impl Inner {
                 Err(_) => return,
             };
             self.await_identify(&request).await;
-            let answer = self.answer(&peer, &request);
-            let counter = match &answer {
+            let prepared = {
+                let _turn = turn.wait().await;
+                self.prepare(&peer, holder, &account, request)
+            };
+            channel.release();
+            let counter = match &prepared {
                 Ok(_) => &self.counters.answered,
                 Err(_) => &self.counters.refused,
             };
             counter.fetch_add(1, Ordering::Relaxed);
-            let answer = match answer {
-                Ok(Some(answer)) => frame::encode(&answer),
+            let (answer, _charge) = match prepared {
+                Ok(Some(prepared)) => prepared,
                 Ok(None) => continue,
                 Err(error) => {
                     tracing::debug!(%peer, %error, "DHT request refused");
@@ -92,6 +121,40 @@ impl Inner {
                 Ok(Err(_)) | Err(_) => return,
             }
         }
+    }
+
+    /// The encoded answer to a request, if its kind has one. It is charged to the peer until it
+    /// is sent, which the peer may put off for as long as it can.
+    fn prepare(
+        &self,
+        peer: &PeerId,
+        holder: Holder,
+        account: &Arc<Account>,
+        request: Message,
+    ) -> Result<Option<(Bytes, Charge)>, RequestError> {
+        if self.holds_its_share(peer, account) {
+            Limit::MemoryCharged.hit();
+            return Err(RequestError::Share);
+        }
+        let Some(answer) = self.answer(peer, holder, &request)? else {
+            return Ok(None);
+        };
+        let charge = account.charge(answer.encoded_len() + ANSWER_COST)?;
+        Ok(Some((frame::encode(&answer), charge)))
+    }
+
+    /// Whether what waits on the connections of `peer` is as much as may be held because of it.
+    /// What has been written to a stream is no longer charged to an account, and each stream
+    /// queues up to 256 KiB.
+    fn holds_its_share(&self, peer: &PeerId, account: &Account) -> bool {
+        let connected = self.node.streams().peers.get(peer);
+        let connections = connected.map(|peer| peer.connections());
+        let queued: u64 = connections
+            .iter()
+            .flatten()
+            .map(|connection| connection.memory())
+            .sum();
+        queued.saturating_add(account.used()) >= account.limit()
     }
 
     /// A peer that has just connected and is looked for already is given a moment to say where
@@ -111,9 +174,10 @@ impl Inner {
     }
 
     /// The answer to a request, if its kind has one.
-    pub(super) fn answer(
+    fn answer(
         &self,
         from: &PeerId,
+        holder: Holder,
         request: &Message,
     ) -> Result<Option<Message>, RequestError> {
         let kind = Type::try_from(request.r#type).map_err(|_| RequestError::Kind)?;
@@ -123,13 +187,16 @@ impl Inner {
             Type::Ping => return Ok(Some(request.clone())),
             Type::FindNode => {
                 check(key, usize::MAX)?;
-                answer.closer_peers = self.closer(from, key, PeerId::from_bytes(key).ok());
+                let sought = PeerId::from_bytes(key).ok();
+                answer.closer_peers = self.closer(from, key, sought, &mut MAX_ANSWER.clone());
             }
             Type::GetValue => {
                 check(key, usize::MAX)?;
                 answer.key = key.clone();
                 answer.record = self.held(key).map(|value| message::record(key, &value));
-                answer.closer_peers = self.closer(from, key, None);
+                // A large record leaves no room for anything else.
+                let mut budget = MAX_ANSWER.saturating_sub(answer.encoded_len());
+                answer.closer_peers = self.closer(from, key, None, &mut budget);
             }
             Type::PutValue => {
                 check(key, usize::MAX)?;
@@ -141,26 +208,24 @@ impl Inner {
                 if !self.is_better(key, &record.value)? {
                     return Err(RequestError::Old);
                 }
-                self.store
-                    .put_record(ChangeOrigin::Peer, key, &record.value);
+                self.store.put_record(holder, key, &record.value);
                 return Ok(Some(request.clone()));
             }
             Type::GetProviders => {
                 check(key, MAX_PROVIDER_KEY)?;
                 answer.key = key.clone();
-                answer.provider_peers = self
-                    .known_providers(key)
-                    .iter()
-                    .map(|info| self.encode(info))
-                    .collect();
-                answer.closer_peers = self.closer(from, key, None);
+                let mut budget = MAX_CLOSER_BYTES;
+                answer.closer_peers = self.closer(from, key, None, &mut budget);
+                let mut budget = MAX_ANSWER.saturating_sub(answer.encoded_len());
+                let providers = self.known_providers(key, MAX_TOLD);
+                answer.provider_peers = self.encode(providers, &mut budget);
             }
             Type::AddProvider => {
                 check(key, MAX_PROVIDER_KEY)?;
                 for provider in message::providers(request) {
                     // Nobody speaks for others, and a provider nobody can find is none.
                     if provider.id == *from && !provider.addresses.is_empty() {
-                        self.store.put_provider(ChangeOrigin::Peer, key, provider);
+                        self.store.put_provider(holder, key, provider);
                     }
                 }
                 return Ok(None);
@@ -172,25 +237,32 @@ impl Inner {
     /// Who is closer to `key`, with addresses. The peer that is looked for is told even if it
     /// is no server: nobody else may know it. This daemon itself is the answer to its own id,
     /// without which Go's nodes take it for dead.
-    fn closer(&self, from: &PeerId, key: &[u8], sought: Option<PeerId>) -> Vec<message::pb::Peer> {
+    fn closer(
+        &self,
+        from: &PeerId,
+        key: &[u8],
+        sought: Option<PeerId>,
+        budget: &mut usize,
+    ) -> Vec<message::pb::Peer> {
         if sought == Some(self.node.peer_id()) {
-            return vec![self.encode(&self.own_info())];
+            return self.encode(vec![self.own_info()], budget);
         }
         let mut closest = self.table().closest(&Key::of(key), K);
         closest.retain(|peer| peer != from);
         if let Some(sought) = sought.filter(|sought| sought != from && !closest.contains(sought)) {
             closest.push(sought);
         }
-        closest
-            .into_iter()
-            .map(|id| self.known_info(id))
-            .filter(|info| !info.addresses.is_empty())
-            .map(|info| self.encode(&info))
-            .collect()
+        let closest = closest.into_iter().map(|id| self.known_info(id));
+        let closest = closest.filter(|info| !info.addresses.is_empty());
+        self.encode(closest.collect(), budget)
     }
 
-    fn encode(&self, info: &PeerInfo) -> message::pb::Peer {
-        message::peer(info, self.node.is_connected(&info.id))
+    fn encode(&self, infos: Vec<PeerInfo>, budget: &mut usize) -> Vec<message::pb::Peer> {
+        let infos = infos.into_iter().map(|info| {
+            let connected = self.node.is_connected(&info.id);
+            (info, connected)
+        });
+        answer::peers(&infos.collect::<Vec<_>>(), budget)
     }
 }
 

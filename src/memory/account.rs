@@ -196,6 +196,12 @@ impl Account {
         self.own.used()
     }
 
+    /// Bytes that may be charged to this account.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.own.limit
+    }
+
     fn reserve(&self, bytes: u64) -> Result<(), OverBudget> {
         self.own.reserve(bytes)?;
         if let Some((_, prefix)) = &self.prefix

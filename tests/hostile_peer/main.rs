@@ -11,6 +11,7 @@
 mod support;
 
 mod clients;
+mod dht;
 mod frames;
 mod handshakes;
 mod identify;
@@ -59,6 +60,7 @@ cases! {
     clients::storms_of_handlers,
     slow::readers_and_writers,
     memory::attacks_within_128_mib,
+    dht::answers_that_nobody_takes,
 }
 
 cases! {

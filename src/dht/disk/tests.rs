@@ -15,7 +15,11 @@ use redb::{Builder, Database, StorageBackend, backends::InMemoryBackend};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use super::{super::store::Store, tables::Limits, *};
+use super::{
+    super::store::{Holder, Store},
+    tables::Limits,
+    *,
+};
 
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -436,7 +440,7 @@ async fn a_disk_that_hangs_does_not_delay_the_end() {
     let hung = faults.stopped.lock().unwrap();
     let disk = Disk::start(tables, PathBuf::new()).unwrap();
     let (store, _) = Store::restored(usize::MAX, disk, Contents::default());
-    store.put_record(ChangeOrigin::Client, b"key", b"value");
+    store.put_record(Holder::Own, b"key", b"value");
     let flush = timeout(Duration::from_millis(200), store.flush()).await;
     assert!(flush.is_err(), "the disk does not hang");
     let close = store.close_within(Duration::from_millis(200));

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::super::{
     Inner,
-    disk::ChangeOrigin,
     lookup::Lookup,
     message::{self, Message, Type},
+    store::Holder,
 };
 use crate::wire::frame;
 
@@ -99,9 +99,7 @@ impl Search {
             return;
         };
         if self.dht.held(&self.key).is_some_and(|held| held != best) {
-            self.dht
-                .store
-                .put_record(ChangeOrigin::Peer, &self.key, &best);
+            self.dht.store.put_record(Holder::UNKNOWN, &self.key, &best);
         }
         let mut stale = lookup.closest();
         stale.retain(|peer| !self.holders.contains(peer));

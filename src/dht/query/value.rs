@@ -7,7 +7,7 @@ use libp2p::{PeerId, identity::PublicKey};
 use tokio::time::Instant;
 
 use super::{
-    super::{Dht, Inner, QueryError, disk::ChangeOrigin},
+    super::{Dht, Inner, QueryError, store::Holder},
     search::{Search, put_request},
     stream_of, within,
 };
@@ -97,7 +97,7 @@ impl Dht {
         }
         let query = async {
             let request = put_request(&key, &value);
-            dht.store.put_record(ChangeOrigin::Client, &key, &value);
+            dht.store.put_record(Holder::Own, &key, &value);
             dht.store.flush().await;
             let closest = dht.closest(&key, deadline).await?;
             let puts = closest
