@@ -29,8 +29,8 @@ use crate::{
     limit_hits,
     memory::{self, Budget, Ledger, Pressure},
     node::{
-        BootstrapError, BootstrapPeers, ConnectionLimits, LIBRARY_PROTOCOLS, Node, Options,
-        REPLACEABLE_PROTOCOLS, Started, Watermarks,
+        BootstrapError, BootstrapPeers, ConnectionLimits, Node, Options, REPLACEABLE_PROTOCOLS,
+        Started, Watermarks,
     },
     pubsub::{self, PubSub, Signing},
     shutdown::{Asked, Signals},
@@ -351,7 +351,7 @@ fn datastore(config: &Config) -> Result<Option<(Disk, Contents)>, DiskError> {
 }
 
 fn registry(config: &Config) -> Registry {
-    let registry = Registry::new(LIBRARY_PROTOCOLS.into(), REPLACEABLE_PROTOCOLS.into());
+    let registry = Registry::new(REPLACEABLE_PROTOCOLS.into());
     // The library answers one ping stream per connection, its own peer's.
     let mut builtin = vec![(PING_PROTOCOL, Target::Ping)];
     if config.echo {

@@ -11,6 +11,7 @@ mod guarded;
 mod limits;
 mod listen;
 mod plaintext;
+mod protocols;
 mod readahead;
 mod report;
 mod security;
@@ -62,18 +63,10 @@ use crate::{
     identity::contained_key,
     memory::Pressure,
     muxer::{Connection, Host},
-    streams::{Announce, OpenError, Peer, StreamHost, Streams, UserStream},
+    streams::{Announce, OpenError, Peer, Registry, StreamHost, Streams, UserStream},
 };
 
-/// Protocols that the swarm serves itself.
-pub const LIBRARY_PROTOCOLS: [&str; 4] = [
-    "/ipfs/id/1.0.0",
-    "/ipfs/id/push/1.0.0",
-    "/ipfs/ping/1.0.0",
-    "/libp2p/autonat/1.0.0",
-];
-
-/// Those of them that a client may take over, as in Go (COMPATIBILITY.md 4.9).
+/// Protocols that the swarm serves and a client may take over, as in Go (COMPATIBILITY.md 4.9).
 pub const REPLACEABLE_PROTOCOLS: [&str; 1] = ["/ipfs/ping/1.0.0"];
 
 /// Commands that wait for the swarm's owner; further callers wait to ask.
@@ -213,9 +206,11 @@ impl Node {
         let peer_id = identity.public().to_peer_id();
         let host: Arc<dyn Host> = Arc::new(StreamHost(streams.clone()));
         let transport = transport::build(identity, options, &host).map_err(StartError::Identity)?;
+        let alone = behaviour(identity, options, &Arc::new(Registry::new(Vec::new())));
+        streams.registry.set_library(protocols::served(alone));
         let mut swarm = Swarm::new(
             transport,
-            Guarded::new(behaviour(identity, options, &streams)),
+            Guarded::new(behaviour(identity, options, &streams.registry)),
             peer_id,
             swarm_config(),
         );
@@ -621,7 +616,7 @@ fn own_address(address: Multiaddr, peer: PeerId) -> Option<Multiaddr> {
     }
 }
 
-fn behaviour(identity: &Keypair, options: &Options, streams: &Arc<Streams>) -> Behaviour {
+fn behaviour(identity: &Keypair, options: &Options, registry: &Arc<Registry>) -> Behaviour {
     let identify = identify::Config::new(String::new(), identity.public())
         .with_agent_version(concat!("rp2pd/", env!("CARGO_PKG_VERSION")).to_owned())
         // Go identifies once and relies on pushes.
@@ -633,7 +628,7 @@ fn behaviour(identity: &Keypair, options: &Options, streams: &Arc<Streams>) -> B
         limits: limits::Limiter::new(options.limits, options.pressure.clone()),
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
-        announce: Announce(streams.registry.clone()),
+        announce: Announce(registry.clone()),
         autonat: Toggle::from(options.probe_reachability.then(|| {
             let config = autonat::v1::Config {
                 // Asks only: others are told that nobody dials them from here.

@@ -6,6 +6,7 @@ pub(crate) mod fuzzing;
 mod negotiate;
 mod peers;
 pub(crate) mod registry;
+mod target;
 
 use std::{
     io,
@@ -17,8 +18,6 @@ use std::{
 };
 
 use bytes::BytesMut;
-use futures::future::BoxFuture;
-use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -28,14 +27,15 @@ use negotiate::{Choice, Negotiated};
 pub use negotiate::{MAX_NAME, NegotiationError, UserStream};
 pub(crate) use peers::MAX_DIALS as MAX_PEER_DIALS;
 pub use peers::{Observer, Peer, Peers};
-pub use registry::{
-    Listening, PersistentId, Policy, Registry, RegistryError, RequestOrigin, Service, Target,
+pub use registry::{Policy, Registry, RegistryError};
+pub use target::{
+    InboundStream, Listening, PersistentId, RequestOrigin, Serve, Service, Target, Targets,
 };
 
 use crate::{
     faults,
     limit_hits::Limit,
-    memory::{Account, Ledger, Pressure},
+    memory::{Ledger, Pressure},
     muxer::{Connection, Handover, Host, MAX_STREAMS, Substream},
 };
 
@@ -78,25 +78,6 @@ impl StreamLimits {
 /// How long a remote may take to propose a protocol (go-libp2p's negotiation timeout).
 const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An inbound stream whose protocol somebody here handles.
-#[derive(Debug)]
-pub struct InboundStream {
-    /// The remote peer.
-    pub peer: PeerId,
-    /// Its address on the connection the stream came on, without `/p2p/<peer>`.
-    pub remote: Multiaddr,
-    /// The agreed protocol.
-    pub protocol: String,
-    /// The bytes.
-    pub stream: UserStream,
-    /// Handlers to try, in this order; never empty.
-    pub targets: Vec<Target>,
-    /// The peer's turns to have handlers connected to.
-    pub dials: Arc<Semaphore>,
-    /// What is held because of the peer is charged here.
-    pub account: Arc<Account>,
-}
-
 /// Whether handlers may be about to be registered.
 pub trait Registrations: Send + Sync {
     /// Whether requests have arrived that are not served yet.
@@ -108,9 +89,6 @@ const REGISTRATION_PATIENCE: Duration = Duration::from_millis(25);
 
 /// Between two looks at whether they are served.
 const REGISTRATION_INTERVAL: Duration = Duration::from_millis(1);
-
-/// Serves an inbound stream to its end.
-pub type Serve = Box<dyn Fn(InboundStream) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// How many streams were served and refused, for the report.
 #[derive(Debug, Default)]
@@ -266,12 +244,12 @@ impl Streams {
                 choice,
             })) => {
                 self.counters.served.fetch_add(1, Ordering::Relaxed);
-                let service = match &choice[..] {
-                    [Target::Service(service)] => Some(service.clone()),
+                let service = match choice.first() {
+                    Target::Service(service) => Some(service.clone()),
                     _ => None,
                 };
                 // Peers keep such streams open for ever; the end of the daemon does not wait.
-                let endless = service.is_some() || choice == [Target::Ping];
+                let endless = service.is_some() || *choice.first() == Target::Ping;
                 if endless {
                     stream.set_background();
                 }
@@ -283,7 +261,7 @@ impl Streams {
                     remote: connection.remote.clone(),
                     protocol: name,
                     stream,
-                    targets: choice,
+                    targets: Targets::new(choice),
                     dials: peer.dials.clone(),
                     account: peer.account.clone(),
                 };

@@ -11,7 +11,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures::task::AtomicWaker;
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
     core::{Endpoint, transport::PortUse, upgrade::DeniedUpgrade},
@@ -21,6 +20,8 @@ use libp2p::{
         handler::ConnectionEvent,
     },
 };
+use tokio::sync::watch;
+use tokio_util::sync::ReusableBoxFuture;
 
 use super::registry::Registry;
 
@@ -39,7 +40,7 @@ impl NetworkBehaviour for Announce {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
-        Ok(Handler::new(self.0.clone()))
+        Ok(Handler::new(&self.0))
     }
 
     fn handle_established_outbound_connection(
@@ -50,7 +51,7 @@ impl NetworkBehaviour for Announce {
         _: Endpoint,
         _: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
-        Ok(Handler::new(self.0.clone()))
+        Ok(Handler::new(&self.0))
     }
 
     fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
@@ -72,14 +73,25 @@ impl NetworkBehaviour for Announce {
 /// The behaviour's part of one connection.
 #[derive(Debug)]
 pub struct Handler {
-    registry: Arc<Registry>,
-    changed: Arc<AtomicWaker>,
+    names: Names,
+    changed: ReusableBoxFuture<'static, Option<Announced>>,
+}
+
+type Announced = watch::Receiver<Arc<[StreamProtocol]>>;
+
+/// Waits for a change of what is announced. `None` once nothing changes any more.
+async fn changed(mut announced: Announced) -> Option<Announced> {
+    announced.changed().await.is_ok().then_some(announced)
 }
 
 impl Handler {
-    fn new(registry: Arc<Registry>) -> Self {
-        let changed = registry.subscribe();
-        Self { registry, changed }
+    fn new(registry: &Registry) -> Self {
+        let mut announced = registry.announced();
+        let names = Names(announced.borrow_and_update().clone());
+        Self {
+            names,
+            changed: ReusableBoxFuture::new(changed(announced)),
+        }
     }
 }
 
@@ -92,7 +104,7 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = ();
 
     fn listen_protocol(&self) -> SubstreamProtocol<Names> {
-        SubstreamProtocol::new(Names(self.registry.announced()), ())
+        SubstreamProtocol::new(self.names.clone(), ())
     }
 
     fn on_behaviour_event(&mut self, event: Infallible) {
@@ -104,7 +116,15 @@ impl ConnectionHandler for Handler {
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<DeniedUpgrade, (), Infallible>> {
         // Being polled is enough: the connection then compares its protocol lists.
-        self.changed.register(cx.waker());
+        while let Poll::Ready(announced) = self.changed.poll(cx) {
+            match announced {
+                Some(mut announced) => {
+                    self.names = Names(announced.borrow_and_update().clone());
+                    self.changed.set(changed(announced));
+                }
+                None => self.changed.set(std::future::pending()),
+            }
+        }
         Poll::Pending
     }
 

@@ -290,3 +290,52 @@ fn streams_outlive_the_removal_of_their_handler() {
         assert_eq!(&read, b"on");
     }
 }
+
+/// A request that a client may make must not make others' streams wait, whatever its size.
+#[test]
+fn thousands_of_equal_handlers_are_removed_while_streams_are_served() {
+    const HANDLERS: usize = 4000;
+    let (a, b) = pair();
+    let handler = Handler::unix();
+    let names = vec!["/many"; HANDLERS];
+    let shortest = (0..3).map(|_| {
+        register(&b, &handler, &names, Some(true));
+        let remove = remove_handler(&handler.addr_bytes(), &names);
+        let mut client = b.client();
+        client.send_raw(&raw::frame(&remove)).expect("send");
+        let started = std::time::Instant::now();
+        let mut echoes = 0;
+        let slowest = std::thread::scope(|scope| {
+            let removal = scope.spawn(|| client.receive::<Response>().expect("an answer"));
+            let mut slowest = std::time::Duration::ZERO;
+            while !removal.is_finished() {
+                let opening = std::time::Instant::now();
+                let (_, echo) = a
+                    .client()
+                    .open_stream(b.peer_id(), &["/echo/1.0.0"])
+                    .expect("open");
+                assert_eq!(echo.exchange(b"1234"), b"1234");
+                slowest = slowest.max(opening.elapsed());
+                echoes += 1;
+            }
+            assert_eq!(removal.join().expect("no panic"), Response::default());
+            slowest
+        });
+        println!(
+            "removed in {:?}, {echoes} streams served, the slowest in {slowest:?}",
+            started.elapsed()
+        );
+        // All of them are gone.
+        let absent = refusal(
+            &mut b.client(),
+            &remove_handler(&handler.addr_bytes(), &["/many"]),
+        );
+        assert_eq!(absent, "handler for protocol /many does not exist");
+        slowest
+    });
+    let shortest = shortest.min().expect("three rounds");
+    assert!(
+        shortest < std::time::Duration::from_millis(100),
+        "{shortest:?}"
+    );
+}

@@ -1,0 +1,79 @@
+//! Which of the registered names identify tells peers.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use libp2p::StreamProtocol;
+use tokio::sync::watch;
+
+/// Names told to peers, and their bytes with what each adds to the message. Peers refuse an
+/// identify message above 4 KiB whole, and addresses need their share. Names beyond these are
+/// negotiated all the same.
+const MAX_ANNOUNCED: usize = 96;
+const MAX_ANNOUNCED_BYTES: usize = 2048;
+
+/// Peers look for services only where they are listed, so clients' names come after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    Service,
+    Client,
+}
+
+/// The registered names, and those of them that identify tells.
+#[derive(Debug)]
+pub(super) struct Announced {
+    /// In the order in which identify tells them. Only such as identify can tell.
+    names: BTreeSet<(Rank, String)>,
+    told: watch::Sender<Arc<[StreamProtocol]>>,
+}
+
+impl Default for Announced {
+    fn default() -> Self {
+        Self {
+            names: BTreeSet::new(),
+            told: watch::Sender::new(Arc::default()),
+        }
+    }
+}
+
+impl Announced {
+    pub(super) fn add(&mut self, rank: Rank, name: &str) {
+        // The library's names begin with a slash.
+        if name.starts_with('/') {
+            self.names.insert((rank, name.to_owned()));
+        }
+    }
+
+    pub(super) fn remove(&mut self, name: &str) {
+        for rank in [Rank::Service, Rank::Client] {
+            self.names.remove(&(rank, name.to_owned()));
+        }
+    }
+
+    /// What identify tells, now and later.
+    pub(super) fn subscribe(&self) -> watch::Receiver<Arc<[StreamProtocol]>> {
+        self.told.subscribe()
+    }
+
+    /// Tells peers of the changes since the last call. The protocols of `library` are left out:
+    /// the swarm announces them itself and counts names to see a change, so that one which comes
+    /// twice would hide the removal of another.
+    pub(super) fn publish(&self, library: &[String]) {
+        let mut bytes = 0;
+        let told: Arc<[StreamProtocol]> = self
+            .names
+            .iter()
+            .filter(|(_, name)| !library.contains(name))
+            .filter_map(|(_, name)| StreamProtocol::try_from_owned(name.clone()).ok())
+            .take(MAX_ANNOUNCED)
+            .take_while(|name| {
+                bytes += name.as_ref().len() + 2;
+                bytes <= MAX_ANNOUNCED_BYTES
+            })
+            .collect();
+        self.told.send_if_modified(|before| {
+            let changed = *before != told;
+            *before = told;
+            changed
+        });
+    }
+}
