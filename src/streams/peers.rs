@@ -3,10 +3,11 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::Arc,
 };
 
 use libp2p::PeerId;
+use parking_lot::RwLock;
 use tokio::{
     sync::{Notify, Semaphore, futures::Notified, watch},
     time::Instant,
@@ -46,19 +47,11 @@ pub struct Peer {
     pub account: Arc<Account>,
 }
 
-fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Peer {
     /// The connection to open streams on: direct before relayed, then the newest.
     #[must_use]
     pub fn best_connection(&self) -> Option<Arc<Connection>> {
-        let connections = read(&self.connections);
+        let connections = self.connections.read();
         connections
             .iter()
             .rev()
@@ -76,7 +69,7 @@ impl Peer {
     /// All connections to the peer.
     #[must_use]
     pub fn connections(&self) -> Vec<Arc<Connection>> {
-        read(&self.connections).clone()
+        self.connections.read().clone()
     }
 
     /// Waits until identify has finished and returns the peer's protocols, empty if identify
@@ -91,7 +84,7 @@ impl Peer {
 
     /// Whether the peer spoke `name` when last asked, or lists it.
     pub(super) fn speaks(&self, name: &str) -> bool {
-        read(&self.agreed).contains(name)
+        self.agreed.read().contains(name)
             || self
                 .protocols
                 .borrow()
@@ -100,7 +93,7 @@ impl Peer {
     }
 
     pub(super) fn agreed(&self, name: &str) {
-        let mut agreed = write(&self.agreed);
+        let mut agreed = self.agreed.write();
         if agreed.len() == MAX_AGREED {
             agreed.clear();
         }
@@ -109,7 +102,7 @@ impl Peer {
 
     /// The peer no longer speaks `name`.
     pub fn refused(&self, name: &str) {
-        write(&self.agreed).remove(name);
+        self.agreed.write().remove(name);
     }
 
     /// The peer's protocols as far as known.
@@ -152,7 +145,7 @@ impl Peers {
     /// The peer, if connected.
     #[must_use]
     pub fn get(&self, peer: &PeerId) -> Option<Arc<Peer>> {
-        read(&self.table).get(peer).cloned()
+        self.table.read().get(peer).cloned()
     }
 
     /// Completes at the next [`Peers::add`] or [`Peers::settled`] after it was enabled.
@@ -162,7 +155,7 @@ impl Peers {
 
     /// Adds who is told what identify learns.
     pub fn observe(&self, observer: Observer) {
-        write(&self.observers).push(observer);
+        self.observers.write().push(observer);
     }
 
     /// The swarm has taken note of a connection's end, so a new one may be made.
@@ -173,14 +166,15 @@ impl Peers {
     /// Every connected peer.
     #[must_use]
     pub fn list(&self) -> Vec<(PeerId, Arc<Peer>)> {
-        read(&self.table)
+        self.table
+            .read()
             .iter()
             .map(|(id, peer)| (*id, peer.clone()))
             .collect()
     }
 
     pub(super) fn add(&self, connection: &Arc<Connection>) {
-        let mut table = write(&self.table);
+        let mut table = self.table.write();
         let peer = table.entry(connection.peer).or_insert_with(|| {
             Arc::new(Peer {
                 since: Instant::now(),
@@ -192,17 +186,17 @@ impl Peers {
                 account: self.ledger.peer(&connection.remote),
             })
         });
-        write(&peer.connections).push(connection.clone());
+        peer.connections.write().push(connection.clone());
         drop(table);
         self.changed.notify_waiters();
     }
 
     pub(super) fn remove(&self, connection: &Arc<Connection>) {
-        let mut table = write(&self.table);
+        let mut table = self.table.write();
         let Some(peer) = table.get(&connection.peer) else {
             return;
         };
-        let mut connections = write(&peer.connections);
+        let mut connections = peer.connections.write();
         connections.retain(|other| !Arc::ptr_eq(other, connection));
         let empty = connections.is_empty();
         drop(connections);
@@ -225,7 +219,7 @@ impl Peers {
         let id = peer;
         let peer = self.get(id)?;
         if let Some(protocols) = &protocols {
-            for observer in &*read(&self.observers) {
+            for observer in &*self.observers.read() {
                 observer(*id, protocols);
             }
         }

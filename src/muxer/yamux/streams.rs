@@ -3,12 +3,13 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicI64, AtomicU8, Ordering},
     },
 };
 
 use futures::task::AtomicWaker;
+use parking_lot::Mutex;
 
 use super::frames::{FLAG_FIN, FLAG_RST, FLAG_SYN, Header, TYPE_DATA, TYPE_WINDOW_UPDATE};
 use crate::muxer::buffered::Buffered;
@@ -71,18 +72,14 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Streams open now.
     pub(super) fn count(&self) -> usize {
-        self.table().streams.len()
+        self.table.lock().streams.len()
     }
 
     /// The state of stream `id`, made on first use.
     pub(super) fn state(&self, id: u32) -> Arc<StreamState> {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let lost = table.lost;
         let state = table.streams.entry(id).or_default();
         if lost {
@@ -105,7 +102,7 @@ impl Streams {
 
     /// Forgets stream `id`; with `abort`, the remote is told by a reset.
     pub(super) fn release(&self, id: u32, abort: bool) {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         if let Some(state) = table.streams.remove(&id) {
             let unread = state.unread.load(Ordering::Relaxed);
             self.buffered.unread.fetch_sub(unread, Ordering::Relaxed);
@@ -119,17 +116,17 @@ impl Streams {
 
     /// The streams whose remotes are owed a reset.
     pub(super) fn take_aborted(&self) -> HashSet<u32> {
-        std::mem::take(&mut self.table().aborted)
+        std::mem::take(&mut self.table.lock().aborted)
     }
 
     /// Whether the remote is owed a reset of stream `id`; not any more after this.
     pub(super) fn take_abort(&self, id: u32) -> bool {
-        self.table().aborted.remove(&id)
+        self.table.lock().aborted.remove(&id)
     }
 
     /// Ends every stream that the remote has not finished and wakes its reader.
     pub(super) fn connection_lost(&self) {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         table.lost = true;
         table.aborted = HashSet::new();
         for state in table.streams.values() {
@@ -145,7 +142,7 @@ impl Streams {
         if header.flags & (FLAG_SYN | FLAG_FIN | FLAG_RST) == 0 && header.body == 0 {
             return;
         }
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let end = if header.flags & FLAG_RST != 0 {
             RemoteEnd::Reset
         } else if header.flags & FLAG_FIN != 0 {

@@ -7,12 +7,13 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, BytesMut};
 use futures::io::{AsyncRead, AsyncWrite};
+use parking_lot::Mutex;
 
 use super::{
     frames::{FLAG_FIN, HEADER, Header, Scanner, TYPE_GO_AWAY, reset_frame},
@@ -105,14 +106,10 @@ pub(super) fn tap<IO>(io: IO, streams: Arc<Streams>) -> (Tap<IO>, Handle<IO>) {
     (Tap(inner.clone()), Handle(inner))
 }
 
-fn lock<IO>(inner: &Mutex<Inner<IO>>) -> MutexGuard<'_, Inner<IO>> {
-    inner.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl<IO: AsyncRead + AsyncWrite + Unpin> Handle<IO> {
     /// Writes what yamux produced since the last call, with the resets it owes.
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut inner = lock(&self.0);
+        let mut inner = self.0.lock();
         inner.add_resets();
         ready!(inner.poll_drain(cx))?;
         Pin::new(&mut inner.io).poll_flush(cx)
@@ -120,7 +117,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Handle<IO> {
 
     /// Reads and discards until the remote ends the connection.
     pub(super) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut inner = lock(&self.0);
+        let mut inner = self.0.lock();
         let mut discarded = [0; 4096];
         while let Ok(1..) = ready!(Pin::new(&mut inner.io).poll_read(cx, &mut discarded)) {}
         Poll::Ready(())
@@ -133,7 +130,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tap<IO> {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let inner = &mut *lock(&self.0);
+        let inner = &mut *self.0.lock();
         if inner.violated {
             // yamux itself would read on, and a remote could break the rules without end. It
             // hears of it if it listens.
@@ -163,7 +160,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tap<IO> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let mut inner = lock(&self.0);
+        let mut inner = self.0.lock();
         if inner.out.len() >= BATCH {
             ready!(inner.poll_drain(cx))?;
         }
@@ -176,7 +173,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tap<IO> {
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut inner = lock(&self.0);
+        let mut inner = self.0.lock();
         inner.add_resets();
         ready!(inner.poll_drain(cx))?;
         ready!(Pin::new(&mut inner.io).poll_flush(cx))?;
