@@ -26,7 +26,7 @@ use super::{
     guarded::Guarded,
     limits::Limiter,
     listen::HostAddresses,
-    transport::strip_peer,
+    transport::{remote_address, strip_peer},
 };
 use crate::{
     faults,
@@ -242,7 +242,7 @@ impl Driver {
                 endpoint,
                 ..
             } => {
-                let remote = strip_peer(endpoint.get_remote_address().clone(), peer_id);
+                let remote = remote_address(&endpoint, peer_id);
                 let dialed = endpoint.is_dialer().then(|| remote.clone());
                 self.book.connected(peer_id, dialed);
                 self.connections

@@ -87,8 +87,26 @@ fn hardware_aes() -> bool {
     }
 }
 
-fn remote(endpoint: &ConnectedPoint, peer: PeerId) -> Multiaddr {
-    strip_peer(endpoint.get_remote_address().clone(), peer)
+/// The remote's address on a connection to `peer`, without `/p2p/<peer>`. Never empty.
+///
+/// An inbound circuit may name the peer alone as its remote address. Then it is the circuit on
+/// which the peer came, as go-libp2p has it.
+pub(super) fn remote_address(endpoint: &ConnectedPoint, peer: PeerId) -> Multiaddr {
+    let address = strip_peer(endpoint.get_remote_address().clone(), peer);
+    match endpoint {
+        ConnectedPoint::Listener { local_addr, .. } if address.is_empty() => {
+            let mut circuit = Multiaddr::empty();
+            for part in local_addr {
+                let is_end = part == Part::P2pCircuit;
+                circuit.push(part);
+                if is_end {
+                    break;
+                }
+            }
+            circuit
+        }
+        _ => address,
+    }
 }
 
 /// `address` without a trailing `/p2p/<peer>`.
@@ -129,7 +147,7 @@ pub(super) fn build(
     config.max_idle_timeout = u32::try_from(QUIC_IDLE.as_millis()).unwrap_or(u32::MAX);
     let quic_host = host.clone();
     let over_quic = quic::tokio::Transport::new(config).map(move |(peer, connection), endpoint| {
-        let remote = remote(&endpoint, peer);
+        let remote = remote_address(&endpoint, peer);
         let dialed = endpoint.is_dialer();
         let muxer = Muxer::new(Protocol::Quic(connection), peer, remote, dialed, quic_host);
         (peer, StreamMuxerBox::new(muxer))
@@ -195,7 +213,7 @@ where
         .multiplex_ext(move |peer, endpoint| Multiplex {
             mplex: mplex.clone(),
             peer: *peer,
-            remote: remote(endpoint, *peer),
+            remote: remote_address(endpoint, *peer),
             host: host.clone(),
         })
         .timeout(UPGRADE_TIMEOUT)
@@ -214,5 +232,30 @@ fn with_dns<O: Send + Unpin + 'static>(transport: Boxed<O>) -> Boxed<O> {
     match dns::tokio::Transport::system(transport) {
         Ok(transport) => transport.boxed(),
         Err(_) => DummyTransport::new().boxed(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_connection_has_an_empty_address() {
+        let (peer, relay, us) = (PeerId::random(), PeerId::random(), PeerId::random());
+        let inbound = |local: String, remote: String| ConnectedPoint::Listener {
+            local_addr: local.parse().expect("a multiaddr"),
+            send_back_addr: remote.parse().expect("a multiaddr"),
+        };
+        let address = |local, remote| remote_address(&inbound(local, remote), peer).to_string();
+        let circuit = format!("/ip4/1.2.3.4/tcp/1/p2p/{relay}/p2p-circuit");
+        let direct = "/ip4/5.6.7.8/tcp/9";
+        for local in [circuit.clone(), format!("{circuit}/p2p/{us}")] {
+            assert_eq!(address(local, format!("/p2p/{peer}")), circuit);
+        }
+        // An address that says more stays.
+        let named = format!("{circuit}/p2p/{peer}");
+        assert_eq!(address(circuit.clone(), named), circuit);
+        let local = "/ip4/0.0.0.0/tcp/1".to_owned();
+        assert_eq!(address(local, format!("{direct}/p2p/{peer}")), direct);
     }
 }
