@@ -8,6 +8,7 @@ mod connmgr;
 mod dial;
 mod driver;
 mod guarded;
+mod identify_request;
 mod limits;
 mod listen;
 mod plaintext;

@@ -10,7 +10,7 @@ use futures::StreamExt as _;
 use libp2p::{
     Multiaddr, PeerId, Swarm, autonat, identify, ping,
     swarm::{
-        ConnectionId, NetworkBehaviour, SwarmEvent,
+        ConnectionId, NetworkBehaviour, StreamUpgradeError, SwarmEvent,
         behaviour::toggle::Toggle,
         dial_opts::{DialOpts, PeerCondition},
     },
@@ -24,6 +24,7 @@ use super::{
     connmgr::ConnectionManager,
     dial::{Cause, DialError},
     guarded::Guarded,
+    identify_request::{Identity, Requested, Requests},
     limits::Limiter,
     listen::HostAddresses,
     transport::{remote_address, strip_peer},
@@ -93,6 +94,7 @@ pub(super) struct Driver {
     closings: Vec<Closing>,
     /// Established connections and the remote address of each.
     connections: HashMap<PeerId, HashMap<ConnectionId, Multiaddr>>,
+    identities: Requests,
 }
 
 impl Driver {
@@ -116,6 +118,7 @@ impl Driver {
             dials: HashMap::new(),
             closings: Vec::new(),
             connections: HashMap::new(),
+            identities: Requests::default(),
         }
     }
 
@@ -131,6 +134,7 @@ impl Driver {
                 () = stop.cancelled() => break,
                 // Commands are few and short; events may come without end.
                 Some(command) = commands.recv() => self.on_command(command),
+                requested = self.identities.next() => self.on_requested_identity(requested),
                 event = self.swarm.select_next_some() => self.on_event(event),
             }
         }
@@ -385,39 +389,65 @@ impl Driver {
                 connection_id,
                 info,
             } => {
-                let remote = self
-                    .connections
-                    .get(&peer_id)
-                    .and_then(|connections| connections.get(&connection_id));
-                // Its last words may come after the connection is closed.
-                if let Some(remote) = remote {
-                    self.filter.identified(remote);
-                    let addresses = info
-                        .listen_addrs
-                        .into_iter()
-                        .map(|address| strip_peer(address, peer_id))
-                        .filter(|address| self.filter.admits(remote, address))
-                        .collect();
-                    self.book.set_connected(peer_id, addresses);
-                }
-                let protocols: Vec<String> = info
-                    .protocols
-                    .iter()
-                    .map(|name| name.as_ref().to_owned())
-                    .collect();
-                if contained_key(&peer_id).is_none() {
-                    self.book.set_key(&peer_id, info.public_key);
-                }
-                let known = self.streams.peers.set_identified(&peer_id, Some(protocols));
-                if let Some(known) = known {
-                    self.book.set_protocols(&peer_id, known);
-                }
+                let names = info.protocols.iter();
+                let identity = Identity {
+                    public_key: Some(info.public_key),
+                    addresses: info.listen_addrs,
+                    protocols: names.map(|name| name.as_ref().to_owned()).collect(),
+                };
+                self.identified(peer_id, connection_id, identity);
+            }
+            identify::Event::Error {
+                peer_id,
+                connection_id,
+                error: StreamUpgradeError::Apply(error),
+            } => {
+                tracing::debug!(peer = %peer_id, %error, "identify message refused by the library");
+                let streams = self.streams.clone();
+                self.identities.begin(streams, peer_id, connection_id);
             }
             identify::Event::Error { peer_id, error, .. } => {
                 tracing::debug!(peer = %peer_id, %error, "identify failed");
                 self.streams.peers.set_identified(&peer_id, None);
             }
             identify::Event::Sent { .. } | identify::Event::Pushed { .. } => {}
+        }
+    }
+
+    fn on_requested_identity(&mut self, (peer, connection, identity): Requested) {
+        match identity {
+            Ok(identity) => self.identified(peer, connection, identity),
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                tracing::debug!(%peer, error = format!("{error:#}"), "identify failed");
+                self.streams.peers.set_identified(&peer, None);
+            }
+        }
+    }
+
+    /// Takes note of what `peer` says of itself on `connection`.
+    fn identified(&mut self, peer: PeerId, connection: ConnectionId, identity: Identity) {
+        let connections = self.connections.get(&peer);
+        let remote = connections.and_then(|connections| connections.get(&connection));
+        // Its last words may come after the connection is closed.
+        if let Some(remote) = remote {
+            self.filter.identified(remote);
+            let addresses = identity
+                .addresses
+                .into_iter()
+                .map(|address| strip_peer(address, peer))
+                .filter(|address| self.filter.admits(remote, address))
+                .collect();
+            self.book.set_connected(peer, addresses);
+        }
+        if let Some(key) = identity.public_key
+            && contained_key(&peer).is_none()
+        {
+            self.book.set_key(&peer, key);
+        }
+        let protocols = Some(identity.protocols);
+        if let Some(known) = self.streams.peers.set_identified(&peer, protocols) {
+            self.book.set_protocols(&peer, known);
         }
     }
 }

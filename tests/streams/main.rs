@@ -14,6 +14,7 @@ mod connections;
 mod crowds;
 mod faults;
 mod half_close;
+mod identities;
 mod slow;
 mod transports;
 
