@@ -68,6 +68,7 @@ limits! {
     PubsubPeers "messages that wait for one peer";
     PubsubTopics "topics of peers";
     PubsubSeen "messages remembered";
+    PubsubScore "pubsub rules that peers have broken";
 }
 
 #[derive(Debug)]

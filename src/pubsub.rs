@@ -26,7 +26,10 @@ use std::{
 use bytes::Bytes;
 use futures::future::join_all;
 use libp2p::{PeerId, identity::Keypair};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::{
+    task::yield_now,
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use message::Author;
@@ -191,6 +194,9 @@ impl PubSub {
             loop {
                 ticks.tick().await;
                 beating.router.heartbeat();
+                while beating.router.sweep() {
+                    yield_now().await;
+                }
             }
         };
         let closing = inner.closing.clone();

@@ -182,12 +182,23 @@ impl Account {
     /// If the holder, its address prefix or all strangers together would hold more than their
     /// share. The refusal is counted.
     pub fn charge(self: &Arc<Self>, bytes: usize) -> Result<Charge, OverBudget> {
-        let mut charge = Charge {
-            account: self.clone(),
-            bytes: 0,
-        };
+        let mut charge = self.empty_charge();
         charge.resize(bytes)?;
         Ok(charge)
+    }
+
+    /// A charge of nothing, to be resized.
+    pub fn empty_charge(self: &Arc<Self>) -> Charge {
+        Charge {
+            account: self.clone(),
+            bytes: 0,
+        }
+    }
+
+    /// The address prefix that the account is counted by, if it has one.
+    #[must_use]
+    pub fn prefix(&self) -> Option<IpAddr> {
+        self.prefix.as_ref().map(|(prefix, _)| *prefix)
     }
 
     /// Bytes charged to this account.

@@ -11,7 +11,7 @@ use super::{
     message::{self, Validator, pb},
     router::{PeerKind, Router},
 };
-use crate::fuzzing::Input;
+use crate::{fuzzing::Input, memory::Ledger};
 
 /// RPCs of two peers in turn, on a router with one subscriber. They are read as the protobuf
 /// library reads them, and once the peers have gone nothing of them is left.
@@ -24,7 +24,10 @@ pub(crate) fn rpcs(data: &[u8]) {
     router.update_subscription("t");
     let peers = [PeerId::random(), PeerId::random()];
     for peer in peers {
-        assert!(router.new_peer(peer).is_some(), "a new peer");
+        assert!(
+            router.new_peer(peer, &Ledger::new(0).client()).is_some(),
+            "a new peer"
+        );
         let kind = if flood {
             PeerKind::Floodsub
         } else {

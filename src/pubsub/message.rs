@@ -49,7 +49,7 @@ pub struct Message {
     body: Bytes,
     topic: Arc<str>,
     author: Option<PeerId>,
-    message_id: Vec<u8>,
+    message_id: Bytes,
     id_hash: IdHash,
 }
 
@@ -72,7 +72,7 @@ impl Message {
     }
 
     /// What peers call it: its author and the author's number for it, as in Go.
-    pub(super) fn message_id(&self) -> &[u8] {
+    pub(super) fn message_id(&self) -> &Bytes {
         &self.message_id
     }
 
@@ -148,7 +148,7 @@ impl Draft {
             topic,
             author,
             id_hash: IdHash::of(&message_id),
-            message_id,
+            message_id: message_id.into(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use libp2p::PeerId;
 
 use super::{message::Message, seen::IdHash};
@@ -13,24 +14,17 @@ use super::{message::Message, seen::IdHash};
 /// Heartbeats for which a message is held (gossipsub's default).
 const HEARTBEATS: u64 = 5;
 
-/// Heartbeats for which peers are told of it (gossipsub's default).
+/// Heartbeats for which IHAVE names it (gossipsub's default).
 const GOSSIP: u64 = 3;
 
-/// Bytes of all of them (SECURITY.md 3); beyond, the oldest go.
+/// Bytes of all of them (SECURITY.md 3). Beyond, the oldest go.
 const MAX_BYTES: usize = 8 << 20;
 
 /// What holding a message costs beside the message.
-const OVERHEAD: usize = 256;
+const OVERHEAD: usize = 320;
 
 /// How long ago a message may be that a new subscriber gets (COMPATIBILITY.md 4.25).
 const RECENT: Duration = Duration::from_secs(1);
-
-/// How often one peer gets the same message for asking (gossipsub's default).
-const MAX_RETRANSMISSIONS: u8 = 3;
-
-/// Messages that peers have asked for within a heartbeat (SECURITY.md 3); further ones are not
-/// sent.
-const MAX_REQUESTS: usize = 1 << 16;
 
 #[derive(Debug)]
 struct Held {
@@ -51,12 +45,10 @@ impl Held {
 #[derive(Debug, Default)]
 pub(super) struct MessageCache {
     /// Oldest first.
-    order: VecDeque<Held>,
+    order: VecDeque<Arc<Held>>,
     by_id: HashMap<IdHash, Arc<Message>>,
-    /// How many there are of each topic.
-    topics: HashMap<Arc<str>, usize>,
-    /// How often peers have asked, in this heartbeat and the one before.
-    iwants: [HashMap<(PeerId, IdHash), u8>; 2],
+    /// Those of each topic, oldest first.
+    topics: HashMap<Arc<str>, VecDeque<Arc<Held>>>,
     bytes: usize,
     heartbeat: u64,
 }
@@ -64,14 +56,15 @@ pub(super) struct MessageCache {
 impl MessageCache {
     pub(super) fn add(&mut self, message: Arc<Message>, source: Option<PeerId>, now: Instant) {
         self.by_id.insert(message.id_hash(), message.clone());
-        *self.topics.entry(message.topic().clone()).or_default() += 1;
-        let held = Held {
+        let held = Arc::new(Held {
             message,
             source,
             at: now,
             heartbeat: self.heartbeat,
-        };
+        });
         self.bytes += held.size();
+        let topic = self.topics.entry(held.message.topic().clone());
+        topic.or_default().push_back(held.clone());
         self.order.push_back(held);
         while self.bytes > MAX_BYTES {
             self.forget_oldest();
@@ -79,15 +72,16 @@ impl MessageCache {
     }
 
     fn forget_oldest(&mut self) {
-        if let Some(held) = self.order.pop_front() {
-            self.bytes -= held.size();
-            self.by_id.remove(&held.message.id_hash());
-            let topic = held.message.topic();
-            if let Some(count) = self.topics.get_mut(topic) {
-                *count -= 1;
-                if *count == 0 {
-                    self.topics.remove(topic);
-                }
+        let Some(held) = self.order.pop_front() else {
+            return;
+        };
+        self.bytes -= held.size();
+        self.by_id.remove(&held.message.id_hash());
+        let topic = held.message.topic();
+        if let Some(same) = self.topics.get_mut(topic) {
+            same.pop_front();
+            if same.is_empty() {
+                self.topics.remove(topic);
             }
         }
     }
@@ -100,46 +94,39 @@ impl MessageCache {
         {
             self.forget_oldest();
         }
-        self.iwants.swap(0, 1);
-        self.iwants[0] = HashMap::new();
     }
 
-    /// The message with this id, for a peer that asks for it; not without end.
-    pub(super) fn iwant(&mut self, id: IdHash, peer: PeerId) -> Option<Arc<Message>> {
-        let message = self.by_id.get(&id)?;
-        let before = self.iwants[1].get(&(peer, id)).copied().unwrap_or(0);
-        if self.iwants[0].len() >= MAX_REQUESTS {
-            return None;
-        }
-        let count = self.iwants[0].entry((peer, id)).or_insert(before);
-        *count += 1;
-        (*count <= MAX_RETRANSMISSIONS).then(|| message.clone())
+    /// The message with this id.
+    pub(super) fn get(&self, id: IdHash) -> Option<Arc<Message>> {
+        self.by_id.get(&id).cloned()
     }
 
-    /// Names of the messages that peers are told of, by topic.
-    pub(super) fn gossip(&self) -> HashMap<&str, Vec<&[u8]>> {
-        let mut names: HashMap<&str, Vec<&[u8]>> = HashMap::new();
+    /// The ids of the messages that IHAVE names, by topic.
+    pub(super) fn gossip(&self) -> HashMap<&str, Vec<Bytes>> {
+        let mut ids: HashMap<&str, Vec<Bytes>> = HashMap::new();
         let recent = self.order.iter().rev();
         for held in recent.take_while(|held| self.heartbeat - held.heartbeat < GOSSIP) {
-            let topic = names.entry(held.message.topic()).or_default();
-            topic.push(held.message.message_id());
+            let topic = ids.entry(held.message.topic()).or_default();
+            topic.push(held.message.message_id().clone());
         }
-        names
+        ids
     }
 
-    /// Whether there are messages on `topic`.
-    pub(super) fn has(&self, topic: &str) -> bool {
-        self.topics.contains_key(topic)
-    }
-
-    /// Messages on `topic` of the last second that `peer` neither made nor passed on.
-    pub(super) fn recent(&self, topic: &str, peer: &PeerId, now: Instant) -> Vec<Arc<Message>> {
-        let mut messages: Vec<_> = self
-            .order
-            .iter()
-            .rev()
+    /// The last `count` messages of the last second on `topic` that `peer` neither made nor passed
+    /// on. Costs as much as there are of that topic.
+    pub(super) fn recent(
+        &self,
+        topic: &str,
+        peer: &PeerId,
+        now: Instant,
+        count: usize,
+    ) -> Vec<Arc<Message>> {
+        let Some(held) = self.topics.get(topic) else {
+            return Vec::new();
+        };
+        let recent = held.iter().rev().take(count);
+        let mut messages: Vec<_> = recent
             .take_while(|held| now.duration_since(held.at) < RECENT)
-            .filter(|held| **held.message.topic() == *topic)
             .filter(|held| held.message.author() != Some(*peer) && held.source != Some(*peer))
             .map(|held| held.message.clone())
             .collect();
@@ -189,12 +176,12 @@ mod tests {
         for heartbeat in 0..7 {
             let told = scene.mcache.gossip().contains_key("t");
             assert_eq!(told, heartbeat < 3, "{heartbeat}");
-            let held = scene.mcache.iwant(id, PeerId::random()).is_some();
+            let held = scene.mcache.get(id).is_some();
             assert_eq!(held, heartbeat < 5, "{heartbeat}");
             scene.mcache.shift();
         }
         assert_eq!((scene.mcache.bytes, scene.mcache.by_id.len()), (0, 0));
-        assert!(!scene.mcache.has("t") && scene.mcache.topics.is_empty());
+        assert!(scene.mcache.topics.is_empty());
     }
 
     #[test]
@@ -202,21 +189,8 @@ mod tests {
         let mut scene = Scene::new();
         let ids: Vec<_> = (0..100).map(|_| scene.add("t", 1 << 17, None)).collect();
         assert!(scene.mcache.bytes <= MAX_BYTES);
-        let peer = PeerId::random();
-        assert!(scene.mcache.iwant(ids[0], peer).is_none());
-        assert!(scene.mcache.iwant(ids[99], peer).is_some());
-    }
-
-    #[test]
-    fn one_peer_gets_a_message_three_times() {
-        let mut scene = Scene::new();
-        let id = scene.add("t", 1, None);
-        let peer = PeerId::random();
-        let got = (0..10).filter(|_| scene.mcache.iwant(id, peer).is_some());
-        assert_eq!(got.count(), 3);
-        scene.mcache.shift();
-        assert!(scene.mcache.iwant(id, peer).is_none());
-        assert!(scene.mcache.iwant(id, PeerId::random()).is_some());
+        assert!(scene.mcache.get(ids[0]).is_none());
+        assert!(scene.mcache.get(ids[99]).is_some());
     }
 
     #[test]
@@ -228,7 +202,7 @@ mod tests {
         let own = scene.author.peer;
         let recent = |peer, age| {
             let now = scene.now + Duration::from_millis(age);
-            scene.mcache.recent("t", &peer, now).len()
+            scene.mcache.recent("t", &peer, now, 10).len()
         };
         assert_eq!((recent(stranger, 0), recent(stranger, 1000)), (1, 0));
         assert_eq!((recent(source, 0), recent(own, 0)), (0, 0));

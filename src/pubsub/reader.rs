@@ -48,7 +48,10 @@ impl Inner {
         let InboundStream {
             peer, mut stream, ..
         } = inbound;
-        let (number, superseded) = self.router.open_inbound(peer);
+        let Some(connected) = self.node.streams().peers.get(&peer) else {
+            return;
+        };
+        let (number, superseded) = self.router.open_inbound(peer, &connected.account);
         let mut fresh = Vec::with_capacity(BURST);
         let ended = superseded
             .run_until_cancelled(self.read(peer, &mut stream, &mut fresh))
@@ -63,6 +66,9 @@ impl Inner {
             None => {}
         }
         self.router.close_inbound(peer, number);
+        while self.router.sweep() {
+            yield_now().await;
+        }
     }
 
     /// Reads until the peer finishes. What is not yet delivered to subscribers is left in `fresh`.
@@ -74,29 +80,37 @@ impl Inner {
     ) -> io::Result<()> {
         let mut frames = Frames::new(MAX_RPC, &LARGE_PLACES);
         let mut validator = Validator::new(self.signing);
+        let malformed = |error: prost::DecodeError| {
+            self.router.malformed(peer);
+            io::Error::other(error)
+        };
         let mut work = 0;
         while let Some(frame) = frames.next(stream).await? {
             let mut messages = 0;
+            if self.router.is_graylisted(&peer) {
+                continue;
+            }
             for field in message::fields(&frame.payload) {
-                let (number, value) = field.map_err(io::Error::other)?;
+                let (number, value) = field.map_err(malformed)?;
                 work += FIELD_WORK;
                 match number {
                     1 => {
-                        let change = pb::SubOpts::decode(value).map_err(io::Error::other)?;
+                        let change = pb::SubOpts::decode(value).map_err(malformed)?;
                         self.router.on_subscription(peer, &change);
                     }
                     2 => {
                         work += MESSAGE_WORK;
                         messages += 1;
                         if messages > MAX_RPC_MESSAGES {
+                            self.router.malformed(peer);
                             return Err(io::Error::other("too many messages in an RPC"));
                         }
-                        let raw = pb::Message::decode(value).map_err(io::Error::other)?;
+                        let raw = pb::Message::decode(value).map_err(malformed)?;
                         fresh.extend(self.accept_message(peer, &raw, &mut validator).await);
                     }
                     3 => {
                         work += TURN;
-                        let control = pb::Control::decode(value).map_err(io::Error::other)?;
+                        let control = pb::Control::decode(value).map_err(malformed)?;
                         self.router.on_control(peer, &control);
                     }
                     _ => {}
@@ -141,7 +155,7 @@ impl Inner {
         let message = match validator.validate(raw, topic.into()) {
             Ok(message) => Arc::new(message),
             Err(reason) => {
-                self.router.rejected(&peer, reason);
+                self.router.rejected(peer, reason);
                 return None;
             }
         };

@@ -1,10 +1,16 @@
-//! Who gets which message: gossipsub 1.1 without scores, or floodsub.
+//! Which peers get which message: gossipsub 1.1, with the part of its score that needs no
+//! application, or floodsub.
 //!
-//! One table under one lock, held for moments: whoever has a message asks it where the message
-//! goes and puts it into the queues of those peers.
+//! All state is under one lock, which is held for moments. Whoever has a message puts it into the
+//! queues of the peers that the router names.
 
 mod control;
+mod gossip;
+mod members;
 mod mesh;
+mod peer;
+mod promises;
+mod score;
 mod shed;
 mod state;
 
@@ -31,8 +37,9 @@ use super::{
     snapshot::Snapshot,
     subscriptions::Subscriptions,
 };
-use crate::limit_hits::Limit;
-pub(super) use state::PeerKind;
+use crate::{limit_hits::Limit, memory::Account};
+pub(super) use peer::PeerKind;
+use score::Offence;
 use state::State;
 
 /// Messages by what became of them.
@@ -90,7 +97,10 @@ impl Router {
 
     /// Whether the message has been here, which is then counted.
     pub(super) fn has_seen(&self, id: IdHash) -> bool {
-        let seen = self.state().seen.contains(id);
+        let mut state = self.state();
+        state.promises.fulfil(id);
+        let seen = state.seen.contains(id);
+        drop(state);
         if seen {
             self.counters.duplicates.fetch_add(1, Relaxed);
         }
@@ -143,11 +153,11 @@ impl Router {
 
     fn push(&self, queue: &RpcQueue, message: &Arc<Message>) {
         if !queue.push(message) {
-            self.lost(1);
+            self.count_unsent(1);
         }
     }
 
-    fn lost(&self, count: usize) {
+    fn count_unsent(&self, count: usize) {
         if count == 0 {
             return;
         }
@@ -155,23 +165,40 @@ impl Router {
         Limit::PubsubPeers.hit();
     }
 
-    /// A message of `peer` is not taken.
-    pub(super) fn rejected(&self, peer: &PeerId, reason: ValidationError) {
+    /// A message of `peer` was not accepted.
+    pub(super) fn rejected(&self, peer: PeerId, reason: ValidationError) {
         self.counters.rejected.fetch_add(1, Relaxed);
         tracing::debug!(%peer, %reason, "pubsub message rejected");
+        // What else there is may come from an honest node with another policy.
+        if matches!(reason, ValidationError::Key | ValidationError::Signature) {
+            self.state().penalize(peer, Offence::InvalidMessage);
+        }
+    }
+
+    /// What `peer` sent is no RPC.
+    pub(super) fn malformed(&self, peer: PeerId) {
+        self.state().penalize(peer, Offence::Malformed);
+    }
+
+    /// Whether everything that `peer` sends is ignored.
+    pub(super) fn is_graylisted(&self, peer: &PeerId) -> bool {
+        self.state().scores.is_graylisted(peer, Instant::now())
     }
 
     /// Peers that have announced `topic`.
     pub(super) fn peers(&self, topic: &str) -> Vec<PeerId> {
-        let state = self.state();
-        let topic = state.topics.get(topic);
-        topic.map_or_else(Vec::new, |topic| topic.peers.iter().copied().collect())
+        self.state().members.of(topic).collect()
     }
 
-    /// Takes note of whether `topic` has subscribers here; tells peers of a change.
+    /// Removes some of what is left of peers that have gone. Returns whether there is more.
+    pub(super) fn sweep(&self) -> bool {
+        self.state().members.sweep()
+    }
+
+    /// Takes note of whether `topic` has subscribers here, and announces a change to peers.
     pub(super) fn update_subscription(&self, topic: &str) {
         let mut state = self.state();
-        // Asked under the lock, so that the last answer is the one that stays.
+        // Read under the lock, so that the last change is the one that stays.
         let joined = self.subscriptions.has_subscribers(topic);
         if state.topics.get(topic).is_some_and(|known| known.joined) == joined {
             return;
@@ -184,20 +211,21 @@ impl Router {
             state.join(&name, self.flood);
         } else {
             state.leave(&name);
+            state.promises.clear();
         }
     }
 
-    /// Words that come when connected peers have been told what was announced before.
+    /// Receivers that complete when what was announced so far is written to the connected peers.
     pub(super) fn announced(&self) -> Vec<oneshot::Receiver<()>> {
         let state = self.state();
         let queues = state.peers.values().map(|peer| &peer.queue);
         queues.filter_map(|queue| queue.mark()).collect()
     }
 
-    /// A peer that speaks pubsub is connected; its queue if nobody looks after it yet.
-    pub(super) fn new_peer(&self, peer: PeerId) -> Option<Arc<RpcQueue>> {
+    /// A peer that speaks pubsub is connected. Returns its queue if no task writes to it yet.
+    pub(super) fn new_peer(&self, peer: PeerId, account: &Arc<Account>) -> Option<Arc<RpcQueue>> {
         let mut state = self.state();
-        let entry = state.entry(peer, &self.room);
+        let entry = state.entry(peer, account, &self.room);
         if std::mem::replace(&mut entry.has_writer, true) {
             return None;
         }
@@ -209,32 +237,21 @@ impl Router {
     }
 
     /// There is a new stream to `peer`.
-    pub(super) fn add_peer(&self, peer: PeerId, kind: PeerKind, dialed: bool) {
+    pub(super) fn add_peer(&self, peer: PeerId, kind: PeerKind, outbound: bool) {
         let mut state = self.state();
-        let state = &mut *state;
-        let Some(entry) = state.peers.get_mut(&peer) else {
+        if !state.set_kind(peer, kind, outbound) {
             return;
-        };
-        entry.kind = Some(kind);
-        entry.dialed = dialed;
-        for name in &entry.topics {
-            if let Some(topic) = state.topics.get_mut(name) {
-                if kind == PeerKind::Floodsub {
-                    topic.floodsub_peers.insert(peer);
-                } else {
-                    topic.floodsub_peers.remove(&peer);
-                }
-            }
         }
-        let queue = entry.queue.clone();
-        state.hello(&queue);
-        for name in state.topics_of(&peer) {
-            state.graft_if_wanted(&name, peer, self.flood);
+        if let Some(entry) = state.peers.get(&peer) {
+            state.hello(&entry.queue);
+        }
+        if !self.flood {
+            state.graft_everywhere(peer);
         }
     }
 
-    /// Nobody writes to `peer` any more, unless `stays` tells, asked under the lock, that it is
-    /// still there. Whether it has gone.
+    /// No task writes to `peer` any more, unless `stays` says, under the lock, that it is still
+    /// connected. Returns whether it has gone.
     pub(super) fn remove_peer(&self, peer: PeerId, stays: impl FnOnce() -> bool) -> bool {
         let mut state = self.state();
         if stays() {
@@ -244,6 +261,7 @@ impl Router {
             entry.has_writer = false;
             entry.kind = None;
         }
+        state.floodsub_peers.remove(&peer);
         state.forget_if_gone(peer);
         true
     }
@@ -267,12 +285,17 @@ impl Router {
         snapshot
     }
 
-    /// A stream from `peer` begins; one before it ends. Its number, and what tells of its end.
-    pub(super) fn open_inbound(&self, peer: PeerId) -> (u64, CancellationToken) {
+    /// `peer` opens a stream, which ends the one before. Returns its number, and a token that is
+    /// cancelled when another one takes its place.
+    pub(super) fn open_inbound(
+        &self,
+        peer: PeerId,
+        account: &Arc<Account>,
+    ) -> (u64, CancellationToken) {
         let mut state = self.state();
-        state.reads += 1;
-        let (number, superseded) = (state.reads, CancellationToken::new());
-        let entry = state.entry(peer, &self.room);
+        state.inbound_streams += 1;
+        let (number, superseded) = (state.inbound_streams, CancellationToken::new());
+        let entry = state.entry(peer, account, &self.room);
         if let Some((_, before)) = entry.inbound.replace((number, superseded.clone())) {
             before.cancel();
         }

@@ -35,7 +35,13 @@ impl Inner {
             .protocols()
             .iter()
             .any(|own| protocols.iter().any(|name| name == own));
-        if speaks && let Some(queue) = self.router.new_peer(peer) {
+        if !speaks {
+            return;
+        }
+        let Some(connected) = self.node.streams().peers.get(&peer) else {
+            return;
+        };
+        if let Some(queue) = self.router.new_peer(peer, &connected.account) {
             let pubsub = self.clone();
             let known = protocols.to_vec();
             self.tasks.spawn(async move {

@@ -20,6 +20,7 @@ mod negotiation;
 mod panics;
 mod slow;
 mod streams;
+mod topics;
 
 use std::process::ExitCode;
 
@@ -59,6 +60,7 @@ cases! {
     clients::half_frames_held_open,
     clients::storms_of_handlers,
     slow::readers_and_writers,
+    topics::ten_thousand_topics_of_each_peer,
     memory::attacks_within_128_mib,
     dht::answers_that_nobody_takes,
 }

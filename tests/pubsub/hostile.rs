@@ -168,6 +168,42 @@ fn forged_messages_reach_nobody_and_replayed_ones_once() {
 }
 
 #[test]
+fn a_peer_that_breaks_rules_is_ignored() {
+    const BROKEN: &str = "pubsub rules that peers have broken";
+    let (victim, honest, mut own) = scene();
+    let mut hostile = Peer::of(&victim);
+    hostile.say(&subscription(true, b"t"));
+    await_peer(&victim, &hostile.daemon, "t");
+    let key = Keypair::generate_ed25519();
+    let from = key.public().to_peer_id().to_bytes();
+    let message = |seqno: u64, data: &[u8]| signed(&key, &from, &seqno.to_be_bytes(), data);
+    hostile.say(&message(1, b"first"));
+    assert_eq!(own.next_data(), b"first", "it is heard so far");
+    for seqno in 2..13 {
+        let mut forged = message(seqno, b"forged");
+        let at = forged.windows(6).position(|window| window == b"forged");
+        forged[at.expect("data")] ^= 1;
+        hostile.say(&forged);
+    }
+    let broken = || victim.bites(BROKEN) >= 11;
+    assert!(eventually(PATIENCE, broken), "nobody counts");
+    hostile.say(&message(100, b"ignored"));
+    hostile.say(&subscription(true, b"another"));
+    assert_well(&victim, &honest, &mut own, "eleven forged messages");
+    // A new stream and a new connection do not change that.
+    hostile.again(&victim);
+    hostile.say(&message(101, b"ignored"));
+    assert_well(&victim, &honest, &mut own, "a new stream");
+    victim.client().disconnect(hostile.daemon.peer_id());
+    hostile.daemon.connect_to(&victim);
+    hostile.again(&victim);
+    hostile.say(&message(102, b"ignored"));
+    hostile.say(&subscription(true, b"another"));
+    assert_well(&victim, &honest, &mut own, "a new connection");
+    assert_eq!(victim.client().topic_peers("another"), Ok(vec![]));
+}
+
+#[test]
 fn messages_for_topics_without_subscribers_cost_nothing() {
     let (victim, honest, mut own) = scene();
     let mut hostile = Peer::of(&victim);

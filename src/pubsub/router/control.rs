@@ -1,37 +1,31 @@
-//! What peers say besides messages.
+//! What peers send besides messages: subscriptions, GRAFT and PRUNE.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use libp2p::PeerId;
 
 use super::{
-    super::{
-        message::{Message, pb},
-        seen::IdHash,
-        subscriptions::MAX_TOPIC,
-    },
+    super::{message::pb, subscriptions::MAX_TOPIC},
     Router,
-    mesh::{D_HIGH, PRUNE_BACKOFF},
+    mesh::PRUNE_BACKOFF,
+    peer::PeerKind,
+    score::Offence,
     state::State,
 };
 use crate::limit_hits::Limit;
 
-/// Times that a peer may tell of messages between two heartbeats (go-libp2p-pubsub's bound).
-const MAX_IHAVE_MESSAGES: usize = 10;
+/// Messages of the last second that a peer is sent because it subscribes, between two heartbeats
+/// (SECURITY.md 3).
+const MAX_REPLAYED: usize = 4096;
 
-/// Messages that a peer is asked for between two heartbeats (the same).
-const MAX_IWANT_IDS: usize = 5000;
+/// GRAFTs and PRUNEs in one RPC (SECURITY.md 3): both for each topic that a peer may have.
+const MAX_GRAFTS: usize = 20_000;
 
-/// Subscriptions of which a peer gets what it missed by a moment, between two heartbeats: each costs a
-/// look at all recent messages.
-const MAX_REPLAYS: usize = 256;
-
-/// Longest message id that is asked for, in bytes: a peer id and a number.
-const MAX_MESSAGE_ID: usize = 128;
+/// A GRAFT this soon after a PRUNE counts twice (go-libp2p-pubsub's `GraftFloodThreshold`).
+const GRAFT_FLOOD: Duration = Duration::from_secs(10);
 
 impl Router {
     /// `peer` has announced that it is subscribed to a topic, or no longer.
@@ -47,48 +41,41 @@ impl Router {
             Limit::PubsubTopics.hit();
             return;
         }
-        let name: Arc<str> = match state.topics.get_key_value(topic) {
-            Some((name, _)) => name.clone(),
-            None => return,
-        };
-        state.graft_if_wanted(&name, peer, self.flood);
-        if !state.mcache.has(topic) {
-            return;
+        let own = state.topics.get_key_value(topic);
+        if let Some(name) = own.map(|(name, _)| name.clone())
+            && !self.flood
+        {
+            state.graft_if_wanted(&name, peer);
         }
+        let state = &mut *state;
         let Some(entry) = state.peers.get_mut(&peer) else {
             return;
         };
-        entry.replays += 1;
-        if entry.replays > MAX_REPLAYS {
-            return;
-        }
-        let queue = entry.queue.clone();
+        let room = MAX_REPLAYED.saturating_sub(entry.used.replayed);
         // What it missed by a moment.
-        let missed = state.mcache.recent(topic, &peer, Instant::now());
-        drop(state);
+        let missed = state.mcache.recent(topic, &peer, Instant::now(), room);
+        entry.used.replayed += missed.len();
         for message in missed {
-            self.push(&queue, &message);
+            self.push(&entry.queue, &message);
         }
     }
 
-    /// `peer` tells of messages, asks for some, or says what becomes of a mesh.
+    /// `peer` has sent control messages.
     pub(in super::super) fn on_control(&self, peer: PeerId, control: &pb::Control) {
         if self.flood {
             return;
         }
+        let now = Instant::now();
         let mut state = self.state();
-        for ihave in &control.ihave {
-            state.on_ihave(peer, ihave);
+        if control.graft.len() + control.prune.len() > MAX_GRAFTS {
+            state.penalize_control(peer);
         }
-        let wanted = control.iwant.iter().flat_map(|iwant| &iwant.message_i_ds);
-        let wanted: Vec<Arc<Message>> = wanted
-            .take(MAX_IWANT_IDS)
-            .filter_map(|id| state.mcache.iwant(IdHash::of(id), peer))
-            .collect();
-        for graft in &control.graft {
-            state.on_graft(peer, graft.topic_id.as_deref().unwrap_or_default());
+        state.on_ihave(peer, &control.ihave, now);
+        let wanted = state.on_iwant(peer, &control.iwant, now);
+        for graft in control.graft.iter().take(MAX_GRAFTS) {
+            state.on_graft(peer, graft.topic_id.as_deref().unwrap_or_default(), now);
         }
-        for prune in &control.prune {
+        for prune in control.prune.iter().take(MAX_GRAFTS) {
             let topic = prune.topic_id.as_deref().unwrap_or_default();
             let time = prune.backoff.filter(|seconds| *seconds > 0);
             state.on_prune(peer, topic, time.map_or(PRUNE_BACKOFF, Duration::from_secs));
@@ -104,57 +91,43 @@ impl Router {
 }
 
 impl State {
-    /// Asks for what is not here yet, of topics with subscribers here.
-    fn on_ihave(&mut self, peer: PeerId, ihave: &pb::IHave) {
-        let topic = ihave.topic_id.as_deref().unwrap_or_default();
-        let wanted = self.topics.get(topic).is_some_and(|topic| topic.joined);
-        let Some(entry) = self.peers.get_mut(&peer).filter(|_| wanted) else {
-            return;
-        };
-        entry.ihave += 1;
-        if entry.ihave > MAX_IHAVE_MESSAGES || entry.iwant >= MAX_IWANT_IDS {
-            return;
-        }
-        let missing: Vec<Bytes> = ihave
-            .message_i_ds
-            .iter()
-            .take(MAX_IWANT_IDS)
-            .filter(|id| id.len() <= MAX_MESSAGE_ID && !self.seen.contains(IdHash::of(id)))
-            .take(MAX_IWANT_IDS - entry.iwant)
-            // A slice would keep all of the RPC that it came with.
-            .map(|id| Bytes::copy_from_slice(id))
-            .collect();
-        if !missing.is_empty() {
-            entry.iwant += missing.len();
-            entry.queue.iwant(missing);
-        }
-    }
-
     /// `peer` has taken this node into its mesh.
-    fn on_graft(&mut self, peer: PeerId, topic: &str) {
+    fn on_graft(&mut self, peer: PeerId, topic: &str, now: Instant) {
         let Some((name, known)) = self.topics.get_key_value(topic) else {
             return;
         };
         if !known.joined || known.mesh.contains(&peer) {
-            // A topic that nobody here is subscribed to needs no answer: the peer has been or
-            // will be told.
+            // Without subscribers here no answer is needed: the peer has been or will be told.
             return;
         }
-        let name = name.clone();
-        let too_soon = known
-            .backoff
-            .get(&peer)
-            .is_some_and(|until| *until > Instant::now());
-        let full = known.mesh.len() >= D_HIGH && !self.is_outbound(&peer);
-        let subscribed = known.peers.contains(&peer);
-        if too_soon || full || !subscribed {
+        let name: Arc<str> = name.clone();
+        let until = known.backoff.get(&peer).copied();
+        let early = until.is_some_and(|until| until > now);
+        if early && self.peers.get(&peer).and_then(|peer| peer.kind) != Some(PeerKind::Gossipsub10)
+        {
+            // A PRUNE of gossipsub 1.0 has no back-off, so its peers cannot know of one.
+            let flood = until.is_some_and(|until| until > now + (PRUNE_BACKOFF - GRAFT_FLOOD));
+            self.penalize(
+                peer,
+                if flood {
+                    Offence::GraftFlood
+                } else {
+                    Offence::EarlyGraft
+                },
+            );
+        }
+        let welcome = !early
+            && self.scores.may_mesh(&peer, now)
+            && self.is_subscribed(&peer, topic)
+            && self.has_room(topic, &peer);
+        if !welcome {
             self.prune(&name, peer, PRUNE_BACKOFF);
         } else if let Some(topic) = self.topics.get_mut(topic) {
             topic.mesh.insert(peer);
         }
     }
 
-    /// `peer` has put this node out of its mesh.
+    /// `peer` has removed this node from its mesh.
     fn on_prune(&mut self, peer: PeerId, topic: &str, time: Duration) {
         if let Some(known) = self.topics.get_mut(topic).filter(|topic| topic.joined) {
             known.mesh.remove(&peer);

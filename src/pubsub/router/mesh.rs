@@ -1,7 +1,7 @@
-//! Meshes: who gets the messages of a topic at once, and who is told of them.
+//! Meshes: the peers that get the messages of a topic at once.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,77 +10,79 @@ use libp2p::PeerId;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 
 use super::{
-    super::{message::pb, rpc_queue::MeshChange},
+    super::rpc_queue::MeshChange,
     Router,
-    state::{Fanout, Peer, PeerKind, State, Topic},
+    peer::{Peer, PeerKind},
+    score::Offence,
+    state::{Fanout, State},
 };
 
-/// Peers in a mesh (gossipsub's D).
+/// Peers in a mesh.
 pub(super) const D: usize = 6;
 
-/// Fewer are filled up (D_low).
+/// A mesh with fewer peers is filled up.
 pub(super) const D_LOW: usize = 5;
 
-/// More are cut (D_high).
+/// A mesh with more peers is cut.
 pub(super) const D_HIGH: usize = 12;
 
-/// Peers of a mesh that were dialed from here, so that strangers cannot fill it (D_out).
-const D_OUT: usize = 2;
+/// Places in a mesh for peers that were dialed from here. Peers that dialed this node get none of
+/// them (SECURITY.md 3).
+pub(super) const D_OUT: usize = 2;
 
-/// Peers beyond the mesh that are told of messages (D_lazy), or this share of them, if that is
-/// more.
-const D_LAZY: usize = 6;
-const GOSSIP_FACTOR: f64 = 0.25;
-
-/// Messages of one topic that one peer is told of (go-libp2p-pubsub's bound).
-const MAX_IHAVE_IDS: usize = 5000;
-
-/// How long peers are remembered for a topic without subscribers here.
+/// How long a fanout is kept after the last message.
 const FANOUT_TTL: Duration = Duration::from_secs(60);
 
-/// How long a peer is not taken back into a mesh.
+/// Back-off after a PRUNE.
 pub(super) const PRUNE_BACKOFF: Duration = Duration::from_secs(60);
 
-/// The same, after the last subscriber here has left.
+/// Back-off after the last subscriber here has left.
 const UNSUBSCRIBE_BACKOFF: Duration = Duration::from_secs(10);
 
-/// Longest such time that a peer may ask for.
+/// Longest back-off that a peer may ask for.
 const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
 
-/// Such times remembered of one topic (SECURITY.md 3); further ones are not.
+/// Back-offs remembered of one topic (SECURITY.md 3). Further ones are not.
 const MAX_BACKOFFS: usize = 4096;
 
 impl Router {
-    /// Repairs meshes, tells peers of messages, forgets what is old.
+    /// Maintains meshes, sends gossip, and forgets what is old. Its work depends on the topics that
+    /// this node takes part in and on the number of peers, not on what peers say.
     pub(in super::super) fn heartbeat(&self) {
         let now = Instant::now();
-        let mut lost = 0;
+        let mut dropped = 0;
         let mut state = self.state();
         let state = &mut *state;
         for peer in state.peers.values_mut() {
-            (peer.ihave, peer.iwant, peer.replays) = (0, 0, 0);
-            lost += peer.queue.drop_stuck();
+            peer.used.shift();
+            dropped += peer.queue.drop_stuck();
         }
+        for peer in state.promises.broken(now) {
+            if state.peers.contains_key(&peer) {
+                state.penalize(peer, Offence::BrokenPromise);
+            }
+        }
+        state.scores.expire(now);
         state.seen.expire(now);
         let names: Vec<_> = state.topics.keys().cloned().collect();
         for name in &names {
             state.expire_backoffs(name, now);
             if !self.flood {
                 state.expire_fanout(name, now);
-                state.maintain_mesh(name);
+                state.maintain_mesh(name, now);
             }
         }
         if !self.flood {
-            state.emit_gossip();
+            state.emit_gossip(now);
         }
         state.mcache.shift();
         state.topics.retain(|_, topic| !topic.is_unused());
-        self.lost(lost);
+        self.count_unsent(dropped);
     }
 }
 
-/// A peer that takes part in meshes.
-fn is_gossipsub(peer: Option<&Peer>) -> bool {
+/// Whether a peer takes part in meshes.
+pub(super) fn is_gossipsub(peer: Option<&Peer>) -> bool {
     peer.is_some_and(|peer| {
         matches!(
             peer.kind,
@@ -89,7 +91,8 @@ fn is_gossipsub(peer: Option<&Peer>) -> bool {
     })
 }
 
-fn sample(peers: &[PeerId], count: usize) -> Vec<PeerId> {
+/// Some of `peers`, chosen at random.
+pub(super) fn sample(peers: &[PeerId], count: usize) -> Vec<PeerId> {
     peers
         .choose_multiple(&mut rand::rng(), count)
         .copied()
@@ -97,17 +100,21 @@ fn sample(peers: &[PeerId], count: usize) -> Vec<PeerId> {
 }
 
 impl State {
+    /// Whether `peer`, which is subscribed to the topic, may be in its mesh or fanout.
+    fn is_candidate(&self, topic: &str, peer: &PeerId, now: Instant) -> bool {
+        let backs_off = self.topics.get(topic).is_some_and(|topic| {
+            let until = topic.backoff.get(peer);
+            until.is_some_and(|until| *until > now)
+        });
+        !backs_off && is_gossipsub(self.peers.get(peer)) && self.scores.may_mesh(peer, now)
+    }
+
     /// Peers that could join the mesh of a topic, or its fanout.
-    fn candidates(&self, topic: &str, without: &HashSet<PeerId>) -> Vec<PeerId> {
-        let Some(topic) = self.topics.get(topic) else {
-            return Vec::new();
-        };
-        let now = Instant::now();
-        let backs_off = |peer: &PeerId| topic.backoff.get(peer).is_some_and(|until| *until > now);
-        let fits = |peer: &&PeerId| {
-            !without.contains(*peer) && !backs_off(peer) && is_gossipsub(self.peers.get(*peer))
-        };
-        topic.peers.iter().filter(fits).copied().collect()
+    fn candidates(&self, topic: &str, without: &HashSet<PeerId>, now: Instant) -> Vec<PeerId> {
+        let peers = self.members.of(topic);
+        peers
+            .filter(|peer| !without.contains(peer) && self.is_candidate(topic, peer, now))
+            .collect()
     }
 
     fn mesh_of(&self, topic: &str) -> HashSet<PeerId> {
@@ -164,7 +171,7 @@ impl State {
             return;
         }
         let fanout = fanout.map(|fanout| fanout.peers).unwrap_or_default();
-        let candidates = self.candidates(name, &HashSet::new());
+        let candidates = self.candidates(name, &HashSet::new(), Instant::now());
         let (mut chosen, others): (Vec<_>, Vec<_>) = candidates
             .into_iter()
             .partition(|peer| fanout.contains(peer));
@@ -185,39 +192,43 @@ impl State {
         }
     }
 
-    /// Takes a peer that has announced a topic into a mesh that is small, at once.
-    pub(super) fn graft_if_wanted(&mut self, name: &Arc<str>, peer: PeerId, flood: bool) {
-        let small = |topic: &Topic| topic.joined && topic.mesh.len() < D_LOW;
-        if !flood
-            && self.topics.get(name).is_some_and(small)
-            && self.candidates(name, &HashSet::new()).contains(&peer)
+    /// Takes a peer that is subscribed to a topic into its mesh if that is small.
+    pub(super) fn graft_if_wanted(&mut self, name: &Arc<str>, peer: PeerId) {
+        let topic = self.topics.get(name);
+        if topic.is_some_and(|topic| topic.joined && topic.mesh.len() < D_LOW)
+            && self.is_candidate(name, &peer, Instant::now())
         {
             self.graft(name, &[peer]);
         }
     }
 
+    /// Takes a new peer into all meshes that are small.
+    pub(super) fn graft_everywhere(&mut self, peer: PeerId) {
+        let small = self.topics.iter().filter(|(name, topic)| {
+            topic.joined && topic.mesh.len() < D_LOW && self.is_subscribed(&peer, name)
+        });
+        let small: Vec<_> = small.map(|(name, _)| name.clone()).collect();
+        for name in small {
+            self.graft_if_wanted(&name, peer);
+        }
+    }
+
     /// Looks for peers for messages on a topic without subscribers here.
-    pub(super) fn refill_fanout(&mut self, name: &str, now: Instant) {
-        let Some(topic) = self.topics.get_mut(name).filter(|topic| !topic.joined) else {
+    pub(super) fn refill_fanout(&mut self, name: &Arc<str>, now: Instant) {
+        let known = self.topics.get(name);
+        if known.is_some_and(|topic| topic.joined) || !self.members.has_topic(name) {
             return;
-        };
-        let fanout = topic.fanout.get_or_insert_with(|| Fanout {
-            peers: HashSet::new(),
+        }
+        let fanout = known.and_then(|topic| topic.fanout.as_ref());
+        let mut peers = fanout.map_or_else(HashSet::new, |fanout| fanout.peers.clone());
+        if peers.len() < D {
+            let others = self.candidates(name, &peers, now);
+            peers.extend(sample(&others, D - peers.len()));
+        }
+        self.topics.entry(name.clone()).or_default().fanout = Some(Fanout {
+            peers,
             last_published: now,
         });
-        fanout.last_published = now;
-        if fanout.peers.len() < D {
-            let peers = fanout.peers.clone();
-            let others = self.candidates(name, &peers);
-            let more = sample(&others, D - peers.len());
-            if let Some(fanout) = self
-                .topics
-                .get_mut(name)
-                .and_then(|topic| topic.fanout.as_mut())
-            {
-                fanout.peers.extend(more);
-            }
-        }
     }
 
     fn expire_fanout(&mut self, name: &str, now: Instant) {
@@ -229,71 +240,64 @@ impl State {
     }
 
     /// Brings a mesh to its size.
-    fn maintain_mesh(&mut self, name: &Arc<str>) {
+    fn maintain_mesh(&mut self, name: &Arc<str>, now: Instant) {
         if !self.topics.get(name).is_some_and(|topic| topic.joined) {
             return;
         }
-        let mesh = self.mesh_of(name);
-        if mesh.len() < D_LOW {
-            let candidates = self.candidates(name, &mesh);
-            let chosen = sample(&candidates, D - mesh.len());
-            self.graft(name, &chosen);
-        } else if mesh.len() > D_HIGH {
-            let mut peers: Vec<_> = mesh.into_iter().collect();
-            peers.shuffle(&mut rand::rng());
-            // Some of those that were dialed come first, and stay.
-            let mut dialed = 0;
-            peers.sort_by_cached_key(|peer| {
-                let first = self.is_outbound(peer) && dialed < D_OUT;
-                dialed += usize::from(first);
-                !first
-            });
-            for peer in peers.split_off(D) {
+        for peer in self.mesh_of(name) {
+            if !self.scores.may_mesh(&peer, now) {
                 self.prune(name, peer, PRUNE_BACKOFF);
             }
         }
         let mesh = self.mesh_of(name);
-        let dialed = mesh.iter().filter(|peer| self.is_outbound(peer)).count();
-        if mesh.len() >= D_LOW && dialed < D_OUT {
-            let mut candidates = self.candidates(name, &mesh);
+        if mesh.len() < D_LOW {
+            let candidates = self.candidates(name, &mesh, now);
+            let chosen = sample(&candidates, D - mesh.len());
+            self.graft(name, &chosen);
+        } else if mesh.len() > D_HIGH {
+            self.cut_mesh(name, mesh);
+        }
+        let mesh = self.mesh_of(name);
+        let outbound = self.outbound_of(&mesh);
+        if mesh.len() >= D_LOW && outbound < D_OUT {
+            let mut candidates = self.candidates(name, &mesh, now);
             candidates.retain(|peer| self.is_outbound(peer));
-            let chosen = sample(&candidates, D_OUT - dialed);
+            let chosen = sample(&candidates, D_OUT - outbound);
             self.graft(name, &chosen);
         }
     }
 
-    pub(super) fn is_outbound(&self, peer: &PeerId) -> bool {
-        self.peers.get(peer).is_some_and(|peer| peer.dialed)
+    fn cut_mesh(&mut self, name: &Arc<str>, mesh: HashSet<PeerId>) {
+        let mut peers: Vec<_> = mesh.into_iter().collect();
+        peers.shuffle(&mut rand::rng());
+        // Some of those that were dialed come first, and stay.
+        let mut outbound = 0;
+        peers.sort_by_cached_key(|peer| {
+            let first = self.is_outbound(peer) && outbound < D_OUT;
+            outbound += usize::from(first);
+            !first
+        });
+        for peer in peers.split_off(D) {
+            self.prune(name, peer, PRUNE_BACKOFF);
+        }
     }
 
-    /// Tells some of the peers that are in no mesh which messages there are.
-    fn emit_gossip(&mut self) {
-        let mut ihave: HashMap<PeerId, Vec<pb::IHave>> = HashMap::new();
-        for (name, mut ids) in self.mcache.gossip() {
-            let Some(topic) = self.topics.get(name) else {
-                continue;
-            };
-            let mut others: Vec<PeerId> = topic.peers.iter().copied().collect();
-            let fanout = topic.fanout.as_ref().map(|fanout| &fanout.peers);
-            others.retain(|peer| {
-                !topic.mesh.contains(peer)
-                    && !fanout.is_some_and(|fanout| fanout.contains(peer))
-                    && is_gossipsub(self.peers.get(peer))
-            });
-            let share = (others.len() as f64 * GOSSIP_FACTOR) as usize;
-            for peer in sample(&others, D_LAZY.max(share)) {
-                ids.shuffle(&mut rand::rng());
-                let ids = ids.iter().take(MAX_IHAVE_IDS);
-                ihave.entry(peer).or_default().push(pb::IHave {
-                    topic_id: Some(name.to_owned()),
-                    message_i_ds: ids.map(|id| id.to_vec().into()).collect(),
-                });
-            }
-        }
-        for (peer, topics) in ihave {
-            if let Some(entry) = self.peers.get(&peer) {
-                entry.queue.ihave(topics);
-            }
-        }
+    fn is_outbound(&self, peer: &PeerId) -> bool {
+        self.peers.get(peer).is_some_and(|peer| peer.outbound)
+    }
+
+    /// How many of these peers were dialed from here.
+    fn outbound_of(&self, peers: &HashSet<PeerId>) -> usize {
+        peers.iter().filter(|peer| self.is_outbound(peer)).count()
+    }
+
+    /// Whether a peer that asks for it gets a place in the mesh of a topic. Peers that dialed this
+    /// node leave room for those that it dialed.
+    pub(super) fn has_room(&self, name: &str, peer: &PeerId) -> bool {
+        let Some(topic) = self.topics.get(name) else {
+            return false;
+        };
+        let missing = D_OUT.saturating_sub(self.outbound_of(&topic.mesh));
+        self.is_outbound(peer) || topic.mesh.len() < D_HIGH - missing
     }
 }

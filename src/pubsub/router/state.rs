@@ -1,69 +1,36 @@
-//! The peers and topics that a router knows.
+//! What a router knows: peers, the topics that this node takes part in, and recent messages.
 
 use std::{
     collections::{HashMap, HashSet},
+    net::IpAddr,
     sync::Arc,
     time::Instant,
 };
 
 use libp2p::PeerId;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
-use super::super::{
-    message::Message,
-    message_cache::MessageCache,
-    rpc_queue::RpcQueue,
-    seen::Seen,
-    snapshot::{PeerSnapshot, Snapshot},
+use super::{
+    super::{
+        message::Message,
+        message_cache::MessageCache,
+        rpc_queue::RpcQueue,
+        seen::Seen,
+        snapshot::{PeerSnapshot, Snapshot},
+    },
+    members::Members,
+    peer::{Peer, PeerKind, Used},
+    promises::Promises,
+    score::{Offence, Scores},
 };
+use crate::{limit_hits::Limit, memory::Account};
 
-/// Subscriptions that one peer may be subscribed to (SECURITY.md 3).
-pub(super) const MAX_PEER_TOPICS: usize = 10_000;
-
-/// Bytes of their names.
-pub(super) const MAX_PEER_NAMES: usize = 1 << 20;
-
-/// Bytes of the names of all peers' topics.
-const MAX_NAMES: usize = 64 << 20;
-
-/// What a peer speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum PeerKind {
-    Floodsub,
-    /// `/meshsub/1.0.0`: a PRUNE has no time in it.
-    Gossipsub10,
-    Gossipsub11,
-}
-
-#[derive(Debug)]
-pub(super) struct Peer {
-    pub(super) queue: Arc<RpcQueue>,
-    /// `None` until there is a stream to it.
-    pub(super) kind: Option<PeerKind>,
-    /// Whether a task looks after the stream to it.
-    pub(super) has_writer: bool,
-    /// Ends the stream from it, which is served under this number.
-    pub(super) inbound: Option<(u64, CancellationToken)>,
-    pub(super) topics: HashSet<Arc<str>>,
-    /// Bytes of their names.
-    pub(super) names: usize,
-    /// Whether it was dialed from here.
-    pub(super) dialed: bool,
-    /// What it told of in this heartbeat, and what it was asked for.
-    pub(super) ihave: usize,
-    pub(super) iwant: usize,
-    /// Subscriptions of which it got what it had missed, in this heartbeat.
-    pub(super) replays: usize,
-}
-
+/// A topic that this node takes part in: clients here are subscribed to it or publish on it, or
+/// peers are to stay out of its mesh for a while. What peers say never makes one.
 #[derive(Debug, Default)]
 pub(super) struct Topic {
     /// Whether there are subscribers here.
     pub(super) joined: bool,
-    pub(super) peers: HashSet<PeerId>,
-    /// Those of them that get every message.
-    pub(super) floodsub_peers: HashSet<PeerId>,
     pub(super) mesh: HashSet<PeerId>,
     pub(super) fanout: Option<Fanout>,
     /// Until when a peer is not taken into the mesh.
@@ -79,49 +46,54 @@ pub(super) struct Fanout {
 
 impl Topic {
     pub(super) fn is_unused(&self) -> bool {
-        !self.joined && self.peers.is_empty() && self.fanout.is_none() && self.backoff.is_empty()
+        !self.joined && self.fanout.is_none() && self.backoff.is_empty()
     }
 }
 
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) peers: HashMap<PeerId, Peer>,
+    /// Which peers are subscribed to which topics.
+    pub(super) members: Members,
+    /// Topics that this node takes part in.
     pub(super) topics: HashMap<Arc<str>, Topic>,
+    /// Peers that get every message of their topics.
+    pub(super) floodsub_peers: HashSet<PeerId>,
     pub(super) seen: Seen,
     pub(super) mcache: MessageCache,
-    /// Bytes of the names of all peers' topics.
-    pub(super) names: usize,
-    pub(super) reads: u64,
+    pub(super) scores: Scores,
+    pub(super) promises: Promises,
+    pub(super) inbound_streams: u64,
 }
 
 impl State {
-    pub(super) fn entry(&mut self, peer: PeerId, room: &Arc<Notify>) -> &mut Peer {
+    /// The entry of a peer, made if there is none.
+    pub(super) fn entry(
+        &mut self,
+        peer: PeerId,
+        account: &Arc<Account>,
+        room: &Arc<Notify>,
+    ) -> &mut Peer {
+        let members = &mut self.members;
         self.peers.entry(peer).or_insert_with(|| Peer {
             queue: Arc::new(RpcQueue::new(room.clone())),
             kind: None,
             has_writer: false,
             inbound: None,
-            topics: HashSet::new(),
-            names: 0,
-            dialed: false,
-            ihave: 0,
-            iwant: 0,
-            replays: 0,
+            topics: members.add_peer(peer, account),
+            outbound: false,
+            prefix: account.prefix(),
+            used: Used::default(),
         })
     }
 
-    /// A stream to a peer begins with all topics.
+    /// Announces all topics on a new stream.
     pub(super) fn hello(&self, queue: &RpcQueue) {
         let joined = self.topics.iter().filter(|(_, topic)| topic.joined);
         queue.hello(joined.map(|(name, _)| name.clone()));
     }
 
-    pub(super) fn topics_of(&self, peer: &PeerId) -> Vec<Arc<str>> {
-        let peer = self.peers.get(peer);
-        peer.map_or_else(Vec::new, |peer| peer.topics.iter().cloned().collect())
-    }
-
-    /// Whom the message is sent to.
+    /// The queues of the peers that a message is sent to.
     pub(super) fn recipients(
         &mut self,
         message: &Message,
@@ -129,81 +101,81 @@ impl State {
         flood: bool,
         now: Instant,
     ) -> Vec<Arc<RpcQueue>> {
-        if source.is_none() && !flood {
-            self.refill_fanout(message.topic(), now);
+        let name = message.topic();
+        let fits = |peer: &PeerId| Some(*peer) != source && Some(*peer) != message.author();
+        let queue = |peer: PeerId| {
+            let peer = self.peers.get(&peer).filter(|peer| peer.has_writer)?;
+            Some(peer.queue.clone())
+        };
+        if flood {
+            let peers = self.members.of(name).filter(fits);
+            return peers.filter_map(queue).collect();
         }
-        let Some(topic) = self.topics.get(message.topic()) else {
+        if source.is_none() {
+            self.refill_fanout(name, now);
+        }
+        let Some(topic) = self.topics.get(name) else {
             return Vec::new();
         };
         let chosen = match (&topic.fanout, topic.joined) {
-            _ if flood => &topic.peers,
             (_, true) => &topic.mesh,
             (Some(fanout), false) => &fanout.peers,
             (None, false) => return Vec::new(),
         };
-        let floodsub_peers = topic
+        let queue = |peer: PeerId| {
+            let peer = self.peers.get(&peer).filter(|peer| peer.has_writer)?;
+            Some(peer.queue.clone())
+        };
+        let floodsub_peers = self
             .floodsub_peers
             .iter()
-            .filter(|peer| !chosen.contains(*peer));
-        chosen
-            .iter()
-            .chain(floodsub_peers)
-            .filter(|peer| Some(**peer) != source && Some(**peer) != message.author())
-            .filter_map(|peer| self.peers.get(peer))
-            .filter(|peer| peer.has_writer)
-            .map(|peer| peer.queue.clone())
-            .collect()
+            .filter(|peer| !chosen.contains(*peer) && self.is_subscribed(peer, name));
+        let peers = chosen.iter().chain(floodsub_peers).copied();
+        peers.filter(fits).filter_map(queue).collect()
     }
 
-    /// `peer` is subscribed to `topic`; false if it has too many topics.
+    /// Whether `peer` is subscribed to `topic`.
+    pub(super) fn is_subscribed(&self, peer: &PeerId, topic: &str) -> bool {
+        let peer = self.peers.get(peer);
+        peer.is_some_and(|peer| self.members.contains(topic, &peer.topics))
+    }
+
+    /// `peer` is subscribed to `topic`. False if there is no room for that.
     pub(super) fn subscribed(&mut self, peer: PeerId, topic: &str) -> bool {
-        let Some(entry) = self.peers.get_mut(&peer) else {
-            return false;
-        };
-        if entry.topics.contains(topic) {
-            return true;
-        }
-        let len = topic.len();
-        if entry.topics.len() >= MAX_PEER_TOPICS
-            || entry.names + len > MAX_PEER_NAMES
-            || self.names + len > MAX_NAMES
-        {
-            return false;
-        }
-        let known = self.topics.get_key_value(topic);
-        let name: Arc<str> = known.map_or_else(|| topic.into(), |(name, _)| name.clone());
-        entry.topics.insert(name.clone());
-        entry.names += len;
-        self.names += len;
-        let floodsub_peers = entry.kind == Some(PeerKind::Floodsub);
-        let topic = self.topics.entry(name).or_default();
-        topic.peers.insert(peer);
-        if floodsub_peers {
-            topic.floodsub_peers.insert(peer);
-        }
-        true
+        let entry = self.peers.get_mut(&peer);
+        entry.is_some_and(|entry| self.members.subscribe(&mut entry.topics, topic))
     }
 
+    /// `peer` is no longer subscribed to `topic`.
     pub(super) fn unsubscribed(&mut self, peer: PeerId, topic: &str) {
-        if let Some(entry) = self.peers.get_mut(&peer)
-            && entry.topics.remove(topic)
-        {
-            entry.names -= topic.len();
-            self.names -= topic.len();
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            self.members.unsubscribe(&mut entry.topics, topic);
         }
         if let Some(known) = self.topics.get_mut(topic) {
-            known.peers.remove(&peer);
-            known.floodsub_peers.remove(&peer);
             known.mesh.remove(&peer);
             if let Some(fanout) = &mut known.fanout {
                 fanout.peers.remove(&peer);
             }
-            if known.is_unused() {
-                self.topics.remove(topic);
-            }
         }
     }
 
+    /// Takes note of what `peer` did wrong.
+    pub(super) fn penalize(&mut self, peer: PeerId, offence: Offence) {
+        let score = self.scores.penalize(peer, offence, Instant::now());
+        Limit::PubsubScore.hit();
+        tracing::debug!(%peer, ?offence, score, "a pubsub peer breaks a rule");
+    }
+
+    /// Takes note of too much control, once a heartbeat.
+    pub(super) fn penalize_control(&mut self, peer: PeerId) {
+        let entry = self.peers.get_mut(&peer);
+        let first = entry.is_some_and(|entry| !std::mem::replace(&mut entry.used.penalized, true));
+        if first {
+            self.penalize(peer, Offence::TooMuchControl);
+        }
+    }
+
+    /// Adds what is known here to a snapshot.
     pub(super) fn fill(&self, snapshot: &mut Snapshot) {
         let peers = self.peers.iter().filter(|(_, peer)| peer.has_writer);
         let peers = peers.map(|(id, peer)| PeerSnapshot {
@@ -215,19 +187,50 @@ impl State {
         let own = |topic: &&Topic| topic.joined || topic.fanout.is_some();
         for (name, topic) in self.topics.iter().filter(|(_, topic)| own(topic)) {
             let entry = snapshot.topics.entry(name.to_string()).or_default();
-            entry.peers = topic.peers.len();
+            entry.peers = self.members.of(name).count();
             entry.mesh = topic.mesh.len();
             entry.fanout = topic.fanout.as_ref().map_or(0, |fanout| fanout.peers.len());
         }
     }
 
+    /// Forgets a peer that has neither stream. Its topics are left to [`Members::sweep`].
     pub(super) fn forget_if_gone(&mut self, peer: PeerId) {
         let gone = |peer: &Peer| !peer.has_writer && peer.inbound.is_none();
-        if self.peers.get(&peer).is_some_and(gone) {
-            for topic in self.topics_of(&peer) {
-                self.unsubscribed(peer, &topic);
-            }
-            self.peers.remove(&peer);
+        if !self.peers.get(&peer).is_some_and(gone) {
+            return;
         }
+        if let Some(entry) = self.peers.remove(&peer) {
+            self.members.remove_peer(entry.topics);
+        }
+        self.floodsub_peers.remove(&peer);
+        for topic in self.topics.values_mut() {
+            topic.mesh.remove(&peer);
+            if let Some(fanout) = &mut topic.fanout {
+                fanout.peers.remove(&peer);
+            }
+        }
+    }
+
+    /// What the peers of each address prefix have queued.
+    pub(super) fn queues(&self) -> Vec<(Option<IpAddr>, Arc<RpcQueue>)> {
+        let peers = self.peers.values();
+        peers
+            .map(|peer| (peer.prefix, peer.queue.clone()))
+            .collect()
+    }
+
+    /// Takes note of a new stream of this kind to `peer`.
+    pub(super) fn set_kind(&mut self, peer: PeerId, kind: PeerKind, outbound: bool) -> bool {
+        let Some(entry) = self.peers.get_mut(&peer) else {
+            return false;
+        };
+        entry.kind = Some(kind);
+        entry.outbound = outbound;
+        if kind == PeerKind::Floodsub {
+            self.floodsub_peers.insert(peer);
+        } else {
+            self.floodsub_peers.remove(&peer);
+        }
+        true
     }
 }

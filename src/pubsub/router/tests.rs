@@ -4,13 +4,15 @@ use libp2p::identity::Keypair;
 
 use super::{
     super::message::{Author, pb},
-    mesh::{D, D_HIGH},
-    state::{MAX_PEER_NAMES, MAX_PEER_TOPICS},
+    members::MAX_PEER_TOPICS,
+    mesh::{D, D_HIGH, D_OUT},
     *,
 };
+use crate::memory::Ledger;
 
 struct Scene {
     router: Arc<Router>,
+    ledger: Arc<Ledger>,
     author: Author,
     seqno: u64,
 }
@@ -19,6 +21,7 @@ impl Scene {
     fn new(flood: bool) -> Self {
         Self {
             router: Arc::new(Router::new(flood)),
+            ledger: Ledger::new(0),
             author: Author::new(&Keypair::generate_ed25519(), false).expect("a key"),
             seqno: 0,
         }
@@ -27,7 +30,9 @@ impl Scene {
     /// A peer that is subscribed to `t`.
     fn peer(&self, kind: PeerKind, dialed: bool) -> PeerId {
         let peer = PeerId::random();
-        self.router.new_peer(peer).expect("a new peer");
+        self.router
+            .new_peer(peer, &self.ledger.client())
+            .expect("a new peer");
         self.router.add_peer(peer, kind, dialed);
         self.subscribe(peer, "t", true);
         peer
@@ -107,13 +112,25 @@ fn a_mesh_is_filled_up_and_cut() {
     for peer in few.iter().chain(&more) {
         scene.control(*peer, &["t"], &[]);
     }
-    assert_eq!(scene.mesh().len(), D_HIGH, "strangers do not get beyond");
+    assert_eq!(scene.mesh().len(), D_HIGH - D_OUT, "strangers leave room");
     let dialed = scene.peer(PeerKind::Gossipsub11, true);
     scene.control(dialed, &["t"], &[]);
-    assert_eq!(scene.mesh().len(), D_HIGH + 1, "who was dialed does");
+    assert!(scene.mesh().contains(&dialed), "for those that were dialed");
+    let more: Vec<_> = (0..5)
+        .map(|_| scene.peer(PeerKind::Gossipsub11, true))
+        .collect();
+    for peer in &more {
+        scene.control(*peer, &["t"], &[]);
+    }
+    assert_eq!(scene.mesh().len(), D_HIGH - D_OUT + 6);
     scene.router.heartbeat();
-    assert_eq!(scene.mesh().len(), D);
-    assert!(scene.mesh().contains(&dialed));
+    let mesh = scene.mesh();
+    assert_eq!(mesh.len(), D);
+    let outbound = more
+        .iter()
+        .chain([&dialed])
+        .filter(|peer| mesh.contains(peer));
+    assert!(outbound.count() >= D_OUT);
 }
 
 #[test]
@@ -136,7 +153,10 @@ fn who_was_pruned_stays_out_for_its_time() {
 fn a_topic_without_subscribers_here_has_a_fanout() {
     let mut scene = Scene::new(false);
     assert_eq!(scene.recipients(None), 0);
-    assert!(scene.router.state().topics.is_empty());
+    assert!(
+        scene.router.state().topics.is_empty(),
+        "nobody is subscribed"
+    );
     for _ in 0..10 {
         scene.peer(PeerKind::Gossipsub10, false);
     }
@@ -180,8 +200,8 @@ fn nothing_is_left_of_peers_that_have_gone() {
         })
         .collect();
     for peer in &peers {
-        let (first, _) = scene.router.open_inbound(*peer);
-        let (second, _) = scene.router.open_inbound(*peer);
+        let (first, _) = scene.router.open_inbound(*peer, &scene.ledger.client());
+        let (second, _) = scene.router.open_inbound(*peer, &scene.ledger.client());
         scene.router.close_inbound(*peer, first);
         assert!(
             !scene.router.remove_peer(*peer, || true),
@@ -192,8 +212,10 @@ fn nothing_is_left_of_peers_that_have_gone() {
         scene.router.close_inbound(*peer, second);
     }
     scene.leave();
+    while scene.router.sweep() {}
     let state = scene.router.state();
-    assert_eq!((state.peers.len(), state.names), (0, 0));
+    assert_eq!((state.peers.len(), state.members.bytes()), (0, 0));
+    assert_eq!(scene.ledger.used(), 0);
     let topics: Vec<_> = state.topics.keys().collect();
     assert!(topics.len() <= 1, "a back-off may be left: {topics:?}");
 }
@@ -205,16 +227,15 @@ fn a_peer_has_no_more_topics_than_it_may() {
     for topic in 0..2 * MAX_PEER_TOPICS {
         scene.subscribe(peer, &format!("{topic}"), true);
     }
-    assert_eq!(scene.router.state().topics.len(), MAX_PEER_TOPICS);
+    let topics = || scene.router.state().members.len();
+    assert_eq!(topics(), MAX_PEER_TOPICS);
     scene.subscribe(peer, "t", false);
     scene.subscribe(peer, &"n".repeat(1025), true);
-    assert_eq!(scene.router.state().topics.len(), MAX_PEER_TOPICS - 1);
-    let other = scene.peer(PeerKind::Gossipsub11, false);
-    for topic in 0..2000 {
-        scene.subscribe(other, &format!("{topic:01024}"), true);
-    }
-    let names = scene.router.state().peers[&other].names;
-    assert!(names <= MAX_PEER_NAMES, "{names}");
+    assert_eq!(topics(), MAX_PEER_TOPICS - 1);
+    assert!(
+        scene.router.state().topics.is_empty(),
+        "none of them is ours"
+    );
 }
 
 #[test]
@@ -232,7 +253,7 @@ fn a_peer_is_asked_for_what_it_tells_of_within_bounds() {
             ..pb::Control::default()
         };
         scene.router.on_control(peer, &control);
-        scene.router.state().peers[&peer].iwant
+        scene.router.state().peers[&peer].used.iwant_sent
     };
     assert_eq!(tell("u", 0..10), 0, "nobody is subscribed");
     assert_eq!(tell("t", 0..10), 10);
@@ -266,4 +287,115 @@ fn the_largest_queues_are_given_up_first() {
     assert_eq!((held(&peers[2]), held(&peers[3])), (0, 0));
     assert!(scene.router.shed(all) > 0);
     assert!(peers.iter().all(|peer| held(peer) == 0));
+}
+
+#[test]
+fn who_shares_an_address_with_many_loses_before_a_single_peer() {
+    let scene = Scene::new(true);
+    let held = |peer: &PeerId| scene.router.state().peers[peer].queue.bytes();
+    let peer_at = |address: &str, messages: u64| {
+        let peer = PeerId::random();
+        let account = scene.ledger.peer(&address.parse().expect("a multiaddr"));
+        let queue = scene.router.new_peer(peer, &account).expect("a new peer");
+        for seqno in 0..messages {
+            let message = scene.author.message(&"t".into(), Some(&[0; 1000]), seqno);
+            scene
+                .router
+                .push(&queue, &Arc::new(message.expect("a message")));
+        }
+        peer
+    };
+    let many: Vec<_> = (0..10)
+        .map(|_| peer_at("/ip4/192.0.2.1/tcp/1", 20))
+        .collect();
+    let single = peer_at("/ip4/192.0.2.2/tcp/1", 25);
+    let before = held(&single);
+    assert!(
+        many.iter().all(|peer| held(peer) < before),
+        "none stands out"
+    );
+    assert!(scene.router.shed(0) > 0);
+    assert!(many.iter().all(|peer| held(peer) == 0));
+    assert_eq!(held(&single), before);
+}
+
+#[test]
+fn peers_that_break_rules_lose_their_place() {
+    let scene = Scene::new(false);
+    scene.join();
+    let peer = scene.peer(PeerKind::Gossipsub11, false);
+    assert!(scene.mesh().contains(&peer));
+    // A message of another that is not signed by it.
+    scene.router.rejected(peer, ValidationError::Unsigned);
+    scene.router.heartbeat();
+    assert!(scene.mesh().contains(&peer), "a policy is no offence");
+    scene.router.rejected(peer, ValidationError::Signature);
+    scene.router.heartbeat();
+    assert!(!scene.mesh().contains(&peer));
+    // GRAFT within the back-off counts twice at first.
+    let other = scene.peer(PeerKind::Gossipsub11, false);
+    scene.control(other, &[], &[("t", 60)]);
+    for _ in 0..8 {
+        assert!(!scene.router.is_graylisted(&other));
+        scene.control(other, &["t"], &[]);
+    }
+    assert!(!scene.mesh().contains(&other));
+    scene.control(other, &["t"], &[]);
+    assert!(scene.router.is_graylisted(&other));
+    // A peer of gossipsub 1.0 is never told of a back-off.
+    let old = scene.peer(PeerKind::Gossipsub10, false);
+    scene.control(old, &[], &[("t", 60)]);
+    for _ in 0..20 {
+        scene.control(old, &["t"], &[]);
+    }
+    assert!(!scene.router.is_graylisted(&old) && !scene.mesh().contains(&old));
+}
+
+#[test]
+fn each_peer_has_its_own_bounds_of_iwant() {
+    let mut scene = Scene::new(false);
+    scene.join();
+    scene.seqno += 1;
+    let message = scene.author.message(&"t".into(), None, scene.seqno);
+    let message = Arc::new(message.expect("a message"));
+    let id = message.message_id().clone();
+    scene
+        .router
+        .state()
+        .mcache
+        .add(message, None, Instant::now());
+    let greedy = scene.peer(PeerKind::Gossipsub11, false);
+    let honest = scene.peer(PeerKind::Gossipsub11, false);
+    let ask = |peer: PeerId, ids: Vec<bytes::Bytes>| {
+        let iwant = [pb::IWant { message_i_ds: ids }];
+        let now = Instant::now();
+        scene.router.state().on_iwant(peer, &iwant, now).len()
+    };
+    assert_eq!(ask(greedy, vec![id.clone(); 10]), 3, "three times the same");
+    assert_eq!(ask(greedy, vec![b"unknown"[..].into(); 100_000]), 0);
+    assert_eq!(ask(greedy, vec![id.clone()]), 0, "its requests are used up");
+    assert_eq!(ask(honest, vec![id.clone()]), 1, "those of others are not");
+    scene.router.heartbeat();
+    assert_eq!(
+        ask(greedy, vec![id.clone()]),
+        0,
+        "three times in two heartbeats"
+    );
+    scene.router.heartbeat();
+    scene.router.heartbeat();
+    assert_eq!(ask(greedy, vec![id]), 1);
+}
+
+#[test]
+fn promises_of_ihave_that_are_not_kept_are_penalized() {
+    let mut promises = super::promises::Promises::default();
+    let (peer, now) = (PeerId::random(), Instant::now());
+    let id = |n: u8| IdHash::of(&[n]);
+    for n in 0..3 {
+        promises.add(id(n), peer, now);
+    }
+    promises.fulfil(id(1));
+    assert_eq!(promises.broken(now + Duration::from_secs(9)), []);
+    assert_eq!(promises.broken(now + Duration::from_secs(11)), [peer; 2]);
+    assert_eq!(promises.broken(now + Duration::from_secs(99)), []);
 }

@@ -1,0 +1,266 @@
+//! Which peers have announced which topics.
+//!
+//! Peers may announce any number of topics that nobody here takes part in, so an entry is small and
+//! charged to its peer before it is made, and nothing here is walked as a whole. Trees are used
+//! because they grow without ever being copied, which with hash tables would take milliseconds
+//! under the router's lock.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use libp2p::PeerId;
+
+use crate::memory::{Account, Charge};
+
+/// Topics that one peer may be subscribed to (SECURITY.md 3).
+pub(super) const MAX_PEER_TOPICS: usize = 10_000;
+
+/// Bytes that the entries of all peers may take (SECURITY.md 3).
+const MAX_BYTES: usize = 64 << 20;
+
+/// Topics of a peer that may use the last quarter of those bytes (SECURITY.md 3).
+const FAIR_SHARE: usize = 64;
+
+/// Bytes that an entry takes beside the topic's name, if no other peer has the topic. Measured with
+/// jemalloc: see `SECURITY.md` 3.
+const ENTRY: usize = 160;
+
+/// Entries removed at once when a peer has gone, so that others get the lock in between.
+const MAX_REMOVED: usize = 256;
+
+/// The bytes that are charged for one topic of one peer.
+fn cost(topic: &str) -> usize {
+    ENTRY + topic.len()
+}
+
+/// The topics of one peer.
+#[derive(Debug)]
+pub(super) struct PeerTopics {
+    number: u32,
+    names: BTreeSet<Arc<str>>,
+    charge: Charge,
+}
+
+impl PeerTopics {
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    fn release(&mut self, bytes: usize) {
+        let left = self.charge.bytes().saturating_sub(bytes as u64);
+        // Less is never refused.
+        let _ = self.charge.resize(usize::try_from(left).unwrap_or(0));
+    }
+}
+
+/// The table of all topics that peers are subscribed to.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    /// The numbers of a topic's peers, in order.
+    topics: BTreeMap<Arc<str>, Vec<u32>>,
+    /// Peers by their number, which is shorter than a peer id. Peers that have gone are not here.
+    peers: HashMap<u32, PeerId>,
+    next: u32,
+    bytes: usize,
+    /// Topics of peers that have gone, still to be removed.
+    gone: Vec<PeerTopics>,
+}
+
+impl Members {
+    /// A peer without topics, whose future ones are charged to `account`.
+    pub(super) fn add_peer(&mut self, peer: PeerId, account: &Arc<Account>) -> PeerTopics {
+        while self.peers.contains_key(&self.next) {
+            self.next = self.next.wrapping_add(1);
+        }
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.peers.insert(number, peer);
+        PeerTopics {
+            number,
+            names: BTreeSet::new(),
+            charge: account.empty_charge(),
+        }
+    }
+
+    /// Forgets a peer. Its topics are removed by [`Members::sweep`].
+    pub(super) fn remove_peer(&mut self, topics: PeerTopics) {
+        self.peers.remove(&topics.number);
+        if !topics.names.is_empty() {
+            self.gone.push(topics);
+        }
+    }
+
+    /// Removes some of the topics of peers that have gone. Returns whether more are left.
+    pub(super) fn sweep(&mut self) -> bool {
+        let Some(topics) = self.gone.last_mut() else {
+            return false;
+        };
+        let mut removed = Vec::with_capacity(MAX_REMOVED);
+        removed.extend(std::iter::from_fn(|| topics.names.pop_first()).take(MAX_REMOVED));
+        let number = topics.number;
+        topics.release(removed.iter().map(|name| cost(name)).sum());
+        if topics.names.is_empty() {
+            self.gone.pop();
+        }
+        for name in removed {
+            self.forget(&name, number);
+        }
+        !self.gone.is_empty()
+    }
+
+    fn forget(&mut self, topic: &str, number: u32) {
+        self.bytes -= cost(topic);
+        if let Some(numbers) = self.topics.get_mut(topic) {
+            if let Ok(at) = numbers.binary_search(&number) {
+                numbers.remove(at);
+            }
+            if numbers.is_empty() {
+                self.topics.remove(topic);
+            }
+        }
+    }
+
+    /// Adds a topic to those of a peer. False if there is no room for it.
+    pub(super) fn subscribe(&mut self, peer: &mut PeerTopics, topic: &str) -> bool {
+        if peer.names.contains(topic) {
+            return true;
+        }
+        let bytes = cost(topic);
+        let room = match peer.names.len() {
+            ..FAIR_SHARE => MAX_BYTES,
+            FAIR_SHARE.. => MAX_BYTES / 4 * 3,
+        };
+        if peer.names.len() >= MAX_PEER_TOPICS || self.bytes + bytes > room {
+            return false;
+        }
+        let charged = usize::try_from(peer.charge.bytes()).unwrap_or(usize::MAX);
+        if peer.charge.resize(charged.saturating_add(bytes)).is_err() {
+            return false;
+        }
+        self.bytes += bytes;
+        let known = self.topics.get_key_value(topic);
+        let name: Arc<str> = known.map_or_else(|| topic.into(), |(name, _)| name.clone());
+        peer.names.insert(name.clone());
+        let numbers = self
+            .topics
+            .entry(name)
+            .or_insert_with(|| Vec::with_capacity(1));
+        if let Err(at) = numbers.binary_search(&peer.number) {
+            numbers.insert(at, peer.number);
+        }
+        true
+    }
+
+    /// Removes a topic from those of a peer.
+    pub(super) fn unsubscribe(&mut self, peer: &mut PeerTopics, topic: &str) {
+        if peer.names.remove(topic) {
+            peer.release(cost(topic));
+            self.forget(topic, peer.number);
+        }
+    }
+
+    /// Whether any peer is subscribed to `topic`.
+    pub(super) fn has_topic(&self, topic: &str) -> bool {
+        self.topics.contains_key(topic)
+    }
+
+    /// Whether the peer with these topics is subscribed to `topic`.
+    pub(super) fn contains(&self, topic: &str, peer: &PeerTopics) -> bool {
+        self.topics
+            .get(topic)
+            .is_some_and(|numbers| numbers.binary_search(&peer.number).is_ok())
+    }
+
+    /// The peers that are subscribed to `topic`.
+    pub(super) fn of(&self, topic: &str) -> impl Iterator<Item = PeerId> + '_ {
+        let numbers = self.topics.get(topic).map_or(&[][..], Vec::as_slice);
+        numbers
+            .iter()
+            .filter_map(|number| self.peers.get(number).copied())
+    }
+
+    /// Topics that peers are subscribed to.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Bytes charged for them.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Ledger;
+
+    /// The sum is larger than three peers may take, if the budget does not bite first.
+    fn members(peers: usize) -> (Members, Vec<PeerTopics>) {
+        let ledger = Ledger::new(u64::MAX);
+        let mut members = Members::default();
+        let peers = (0..peers).map(|_| members.add_peer(PeerId::random(), &ledger.client()));
+        let peers = peers.collect();
+        (members, peers)
+    }
+
+    #[test]
+    fn those_with_few_topics_have_room_when_others_have_taken_their_share() {
+        let (mut members, mut peers) = members(50);
+        let name = |peer: usize, topic: usize| format!("{peer:03}-{topic:0200}");
+        for (number, peer) in peers.iter_mut().take(40).enumerate() {
+            for topic in 0..MAX_PEER_TOPICS {
+                if !members.subscribe(peer, &name(number, topic)) {
+                    break;
+                }
+            }
+        }
+        assert!(
+            members.bytes <= MAX_BYTES / 4 * 3 + MAX_BYTES / 8,
+            "{}",
+            members.bytes
+        );
+        let last = &mut peers[49];
+        let given = (0..200).filter(|topic| members.subscribe(last, &name(49, *topic)));
+        assert_eq!(given.count(), FAIR_SHARE);
+    }
+
+    #[test]
+    fn the_topics_of_a_peer_that_has_gone_are_removed_in_parts() {
+        let (mut members, mut peers) = members(2);
+        for topic in 0..2000 {
+            assert!(members.subscribe(&mut peers[0], &format!("{topic}")));
+        }
+        assert!(members.subscribe(&mut peers[1], "7"));
+        members.remove_peer(peers.swap_remove(0));
+        assert_eq!(members.of("7").count(), 1, "only who is there");
+        assert_eq!(members.of("8").count(), 0);
+        let mut parts = 1;
+        while members.sweep() {
+            parts += 1;
+        }
+        assert_eq!(parts, 2000_usize.div_ceil(MAX_REMOVED));
+        assert_eq!((members.len(), members.bytes), (1, cost("7")));
+        members.unsubscribe(&mut peers[0], "7");
+        assert_eq!((members.len(), members.bytes), (0, 0));
+        assert_eq!(peers[0].charge.bytes(), 0);
+    }
+
+    #[test]
+    fn what_the_account_has_no_room_for_is_not_taken() {
+        let ledger = Ledger::new(1 << 20);
+        let mut members = Members::default();
+        let mut peer = members.add_peer(PeerId::random(), &ledger.client());
+        let given =
+            (0..10_000).filter(|topic| members.subscribe(&mut peer, &format!("{topic:05}")));
+        let given = given.count();
+        assert_eq!(given, (1 << 20) / 4 / 8 / (ENTRY + 5), "its share");
+        members.remove_peer(peer);
+        while members.sweep() {}
+        assert_eq!((ledger.used(), members.bytes), (0, 0));
+    }
+}
