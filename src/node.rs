@@ -602,6 +602,9 @@ async fn identified(peer: &Peer, deadline: Instant) -> Result<(), DialError> {
     timeout_at(deadline, peer.identified())
         .await
         .map_err(|_| DialError::DeadlineExceeded)?;
+    if let Some(reason) = peer.unreadable() {
+        return Err(DialError::Unidentified(reason));
+    }
     // It may have left instead.
     peer.best_connection()
         .map(drop)

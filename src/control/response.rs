@@ -189,6 +189,7 @@ pub(crate) fn dial_error(error: &DialError) -> String {
         DialError::Routing(error) => routing_error(*error).to_owned(),
         DialError::Denied(reason) => format!("failed to dial: {reason}"),
         DialError::DeadlineExceeded => "failed to dial: context deadline exceeded".to_owned(),
+        DialError::Unidentified(reason) => format!("identify failed to complete: {reason}"),
         DialError::ConnectionFailed => "failed to dial: connection failed".to_owned(),
     }
 }

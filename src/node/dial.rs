@@ -1,6 +1,6 @@
 //! Why a peer could not be reached.
 
-use std::{error::Error, io, net::SocketAddr};
+use std::{error::Error, io, net::SocketAddr, sync::Arc};
 
 use libp2p::{
     Multiaddr, PeerId, TransportError, multiaddr::Protocol, swarm::DialError as SwarmError,
@@ -23,6 +23,8 @@ pub enum DialError {
     Denied(String),
     /// The caller's deadline passed.
     DeadlineExceeded,
+    /// The peer is connected, and its identify message cannot be read.
+    Unidentified(Arc<str>),
     /// The daemon is stopping, or the connection was lost as soon as it was made.
     ConnectionFailed,
 }

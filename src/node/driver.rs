@@ -418,9 +418,9 @@ impl Driver {
         match identity {
             Ok(identity) => self.identified(peer, connection, identity),
             Err(error) => {
-                let error = anyhow::Error::from(error);
-                tracing::debug!(%peer, error = format!("{error:#}"), "identify failed");
-                self.streams.peers.set_identified(&peer, None);
+                let reason = format!("{:#}", anyhow::Error::from(error));
+                tracing::debug!(%peer, reason, "identify failed");
+                self.streams.peers.set_unreadable(&peer, &reason);
             }
         }
     }

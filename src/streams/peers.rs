@@ -37,6 +37,8 @@ pub struct Peer {
     connections: RwLock<Vec<Arc<Connection>>>,
     /// What identify told; `None` until it has finished.
     protocols: watch::Sender<Option<Arc<[String]>>>,
+    /// Why identify told nothing, if it began and failed.
+    unreadable: RwLock<Option<Arc<str>>>,
     /// Names it has agreed to on an earlier call; identify cannot list those without a slash.
     agreed: RwLock<HashSet<Box<str>>>,
     /// A place for each large call that the peer is sending.
@@ -80,6 +82,13 @@ impl Peer {
             Ok(known) => known.clone().unwrap_or_default(),
             Err(_) => Arc::default(),
         }
+    }
+
+    /// Why the peer's identify message could not be read, if nothing else is known of it. A peer
+    /// that does not speak identify has sent none.
+    #[must_use]
+    pub fn unreadable(&self) -> Option<Arc<str>> {
+        self.unreadable.read().clone()
     }
 
     /// Whether the peer spoke `name` when last asked, or lists it.
@@ -180,6 +189,7 @@ impl Peers {
                 since: Instant::now(),
                 connections: RwLock::default(),
                 protocols: watch::Sender::new(None),
+                unreadable: RwLock::default(),
                 agreed: RwLock::default(),
                 large: Arc::new(Semaphore::new(MAX_LARGE)),
                 dials: Arc::new(Semaphore::new(MAX_DIALS)),
@@ -210,6 +220,18 @@ impl Peers {
         }
     }
 
+    /// Records that the identify message of `peer` could not be read.
+    pub fn set_unreadable(&self, peer: &PeerId, reason: &str) {
+        let Some(known) = self.get(peer) else {
+            return;
+        };
+        // What was learned before stands.
+        if known.protocols().is_none() {
+            *known.unreadable.write() = Some(reason.into());
+        }
+        self.set_identified(peer, None);
+    }
+
     /// Records what identify learned, `None` if it failed; what is known now of a connected peer.
     pub fn set_identified(
         &self,
@@ -219,6 +241,7 @@ impl Peers {
         let id = peer;
         let peer = self.get(id)?;
         if let Some(protocols) = &protocols {
+            *peer.unreadable.write() = None;
             for observer in &*self.observers.read() {
                 observer(*id, protocols);
             }

@@ -45,3 +45,25 @@ fn one_protocol_name_that_is_no_text_costs_only_itself() {
         while !opened(&peer.receive().expect("a frame").body) {}
     }
 }
+
+#[test]
+fn connect_says_that_identify_failed() {
+    let daemon = Daemon::spawn(&["-hostAddrs=/ip4/127.0.0.1/tcp/0", "-plaintext=true"]);
+    let mut peer = ByHand::connect(&daemon);
+    let id = peer.peer_id();
+    std::thread::scope(|scope| {
+        let connect = scope.spawn(|| daemon.client().connect_to(id, &[]));
+        // A field that is longer than the message.
+        for _ in 0..2 {
+            peer.tell_identity(b"\x0a\x7f").expect("a request");
+        }
+        let refused = connect.join().expect("no panic").expect_err("an error");
+        assert!(
+            refused.starts_with("identify failed to complete: malformed message: "),
+            "{refused}"
+        );
+    });
+    // The connection stays.
+    let listed = daemon.client().list_peers();
+    assert!(listed.iter().any(|(peer, _)| *peer == id), "{listed:?}");
+}
