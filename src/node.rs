@@ -2,6 +2,7 @@
 
 mod accept;
 pub(crate) mod address_filter;
+mod behaviour;
 mod book;
 mod bootstrap;
 mod connmgr;
@@ -11,6 +12,7 @@ mod guarded;
 mod identify_request;
 mod limits;
 mod listen;
+mod options;
 mod plaintext;
 mod protocols;
 mod readahead;
@@ -30,12 +32,8 @@ use futures::future::BoxFuture;
 
 use bytes::BytesMut;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, autonat,
-    core::upgrade::Version,
-    identify,
+    Multiaddr, PeerId, Swarm,
     identity::{Keypair, PublicKey},
-    ping, swarm,
-    swarm::behaviour::toggle::Toggle,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -51,20 +49,20 @@ pub use bootstrap::{BootstrapError, BootstrapPeers};
 use connmgr::ConnectionManager;
 pub use connmgr::{Standing, TagError, Watermarks};
 pub use dial::{Cause, DialError, RoutingError};
-use driver::{Behaviour, Command, Driver};
+use dial::{NextRace, Origin};
+use driver::{Command, Driver};
 use guarded::Guarded;
 pub use limits::{AddressLimits, ConnectionLimits};
 pub(crate) use limits::{CONNECTION_COST, PER_PEER};
 use listen::HostAddresses;
 pub use listen::ListenError;
+pub use options::{Options, StartError};
 pub use transport::PeerIdMismatch;
 
 use crate::{
-    descriptors::Descriptors,
     identity::contained_key,
-    memory::Pressure,
     muxer::{Connection, Host},
-    streams::{Announce, OpenError, Peer, Registry, StreamHost, Streams, UserStream},
+    streams::{OpenError, Peer, Registry, StreamHost, Streams, UserStream},
 };
 
 /// Protocols that the swarm serves and a client may take over, as in Go (COMPATIBILITY.md 4.9).
@@ -75,47 +73,6 @@ const MAX_COMMANDS: usize = 256;
 
 /// Between a connection's being established and its task's first turn.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Time between pings, which find connections whose peer has vanished.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-
-/// What the node is built from.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Offer noise.
-    pub noise: bool,
-    /// Offer tls.
-    pub tls: bool,
-    /// Offer plaintext.
-    pub plaintext: bool,
-    /// Offer mplex instead of yamux.
-    pub mplex: bool,
-    /// Addresses to listen on.
-    pub listen: Vec<Multiaddr>,
-    /// Addresses to tell peers and clients instead of those listened on.
-    pub announce: Vec<Multiaddr>,
-    /// Hard limits on connections.
-    pub limits: ConnectionLimits,
-    /// When connections are closed that are worth little.
-    pub watermarks: Watermarks,
-    /// Ask peers whether strangers can dial this node.
-    pub probe_reachability: bool,
-    /// Whether there is memory for inbound connections.
-    pub pressure: Arc<Pressure>,
-    /// Whether there are descriptors for them.
-    pub descriptors: Descriptors,
-}
-
-/// Why the node did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The identity cannot be used.
-    #[error("{0}")]
-    Identity(anyhow::Error),
-    /// Not one of the addresses can be listened on.
-    #[error("failed to listen on any addresses: [{}]", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))]
-    Listen(Vec<ListenError>),
-}
 
 /// A node that runs.
 #[derive(Debug)]
@@ -206,14 +163,16 @@ impl Node {
     ) -> Result<Started, StartError> {
         let peer_id = identity.public().to_peer_id();
         let host: Arc<dyn Host> = Arc::new(StreamHost(streams.clone()));
-        let transport = transport::build(identity, options, &host).map_err(StartError::Identity)?;
-        let alone = behaviour(identity, options, &Arc::new(Registry::new(Vec::new())));
+        let next_race = NextRace::default();
+        let transport =
+            transport::build(identity, options, &host, &next_race).map_err(StartError::Identity)?;
+        let alone = behaviour::behaviour(identity, options, &Arc::new(Registry::new(Vec::new())));
         streams.registry.set_library(protocols::served(alone));
         let mut swarm = Swarm::new(
             transport,
-            Guarded::new(behaviour(identity, options, &streams.registry)),
+            Guarded::new(behaviour::behaviour(identity, options, &streams.registry)),
             peer_id,
-            swarm_config(),
+            behaviour::swarm_config(),
         );
         for address in &options.announce {
             swarm.add_external_address(address.clone());
@@ -237,6 +196,8 @@ impl Node {
             connmgr.clone(),
             addresses.clone(),
             public,
+            next_race,
+            options.limits.pending_outbound,
         );
         #[expect(clippy::disallowed_methods, reason = "the caller gets the handle")]
         let driver = tokio::spawn(driver.run(received, stop));
@@ -309,9 +270,11 @@ impl Node {
         let _ = self.0.routing.set(routing);
     }
 
-    /// Remembers addresses of a peer for as long as those a client names.
+    /// Remembers addresses that other peers told of a peer, for as long as those a client names.
     pub fn learn(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
-        self.0.book.add(peer, addresses, book::TEMPORARY);
+        self.0
+            .book
+            .add(peer, addresses, book::TEMPORARY, Origin::Hearsay);
     }
 
     /// Whether `address`, told by the peer at `teller` (a connection's remote address), may be
@@ -380,18 +343,38 @@ impl Node {
         addresses: Vec<Multiaddr>,
         deadline: Instant,
     ) -> Result<(), DialError> {
-        let addresses: Vec<_> = addresses
-            .into_iter()
-            .filter_map(|address| own_address(address, peer))
-            .collect();
-        self.0
-            .book
-            .add(peer, addresses.iter().cloned(), book::TEMPORARY);
+        let addresses = self.remember_given(peer, addresses);
         let connected = self.find_and_reach(peer, addresses, deadline).await?;
         identified(&connected, deadline).await
     }
 
-    /// As [`Node::connect`], without asking the DHT: it is the DHT that asks.
+    /// As [`Node::connect`], without asking the DHT.
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub async fn connect_known(
+        &self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        deadline: Instant,
+    ) -> Result<(), DialError> {
+        let addresses = self.remember_given(peer, addresses);
+        let connected = self.reach(peer, addresses, Origin::Given, deadline).await?;
+        identified(&connected, deadline).await
+    }
+
+    /// Remembers addresses that a client or the operator names; those that are the peer's own.
+    fn remember_given(&self, peer: PeerId, addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
+        let addresses: Vec<_> = addresses
+            .into_iter()
+            .filter_map(|address| own_address(address, peer))
+            .collect();
+        let given = addresses.iter().cloned();
+        self.0.book.add(peer, given, book::TEMPORARY, Origin::Given);
+        addresses
+    }
+
+    /// As [`Node::connect_known`], at addresses that other peers told.
     ///
     /// # Errors
     /// See [`DialError`].
@@ -401,7 +384,9 @@ impl Node {
         addresses: Vec<Multiaddr>,
         deadline: Instant,
     ) -> Result<(), DialError> {
-        let connected = self.reach(peer, addresses, deadline).await?;
+        let connected = self
+            .reach(peer, addresses, Origin::Hearsay, deadline)
+            .await?;
         identified(&connected, deadline).await
     }
 
@@ -413,7 +398,7 @@ impl Node {
         addresses: Vec<Multiaddr>,
         deadline: Instant,
     ) -> Result<Arc<Peer>, DialError> {
-        let failed = match self.reach(peer, addresses, deadline).await {
+        let failed = match self.reach(peer, addresses, Origin::Given, deadline).await {
             Err(error @ (DialError::NoAddresses(_) | DialError::AllFailed(..))) => error,
             done => return done,
         };
@@ -433,7 +418,7 @@ impl Node {
         {
             return Err(failed);
         }
-        self.reach(peer, found, deadline).await
+        self.reach(peer, found, Origin::Hearsay, deadline).await
     }
 
     /// The connected peer, after dialing it if need be.
@@ -441,6 +426,7 @@ impl Node {
         &self,
         peer: PeerId,
         addresses: Vec<Multiaddr>,
+        origin: Origin,
         deadline: Instant,
     ) -> Result<Arc<Peer>, DialError> {
         if peer == self.0.peer_id {
@@ -455,7 +441,7 @@ impl Node {
                 let changed = peers.changed();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                self.dial(peer, addresses.clone()).await?;
+                self.dial(peer, addresses.clone(), origin).await?;
                 if let Some(connected) = peers.get(&peer) {
                     return Ok(connected);
                 }
@@ -471,13 +457,22 @@ impl Node {
             .map_err(|_| DialError::DeadlineExceeded)?
     }
 
-    /// Asks the swarm for a connection.
-    async fn dial(&self, peer: PeerId, addresses: Vec<Multiaddr>) -> Result<(), DialError> {
+    /// Asks the driver for a connection. The dial ends when the last of those who wait for it
+    /// has dropped this future.
+    async fn dial(
+        &self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        origin: Origin,
+    ) -> Result<(), DialError> {
         let (reply, answer) = oneshot::channel();
+        let (_waiting, gone) = oneshot::channel();
         let command = Command::Dial {
             peer,
             addresses,
+            origin,
             reply,
+            gone,
         };
         let sent = self.0.commands.send(command).await;
         sent.map_err(|_| DialError::ConnectionFailed)?;
@@ -544,7 +539,7 @@ impl Node {
         deadline: Instant,
     ) -> Result<UserStream, StreamError> {
         let connected = self
-            .reach(peer, addresses, deadline)
+            .reach(peer, addresses, Origin::Hearsay, deadline)
             .await
             .map_err(StreamError::Dial)?;
         let connection = connected
@@ -618,37 +613,4 @@ fn own_address(address: Multiaddr, peer: PeerId) -> Option<Multiaddr> {
         Some(libp2p::multiaddr::Protocol::P2p(_)) | None => None,
         Some(_) => Some(address),
     }
-}
-
-fn behaviour(identity: &Keypair, options: &Options, registry: &Arc<Registry>) -> Behaviour {
-    let identify = identify::Config::new(String::new(), identity.public())
-        .with_agent_version(concat!("rp2pd/", env!("CARGO_PKG_VERSION")).to_owned())
-        // Go identifies once and relies on pushes.
-        .with_interval(Duration::from_secs(24 * 60 * 60))
-        .with_push_listen_addr_updates(true)
-        .with_cache_size(0)
-        .with_hide_listen_addrs(!options.announce.is_empty());
-    Behaviour {
-        limits: limits::Limiter::new(options.limits, options.pressure.clone()),
-        identify: identify::Behaviour::new(identify),
-        ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
-        announce: Announce(registry.clone()),
-        autonat: Toggle::from(options.probe_reachability.then(|| {
-            let config = autonat::v1::Config {
-                // Asks only: others are told that nobody dials them from here.
-                throttle_clients_global_max: 0,
-                ..autonat::v1::Config::default()
-            };
-            autonat::v1::Behaviour::new(identity.public().to_peer_id(), config)
-        })),
-    }
-}
-
-fn swarm_config() -> swarm::Config {
-    swarm::Config::with_tokio_executor()
-        // Go never closes a connection for being idle.
-        .with_idle_connection_timeout(Duration::from_secs(u64::MAX))
-        .with_substream_upgrade_protocol_override(Version::V1Lazy)
-        // A handler whose events find no room stops its whole connection.
-        .with_per_connection_event_buffer_size(64)
 }

@@ -218,7 +218,8 @@ fn cause_text(cause: &Cause) -> String {
             };
             format!("dial {network} {address}: connect: {reason}")
         }
-        Cause::Socket(None, _, text) | Cause::Other(text) => text.clone(),
+        Cause::Socket(None, _, text) | Cause::Name(text) | Cause::Other(text) => text.clone(),
+        Cause::Cancelled => "context canceled".to_owned(),
         Cause::TimedOut => "i/o timeout".to_owned(),
         Cause::NoTransport => "no transport for protocol".to_owned(),
         Cause::PeerIdMismatch(mismatch) => {

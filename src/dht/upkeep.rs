@@ -158,7 +158,7 @@ impl Inner {
                     peer, addresses, ..
                 } = known;
                 let deadline = Instant::now() + REJOIN_TIMEOUT;
-                let dialed = self.node.connect_directly(peer, addresses, deadline);
+                let dialed = self.node.connect_known(peer, addresses, deadline);
                 if let Err(error) = dialed.await {
                     // It stays on disk: perhaps it is this node that is cut off.
                     tracing::debug!(%peer, ?error, "known DHT peer not reached");

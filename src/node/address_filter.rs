@@ -142,6 +142,31 @@ impl Scope {
         direct_host(remote).map_or(Self::Public, Self::of_ip)
     }
 
+    /// The scope of the host that `address` begins with, public if that is a name.
+    pub(super) fn of_address(address: &Multiaddr) -> Self {
+        match address.iter().next() {
+            Some(Protocol::Ip4(ip)) => Self::of_ip4(ip),
+            Some(Protocol::Ip6(ip)) => Self::of_ip6(ip),
+            _ => Self::Public,
+        }
+    }
+
+    /// The one of two tellers that may name less.
+    pub(super) fn farther(self, other: Self) -> Self {
+        let distance = |scope| match scope {
+            Self::Loopback => 0,
+            Self::LinkLocal => 1,
+            Self::Private => 2,
+            Self::Documentation => 3,
+            Self::Public | Self::Nowhere => 4,
+        };
+        if distance(other) > distance(self) {
+            other
+        } else {
+            self
+        }
+    }
+
     /// Whether a teller of this scope may name the hosts of `address`. Names other than those of
     /// this machine are admitted; the addresses that they resolve to are to be checked again.
     pub(crate) fn admits(self, address: &Multiaddr) -> bool {

@@ -2,11 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use libp2p::{Multiaddr, PeerId, identity::PublicKey};
+use parking_lot::{Mutex, MutexGuard};
+
+use super::dial::{Candidate, History, Origin};
 
 /// Lifetime of addresses a client named (go-libp2p's temporary addresses).
 pub(super) const TEMPORARY: Duration = Duration::from_secs(2 * 60);
@@ -36,6 +39,18 @@ struct Entry {
     failures: u8,
     /// It has led to the peer.
     proven: bool,
+    /// On whose word it is remembered.
+    origin: Origin,
+}
+
+impl Entry {
+    fn history(&self) -> History {
+        match (self.failures, self.proven) {
+            (0, true) => History::Worked,
+            (0, false) => History::Unknown,
+            _ => History::Failed,
+        }
+    }
 }
 
 /// What is known of one peer.
@@ -74,7 +89,7 @@ pub(super) struct AddressBook {
 
 impl AddressBook {
     fn peers(&self) -> MutexGuard<'_, HashMap<PeerId, Known>> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.peers.lock()
     }
 
     /// Remembers `addresses` for at least `lifetime`.
@@ -83,13 +98,14 @@ impl AddressBook {
         peer: PeerId,
         addresses: impl IntoIterator<Item = Multiaddr>,
         lifetime: Duration,
+        origin: Origin,
     ) {
         let now = Instant::now();
         let mut peers = self.peers();
         let known = entry(&mut peers, peer, now);
         known.addresses.retain(|entry| entry.expiry > now);
         for address in addresses {
-            learn(known, address, now + lifetime);
+            learn(known, address, now + lifetime, origin);
         }
         if known.is_worthless(now) {
             peers.remove(&peer);
@@ -97,12 +113,12 @@ impl AddressBook {
     }
 
     /// Replaces what identify told earlier by `addresses`.
-    pub(super) fn set_connected(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
+    pub(super) fn set_connected(&self, peer: PeerId, addresses: Vec<Multiaddr>, origin: Origin) {
         let temporary = Instant::now() + RECENTLY_CONNECTED;
         if let Some(known) = self.peers().get_mut(&peer) {
             known.addresses.retain(|entry| entry.expiry <= temporary);
         }
-        self.add(peer, addresses, CONNECTED);
+        self.add(peer, addresses, CONNECTED, origin);
     }
 
     /// There is a connection to the peer; `dialed` is the address that led to it.
@@ -112,7 +128,7 @@ impl AddressBook {
         let known = entry(&mut peers, peer, now);
         known.connected = true;
         if let Some(address) = dialed
-            && let Some(entry) = learn(known, address, now + TEMPORARY)
+            && let Some(entry) = learn(known, address, now + TEMPORARY, Origin::Given)
         {
             entry.failures = 0;
             entry.proven = true;
@@ -198,6 +214,22 @@ impl AddressBook {
         recent.into_iter().take(max).map(|(_, peer)| peer).collect()
     }
 
+    /// What to dial of the peer. None has expired.
+    pub(super) fn candidates(&self, peer: &PeerId) -> Vec<Candidate> {
+        let now = Instant::now();
+        let peers = self.peers();
+        let addresses = peers.get(peer).map(|known| &known.addresses[..]);
+        let fresh = addresses.unwrap_or_default().iter();
+        let fresh = fresh.filter(|entry| entry.expiry > now);
+        fresh
+            .map(|entry| Candidate {
+                address: entry.address.clone(),
+                origin: entry.origin,
+                history: entry.history(),
+            })
+            .collect()
+    }
+
     /// Remembers what protocols a connected peer speaks.
     pub(super) fn set_protocols(&self, peer: &PeerId, protocols: Arc<[String]>) {
         if let Some(known) = self.peers().get_mut(peer) {
@@ -235,7 +267,12 @@ fn entry(peers: &mut HashMap<PeerId, Known>, peer: PeerId, now: Instant) -> &mut
     peers.entry(peer).or_default()
 }
 
-fn learn(known: &mut Known, address: Multiaddr, expiry: Instant) -> Option<&mut Entry> {
+fn learn(
+    known: &mut Known,
+    address: Multiaddr,
+    expiry: Instant,
+    origin: Origin,
+) -> Option<&mut Entry> {
     if address.len() > MAX_ADDRESS {
         return None;
     }
@@ -251,6 +288,7 @@ fn learn(known: &mut Known, address: Multiaddr, expiry: Instant) -> Option<&mut 
                 expiry,
                 failures: 0,
                 proven: false,
+                origin,
             });
             known.addresses.len() - 1
         }
@@ -258,6 +296,9 @@ fn learn(known: &mut Known, address: Multiaddr, expiry: Instant) -> Option<&mut 
     };
     let entry = known.addresses.get_mut(place)?;
     entry.expiry = entry.expiry.max(expiry);
+    if origin == Origin::Given {
+        entry.origin = origin;
+    }
     Some(entry)
 }
 
@@ -288,7 +329,7 @@ mod tests {
         let book = AddressBook::default();
         let peer = PeerId::random();
         book.connected(peer, Some(address(1)));
-        book.add(peer, [address(2)], TEMPORARY);
+        book.add(peer, [address(2)], TEMPORARY, Origin::Given);
         assert_eq!(book.wrong(&peer, &address(1)), Fate::Forgotten);
         assert_eq!(book.wrong(&peer, &address(1)), Fate::Kept);
         assert_eq!(book.get(&peer), [address(2)]);
@@ -300,14 +341,14 @@ mod tests {
         let peer = PeerId::random();
         book.connected(peer, Some(address(1)));
         book.disconnected(&peer);
-        book.add(peer, [address(2)], TEMPORARY);
+        book.add(peer, [address(2)], TEMPORARY, Origin::Given);
         for fate in [Fate::Kept, Fate::Kept, Fate::Forgotten] {
             assert_eq!(book.failed(&peer, &address(2)), fate);
         }
         for _ in 0..1000 {
             assert_eq!(book.failed(&peer, &address(1)), Fate::Kept);
         }
-        book.add(peer, [address(3)], TEMPORARY);
+        book.add(peer, [address(3)], TEMPORARY, Origin::Given);
         assert_eq!(book.get(&peer), [address(3), address(1)]);
         book.connected(peer, Some(address(1)));
         assert_eq!(book.get(&peer), [address(1), address(3)]);
@@ -317,10 +358,10 @@ mod tests {
     fn nothing_is_left_of_a_peer_without_addresses() {
         let book = AddressBook::default();
         let peer = PeerId::random();
-        book.add(peer, [address(1)], TEMPORARY);
+        book.add(peer, [address(1)], TEMPORARY, Origin::Given);
         book.wrong(&peer, &address(1));
         assert!(book.peers().is_empty());
-        book.add(peer, [address(1)], Duration::ZERO);
+        book.add(peer, [address(1)], Duration::ZERO, Origin::Given);
         assert!(book.peers().is_empty());
     }
 
@@ -333,7 +374,7 @@ mod tests {
         assert_eq!(book.protocols(&peer), None);
         book.connected(peer, None);
         book.set_protocols(&peer, protocols.clone());
-        book.set_connected(peer, vec![address(1)]);
+        book.set_connected(peer, vec![address(1)], Origin::Given);
         book.disconnected(&peer);
         assert_eq!(book.protocols(&peer), Some(protocols));
         book.wrong(&peer, &address(1));
@@ -348,9 +389,9 @@ mod tests {
             book.connected(*peer, None);
         }
         let first = PeerId::random();
-        book.add(first, [address(1)], TEMPORARY);
+        book.add(first, [address(1)], TEMPORARY, Origin::Given);
         for _ in 0..2 * MAX_PEERS {
-            book.add(PeerId::random(), [address(2)], CONNECTED);
+            book.add(PeerId::random(), [address(2)], CONNECTED, Origin::Given);
             assert!(book.peers().len() <= MAX_PEERS);
         }
         assert!(connected.iter().all(|peer| book.peers().contains_key(peer)));
@@ -361,13 +402,13 @@ mod tests {
     fn one_peer_has_so_many_addresses() {
         let book = AddressBook::default();
         let peer = PeerId::random();
-        book.add(peer, (1..1000).map(address), TEMPORARY);
+        book.add(peer, (1..1000).map(address), TEMPORARY, Origin::Given);
         assert_eq!(book.get(&peer).len(), MAX_ADDRESSES);
         let long: Multiaddr = format!("/dns4/{}/tcp/1", "a".repeat(MAX_ADDRESS))
             .parse()
             .unwrap();
         let other = PeerId::random();
-        book.add(other, [long], TEMPORARY);
+        book.add(other, [long], TEMPORARY, Origin::Given);
         assert!(book.get(&other).is_empty());
     }
 }

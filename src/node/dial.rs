@@ -1,4 +1,10 @@
-//! Why a peer could not be reached.
+//! Reaching peers: which addresses are dialed when, and why a peer could not be reached.
+
+mod names;
+mod race;
+mod ranking;
+mod scheduler;
+mod target;
 
 use std::{error::Error, io, net::SocketAddr, sync::Arc};
 
@@ -6,62 +12,93 @@ use libp2p::{
     Multiaddr, PeerId, TransportError, multiaddr::Protocol, swarm::DialError as SwarmError,
 };
 
+pub(super) use race::{NextRace, Raced};
+pub(super) use ranking::History;
+pub(super) use scheduler::{Dials, Due, Reply, Start};
+pub(super) use target::{Candidate, Origin};
+
 use super::transport::{PeerIdMismatch, strip_peer};
 
 /// Why a peer could not be reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DialError {
     /// The peer is this daemon.
+    #[error("dial to self attempted")]
     ToSelf,
     /// No address of the peer is known.
+    #[error("no addresses of {0}")]
     NoAddresses(PeerId),
     /// Every address failed.
+    #[error("all dials to {peer} failed: {causes}", peer = .0, causes = listed(.1))]
     AllFailed(PeerId, Vec<(Multiaddr, Cause)>),
     /// No address of the peer is known, and the DHT knows none either.
-    Routing(RoutingError),
+    #[error("no addresses known")]
+    Routing(#[source] RoutingError),
     /// A limit of this daemon forbade the connection.
+    #[error("{0}")]
     Denied(String),
     /// The caller's deadline passed.
+    #[error("deadline exceeded")]
     DeadlineExceeded,
     /// The peer is connected, and its identify message cannot be read.
     Unidentified(Arc<str>),
     /// The daemon is stopping, or the connection was lost as soon as it was made.
+    #[error("connection failed")]
     ConnectionFailed,
 }
 
+fn listed(failures: &[(Multiaddr, Cause)]) -> String {
+    let failures = failures.iter().take(MAX_LOGGED);
+    let texts: Vec<String> = failures
+        .map(|(address, cause)| format!("[{address}] {cause}"))
+        .collect();
+    texts.join(", ")
+}
+
+/// Failed addresses in one line of the log.
+const MAX_LOGGED: usize = 8;
+
 /// Why the DHT does not know where a peer is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RoutingError {
     /// It has nobody to ask.
+    #[error("the routing table is empty")]
     EmptyTable,
     /// Nobody knew.
+    #[error("not found")]
     NotFound,
     /// The caller's deadline passed.
+    #[error("deadline exceeded")]
     DeadlineExceeded,
 }
 
 /// Why one address failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
     /// The operating system refused; the second part is its reason.
+    #[error("{2}")]
     Socket(Option<SocketAddr>, io::ErrorKind, String),
     /// No answer in time.
+    #[error("i/o timeout")]
     TimedOut,
     /// No transport here takes such an address.
+    #[error("no transport for protocol")]
     NoTransport,
     /// Another peer answered.
+    #[error("{0}")]
     PeerIdMismatch(PeerIdMismatch),
+    /// A name does not resolve.
+    #[error("{0}")]
+    Name(String),
+    /// Another dial to the peer completed first, or nobody waited any more.
+    #[error("cancelled")]
+    Cancelled,
     /// Anything else, innermost reason.
+    #[error("{0}")]
     Other(String),
 }
 
 impl DialError {
-    /// Whether some address was reached, and then no connection was agreed on.
-    pub(super) fn is_upgrade(&self) -> bool {
-        matches!(self, Self::AllFailed(_, causes)
-            if causes.iter().any(|(_, cause)| matches!(cause, Cause::Other(_))))
-    }
-
     pub(super) fn from_swarm(error: &SwarmError, peer: PeerId) -> Self {
         match error {
             SwarmError::LocalPeerId { .. } => Self::ToSelf,
@@ -110,6 +147,9 @@ impl Cause {
         for _ in 0..32 {
             let Some(current) = next else { break };
             last = current.to_string();
+            if current.is::<race::Superseded>() {
+                return Self::Cancelled;
+            }
             if let Some(mismatch) = current.downcast_ref::<PeerIdMismatch>() {
                 return Self::PeerIdMismatch(*mismatch);
             }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    convert::Infallible,
     sync::Arc,
     time::Duration,
 };
@@ -10,8 +11,7 @@ use futures::StreamExt as _;
 use libp2p::{
     Multiaddr, PeerId, Swarm, autonat, identify, ping,
     swarm::{
-        ConnectionId, NetworkBehaviour, StreamUpgradeError, SwarmEvent,
-        behaviour::toggle::Toggle,
+        ConnectionId, StreamUpgradeError, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
@@ -19,61 +19,38 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    address_filter::AddressFilter,
+    address_filter::{AddressFilter, Scope},
+    behaviour::{Behaviour, BehaviourEvent},
     book::{AddressBook, Fate},
     connmgr::ConnectionManager,
-    dial::{Cause, DialError},
+    dial::{Candidate, Cause, DialError, Dials, Due, NextRace, Origin, Reply, Start},
     guarded::Guarded,
     identify_request::{Identity, Requested, Requests},
-    limits::Limiter,
     listen::HostAddresses,
     transport::{remote_address, strip_peer},
 };
-use crate::{
-    faults,
-    identity::contained_key,
-    limit_hits::Limit,
-    streams::{Announce, Streams},
-};
+use crate::{faults, identity::contained_key, limit_hits::Limit, streams::Streams};
 
 /// How long connections may take to close when the daemon ends.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
-
-/// Everything that takes part in connections. Denials come first, so that no other
-/// behaviour has counted a connection that is denied.
-#[derive(NetworkBehaviour)]
-pub(super) struct Behaviour {
-    pub(super) limits: Limiter,
-    pub(super) identify: identify::Behaviour,
-    pub(super) ping: ping::Behaviour,
-    pub(super) announce: Announce,
-    pub(super) autonat: Toggle<autonat::v1::Behaviour>,
-}
 
 /// A request to the swarm's owner. Each carries the place for its answer.
 #[derive(Debug)]
 pub(super) enum Command {
     Dial {
         peer: PeerId,
+        /// To be dialed beside those that are known.
         addresses: Vec<Multiaddr>,
-        reply: oneshot::Sender<Result<(), DialError>>,
+        /// On whose word `addresses` are dialed.
+        origin: Origin,
+        reply: Reply,
+        /// Completes when nobody waits for the answer any more.
+        gone: oneshot::Receiver<Infallible>,
     },
     Disconnect {
         peer: PeerId,
         reply: oneshot::Sender<()>,
     },
-}
-
-struct Waiter {
-    addresses: Vec<Multiaddr>,
-    reply: oneshot::Sender<Result<(), DialError>>,
-}
-
-struct Dialing {
-    id: ConnectionId,
-    addresses: Vec<Multiaddr>,
-    waiters: Vec<Waiter>,
-    own_port: bool,
 }
 
 struct Closing {
@@ -90,7 +67,8 @@ pub(super) struct Driver {
     pub(super) addresses: HostAddresses,
     /// Whether strangers can dial this node.
     public: watch::Sender<bool>,
-    dials: HashMap<PeerId, Dialing>,
+    dials: Dials,
+    next_race: NextRace,
     closings: Vec<Closing>,
     /// Established connections and the remote address of each.
     connections: HashMap<PeerId, HashMap<ConnectionId, Multiaddr>>,
@@ -106,6 +84,8 @@ impl Driver {
         connmgr: Arc<ConnectionManager>,
         addresses: HostAddresses,
         public: watch::Sender<bool>,
+        next_race: NextRace,
+        max_dials: usize,
     ) -> Self {
         Self {
             swarm,
@@ -115,7 +95,8 @@ impl Driver {
             connmgr,
             addresses,
             public,
-            dials: HashMap::new(),
+            dials: Dials::new(max_dials),
+            next_race,
             closings: Vec::new(),
             connections: HashMap::new(),
             identities: Requests::default(),
@@ -135,6 +116,7 @@ impl Driver {
                 // Commands are few and short; events may come without end.
                 Some(command) = commands.recv() => self.on_command(command),
                 requested = self.identities.next() => self.on_requested_identity(requested),
+                due = self.dials.next() => self.on_due(due),
                 event = self.swarm.select_next_some() => self.on_event(event),
             }
         }
@@ -159,15 +141,17 @@ impl Driver {
             Command::Dial {
                 peer,
                 addresses,
+                origin,
                 reply,
-            } => self.on_dial(peer, addresses, reply),
+                gone,
+            } => self.on_dial(peer, addresses, origin, reply, gone),
             Command::Disconnect { peer, reply } => {
                 let connections: HashSet<_> = self
                     .connections
                     .get(&peer)
                     .map(|connections| connections.keys().copied().collect())
                     .unwrap_or_default();
-                // Also ends dials to the peer, whose waiters hear of it.
+                self.dials.abandon(&peer, &DialError::ConnectionFailed);
                 let known = self.swarm.disconnect_peer_id(peer).is_ok();
                 if known && !connections.is_empty() {
                     self.closings.push(Closing { connections, reply });
@@ -181,60 +165,103 @@ impl Driver {
     fn on_dial(
         &mut self,
         peer: PeerId,
-        mut addresses: Vec<Multiaddr>,
-        reply: oneshot::Sender<Result<(), DialError>>,
+        addresses: Vec<Multiaddr>,
+        origin: Origin,
+        reply: Reply,
+        gone: oneshot::Receiver<Infallible>,
     ) {
         if self.connections.contains_key(&peer) {
             let _ = reply.send(Ok(()));
             return;
         }
-        for address in self.book.get(&peer) {
-            if !addresses.contains(&address) {
-                addresses.push(address);
+        let known = self.book.candidates(&peer);
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for address in addresses {
+            let known = known.iter().find(|known| known.address == address);
+            let mut candidate = Candidate::new(address, origin);
+            if let Some(known) = known {
+                candidate.history = known.history;
+                if known.origin == Origin::Given {
+                    candidate.origin = known.origin;
+                }
+            }
+            candidates.push(candidate);
+        }
+        for known in known {
+            if !candidates.iter().any(|c| c.address == known.address) {
+                candidates.push(known);
             }
         }
-        if addresses.is_empty() {
+        candidates.retain(|candidate| self.may_dial(candidate.origin, &candidate.address));
+        if candidates.is_empty() {
             let _ = reply.send(Err(DialError::NoAddresses(peer)));
             return;
         }
-        let waiter = Waiter { addresses, reply };
-        match self.dials.get_mut(&peer) {
-            Some(dialing) => dialing.waiters.push(waiter),
-            None => self.dial(peer, vec![waiter], false),
+        self.dials.add(peer, candidates, reply, gone);
+    }
+
+    /// Whether an address may be dialed on this word. What is only a name is looked at again once
+    /// it is resolved.
+    fn may_dial(&self, origin: Origin, address: &Multiaddr) -> bool {
+        match origin {
+            Origin::Given => true,
+            Origin::Told(scope) => self.filter.admits_dial(scope, address),
+            // It was checked against its teller when it was heard.
+            Origin::Hearsay => self.filter.admits_dial(Scope::of_address(address), address),
         }
     }
 
-    /// Dials from a port that is listened on, where there is one, unless `own_port`.
-    fn dial(&mut self, peer: PeerId, waiters: Vec<Waiter>, own_port: bool) {
-        let mut addresses: Vec<Multiaddr> = Vec::new();
-        for waiter in &waiters {
-            for address in &waiter.addresses {
-                if !addresses.contains(address) {
-                    addresses.push(address.clone());
-                }
+    fn on_due(&mut self, due: Due) {
+        match due {
+            Due::Start(start) => self.start_dial(&start),
+            Due::Resolved(mut resolved) => {
+                let scope = match resolved.origin {
+                    // The client named what leads there, the records themselves are a stranger's.
+                    Origin::Given => None,
+                    Origin::Told(scope) => Some(scope),
+                    Origin::Hearsay => Some(self.network_scope()),
+                };
+                resolved.retain(|address| match scope {
+                    None => true,
+                    Some(scope) => self.filter.admits_dial(scope, address),
+                });
+                self.dials.resolved(resolved);
             }
         }
-        let mut options = DialOpts::peer_id(peer)
+    }
+
+    /// The scope of the farthest connected peer: whoever told something is at most that far away.
+    fn network_scope(&self) -> Scope {
+        let remotes = self.connections.values().flat_map(HashMap::values);
+        remotes
+            .map(Scope::of_teller)
+            .fold(Scope::Loopback, Scope::farther)
+    }
+
+    /// Dials from a port that is listened on, where there is one, unless the port is to be new.
+    fn start_dial(&mut self, start: &Start) {
+        let mut options = DialOpts::peer_id(start.peer)
             .condition(PeerCondition::Always)
-            .addresses(addresses.clone());
-        if own_port {
+            .addresses(vec![start.address.clone()]);
+        if start.own_port {
             options = options.allocate_new_port();
         }
         let options = options.build();
         let id = options.connection_id();
-        match self.swarm.dial(options) {
-            Ok(()) => {
-                self.dials.insert(
-                    peer,
-                    Dialing {
-                        id,
-                        addresses,
-                        waiters,
-                        own_port,
-                    },
-                );
-            }
-            Err(error) => answer(waiters, &Err(DialError::from_swarm(&error, peer))),
+        self.next_race.set(start.race.clone());
+        let dialed = self.swarm.dial(options);
+        self.next_race.clear();
+        match dialed {
+            Ok(()) => self.dials.started(start, id),
+            // It is this host's own.
+            Err(libp2p::swarm::DialError::NoAddresses) => self.dials.refused(start, None),
+            Err(error) => match DialError::from_swarm(&error, start.peer) {
+                DialError::AllFailed(_, failures) => {
+                    let cause = failures.into_iter().next().map(|(_, cause)| cause);
+                    self.dials.refused(start, cause);
+                }
+                error => self.dials.abandon(&start.peer, &error),
+            },
         }
     }
 
@@ -253,9 +280,7 @@ impl Driver {
                     .entry(peer_id)
                     .or_default()
                     .insert(connection_id, remote);
-                if let Some(dialing) = self.dials.remove(&peer_id) {
-                    answer(dialing.waiters, &Ok(()));
-                }
+                self.dials.connected(&peer_id, connection_id);
             }
             SwarmEvent::ConnectionClosed {
                 peer_id,
@@ -280,16 +305,7 @@ impl Driver {
                 connection_id,
                 error,
             } => {
-                tracing::debug!(%peer, %error, "dial failed");
-                let error = DialError::from_swarm(&error, peer);
-                if self
-                    .dials
-                    .get(&peer)
-                    .is_some_and(|dialing| dialing.id == connection_id)
-                    && let Some(dialing) = self.dials.remove(&peer)
-                {
-                    self.on_dial_failed(peer, dialing, &error);
-                }
+                self.on_dial_failed(peer, connection_id, &error);
             }
             SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => {
                 self.addresses.update(self.swarm.listeners());
@@ -322,49 +338,38 @@ impl Driver {
         }
     }
 
-    /// An address that leads to another peer is forgotten, and so is one that leads nowhere.
-    fn note_failures(&self, error: &DialError) {
-        let DialError::AllFailed(peer, failures) = error else {
+    fn on_dial_failed(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        error: &libp2p::swarm::DialError,
+    ) {
+        let error = DialError::from_swarm(error, peer);
+        let DialError::AllFailed(_, failures) = &error else {
+            self.dials.failed_for_all(connection, &error);
             return;
         };
         for (address, cause) in failures {
-            match cause {
-                Cause::PeerIdMismatch(_) => {
-                    if self.book.wrong(peer, address) == Fate::Forgotten {
-                        Limit::WrongPeer.hit();
-                    }
-                }
-                _ => {
-                    if self.book.failed(peer, address) == Fate::Forgotten {
-                        Limit::DeadAddress.hit();
-                    }
-                }
+            if self.dials.failed(connection, cause) {
+                tracing::debug!(%peer, %address, %cause, "dial failed");
+                self.note_failure(&peer, address, cause);
             }
         }
     }
 
-    /// Callers that came later with addresses of their own get a dial of their own.
-    fn on_dial_failed(&mut self, peer: PeerId, dialing: Dialing, error: &DialError) {
-        if !dialing.own_port && error.is_upgrade() {
-            // Two dials that cross between listening ports become one tcp connection on
-            // which both sides act as its dialer. From a port of its own, a dial cannot.
-            self.dial(peer, dialing.waiters, true);
-            return;
-        }
-        self.note_failures(error);
-        let (failed, untried): (Vec<_>, Vec<_>) = dialing.waiters.into_iter().partition(|waiter| {
-            waiter
-                .addresses
-                .iter()
-                .all(|address| dialing.addresses.contains(address))
-        });
-        answer(failed, &Err(error.clone()));
-        let untried: Vec<_> = untried
-            .into_iter()
-            .filter(|waiter| !waiter.reply.is_closed())
-            .collect();
-        if !untried.is_empty() {
-            self.dial(peer, untried, false);
+    /// An address that leads to another peer is forgotten, and so is one that leads nowhere.
+    fn note_failure(&self, peer: &PeerId, address: &Multiaddr, cause: &Cause) {
+        match cause {
+            Cause::PeerIdMismatch(_) => {
+                if self.book.wrong(peer, address) == Fate::Forgotten {
+                    Limit::WrongPeer.hit();
+                }
+            }
+            _ => {
+                if self.book.failed(peer, address) == Fate::Forgotten {
+                    Limit::DeadAddress.hit();
+                }
+            }
         }
     }
 
@@ -438,7 +443,8 @@ impl Driver {
                 .map(|address| strip_peer(address, peer))
                 .filter(|address| self.filter.admits(remote, address))
                 .collect();
-            self.book.set_connected(peer, addresses);
+            let origin = Origin::Told(Scope::of_teller(remote));
+            self.book.set_connected(peer, addresses, origin);
         }
         if let Some(key) = identity.public_key
             && contained_key(&peer).is_none()
@@ -449,12 +455,5 @@ impl Driver {
         if let Some(known) = self.streams.peers.set_identified(&peer, protocols) {
             self.book.set_protocols(&peer, known);
         }
-    }
-}
-
-fn answer(waiters: Vec<Waiter>, result: &Result<(), DialError>) {
-    for waiter in waiters {
-        // A caller that has gone needs no answer.
-        let _ = waiter.reply.send(result.clone());
     }
 }

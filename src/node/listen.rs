@@ -9,7 +9,7 @@ use std::{
 use futures::StreamExt as _;
 use libp2p::{Multiaddr, Swarm, multiaddr::Protocol, swarm::SwarmEvent};
 
-use super::{driver::Behaviour, guarded::Guarded};
+use super::{behaviour::Behaviour, guarded::Guarded};
 
 /// Wildcard listeners learn their addresses from the system, which may take a moment.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use libp2p::{
     core::{
         ConnectedPoint,
         muxing::StreamMuxerBox,
-        transport::{Boxed, dummy::DummyTransport, upgrade::Builder},
+        transport::{Boxed, dummy::DummyTransport, timeout::TransportTimeout, upgrade::Builder},
         upgrade::Version,
     },
     dns,
@@ -20,10 +20,14 @@ use libp2p::{
 use super::{
     Options,
     accept::Accept,
+    dial::{NextRace, Raced},
     readahead::ReadAhead,
     security::{Channel, Multiplex, Security},
 };
 use crate::muxer::{Host, MAX_STREAMS, Muxer, Protocol, QUIC_STREAM_WINDOW, QUIC_WINDOW};
+
+/// Raw tcp connection (go-libp2p's dial timeout).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Raw connection and all upgrades together (go-libp2p's dial and accept timeouts).
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -125,6 +129,7 @@ pub(super) fn build(
     identity: &Keypair,
     options: &Options,
     host: &Arc<dyn Host>,
+    next_race: &NextRace,
 ) -> anyhow::Result<Boxed<(PeerId, StreamMuxerBox)>> {
     let security = Security::new(identity, security_order(options), hardware_aes())?;
     let mplex = options.mplex.then(|| {
@@ -137,6 +142,7 @@ pub(super) fn build(
 
     let tcp = || {
         let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+        let tcp = TransportTimeout::with_outgoing_timeout(tcp, CONNECT_TIMEOUT);
         Accept::new(tcp, options.descriptors.clone()).map(|io, _| ReadAhead::new(io))
     };
     let over_tcp = upgrade(tcp(), &security, mplex.clone(), host);
@@ -146,27 +152,25 @@ pub(super) fn build(
     config.max_connection_data = QUIC_WINDOW;
     config.max_idle_timeout = u32::try_from(QUIC_IDLE.as_millis()).unwrap_or(u32::MAX);
     let quic_host = host.clone();
-    let over_quic = quic::tokio::Transport::new(config).map(move |(peer, connection), endpoint| {
-        let remote = remote_address(&endpoint, peer);
-        let dialed = endpoint.is_dialer();
-        let muxer = Muxer::new(Protocol::Quic(connection), peer, remote, dialed, quic_host);
-        (peer, StreamMuxerBox::new(muxer))
-    });
-    let plain = with_dns(
-        over_quic
-            .or_transport(over_tcp)
-            .map(|either, _| either.into_inner())
-            .boxed(),
-    );
-
+    let over_quic = quic::tokio::Transport::new(config)
+        .map(move |(peer, connection), endpoint| {
+            let remote = remote_address(&endpoint, peer);
+            let dialed = endpoint.is_dialer();
+            let muxer = Muxer::new(Protocol::Quic(connection), peer, remote, dialed, quic_host);
+            (peer, StreamMuxerBox::new(muxer))
+        })
+        .boxed();
+    // Names are resolved before anything is dialed, except those that a secure websocket's
+    // certificate is for.
     let mut websocket = websocket::Config::new(with_dns(tcp().boxed()));
     websocket.set_max_data_size(MAX_WEBSOCKET_MESSAGE);
     let over_websocket = upgrade(websocket, &security, mplex, host);
 
-    // First the one that refuses foreign addresses at once: dns takes any address and finds
-    // out later.
-    Ok(over_websocket
-        .or_transport(plain)
+    // Each transport refuses addresses that are not its own, so that the next one is asked.
+    let all = over_websocket
+        .or_transport(over_quic)
+        .map(|either, _| either.into_inner())
+        .or_transport(over_tcp)
         .map(|either, _| either.into_inner())
         .and_then(|(peer, muxer), endpoint| {
             // The swarm takes the first connection that completes and only then looks at
@@ -180,8 +184,13 @@ pub(super) fn build(
             })
         })
         // `Either` hides what it holds from whoever looks for the cause.
-        .map_err(|error| error.map_left(|inner| inner.into_inner()).into_inner())
-        .boxed())
+        .map_err(|error| {
+            error
+                .map_left(|inner| inner.map_left(|inner| inner.into_inner()).into_inner())
+                .into_inner()
+        })
+        .boxed();
+    Ok(Raced::new(all, next_race.clone()).boxed())
 }
 
 fn expected(endpoint: &ConnectedPoint) -> Option<PeerId> {

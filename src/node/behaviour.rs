@@ -1,0 +1,69 @@
+//! The protocols that the swarm runs on each connection.
+
+use std::{sync::Arc, time::Duration};
+
+use libp2p::{
+    autonat,
+    core::upgrade::Version,
+    identify,
+    identity::Keypair,
+    ping,
+    swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
+};
+
+use super::{
+    limits::{self, Limiter},
+    options::Options,
+};
+use crate::streams::{Announce, Registry};
+
+/// Time between pings, which find connections whose peer has vanished.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Everything that takes part in connections. Denials come first, so that no other
+/// behaviour has counted a connection that is denied.
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    pub(super) limits: Limiter,
+    pub(super) identify: identify::Behaviour,
+    pub(super) ping: ping::Behaviour,
+    pub(super) announce: Announce,
+    pub(super) autonat: Toggle<autonat::v1::Behaviour>,
+}
+
+pub(super) fn behaviour(
+    identity: &Keypair,
+    options: &Options,
+    registry: &Arc<Registry>,
+) -> Behaviour {
+    let identify = identify::Config::new(String::new(), identity.public())
+        .with_agent_version(concat!("rp2pd/", env!("CARGO_PKG_VERSION")).to_owned())
+        // Go identifies once and relies on pushes.
+        .with_interval(Duration::from_secs(24 * 60 * 60))
+        .with_push_listen_addr_updates(true)
+        .with_cache_size(0)
+        .with_hide_listen_addrs(!options.announce.is_empty());
+    Behaviour {
+        limits: limits::Limiter::new(options.limits, options.pressure.clone()),
+        identify: identify::Behaviour::new(identify),
+        ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
+        announce: Announce(registry.clone()),
+        autonat: Toggle::from(options.probe_reachability.then(|| {
+            let config = autonat::v1::Config {
+                // Asks only: others are told that nobody dials them from here.
+                throttle_clients_global_max: 0,
+                ..autonat::v1::Config::default()
+            };
+            autonat::v1::Behaviour::new(identity.public().to_peer_id(), config)
+        })),
+    }
+}
+
+pub(super) fn swarm_config() -> swarm::Config {
+    swarm::Config::with_tokio_executor()
+        // Go never closes a connection for being idle.
+        .with_idle_connection_timeout(Duration::from_secs(u64::MAX))
+        .with_substream_upgrade_protocol_override(Version::V1Lazy)
+        // A handler whose events find no room stops its whole connection.
+        .with_per_connection_event_buffer_size(64)
+}

@@ -1,0 +1,516 @@
+//! The one place that decides which address of which peer is dialed when.
+//!
+//! It knows no swarm. [`Dials::next`] says what to dial, and the driver says what became of it.
+//! All callers that want the same peer share one race: addresses that a later caller brings are
+//! dialed at once beside those under way. Each caller has an answer of its own, and when the last
+//! of them has gone the dials end.
+
+use std::{
+    collections::{HashMap, HashSet},
+    convert::Infallible,
+};
+
+use futures::{
+    FutureExt as _, StreamExt as _,
+    future::{BoxFuture, OptionFuture},
+    stream::FuturesUnordered,
+};
+use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Cause, DialError,
+    names::{MAX_RESOLVED, Names, ResolveError, has_name, is_name},
+    race::Race,
+    ranking::{History, rank},
+    target::{Candidate, Origin, State, Target},
+};
+use crate::node::address_filter::is_harmless;
+
+/// Addresses of one peer that are dialed for the same callers (SECURITY.md 3).
+pub(in crate::node) const MAX_PER_PEER: usize = 100;
+
+/// Names being resolved at once; further ones wait (SECURITY.md 3).
+const MAX_LOOKUPS: usize = 64;
+
+/// The answer to a caller.
+pub(in crate::node) type Reply = oneshot::Sender<Result<(), DialError>>;
+
+/// One raw dial to make.
+#[derive(Debug)]
+pub(in crate::node) struct Start {
+    pub(in crate::node) peer: PeerId,
+    pub(in crate::node) address: Multiaddr,
+    pub(in crate::node) own_port: bool,
+    pub(in crate::node) race: Race,
+}
+
+/// What the driver has to do.
+#[derive(Debug)]
+pub(in crate::node) enum Due {
+    /// Dial, and report by [`Dials::started`] or [`Dials::failed_at_once`].
+    Start(Start),
+    /// These were resolved from a name that somebody told; [`Dials::resolved`] takes those that
+    /// may be dialed.
+    Resolved(Resolved),
+}
+
+/// The addresses that a name stands for.
+#[derive(Debug)]
+pub(in crate::node) struct Resolved {
+    peer: PeerId,
+    dial: u64,
+    name: Multiaddr,
+    pub(in crate::node) origin: Origin,
+    pub(in crate::node) found: Result<Vec<Multiaddr>, ResolveError>,
+}
+
+impl Resolved {
+    /// Leaves out what `admits` does not admit. A name that is dialed as it is needs all of its
+    /// addresses admitted, since any of them may be dialed.
+    pub(in crate::node) fn retain(&mut self, admits: impl Fn(&Multiaddr) -> bool) {
+        let whole = !is_name(&self.name);
+        if let Ok(found) = &mut self.found {
+            if whole && !found.iter().all(&admits) {
+                found.clear();
+            }
+            // Records of DNS are a stranger's words, unless the client said the same.
+            let given = self.origin == Origin::Given && !is_harmless(&self.name);
+            found.retain(|address| admits(address) && (given || is_harmless(address)));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Waiter {
+    id: u64,
+    addresses: Vec<Multiaddr>,
+    reply: Reply,
+}
+
+/// What is under way towards one peer.
+#[derive(Debug)]
+struct PeerDial {
+    id: u64,
+    race: Race,
+    targets: Vec<Target>,
+    waiters: Vec<Waiter>,
+    running: usize,
+}
+
+#[derive(Debug)]
+struct Running {
+    peer: PeerId,
+    dial: u64,
+}
+
+/// All dials under way.
+pub(in crate::node) struct Dials {
+    limit: usize,
+    names: Names,
+    peers: HashMap<PeerId, PeerDial>,
+    /// Raw dials that the swarm has not finished.
+    running: HashMap<ConnectionId, Running>,
+    lookups: FuturesUnordered<BoxFuture<'static, Resolved>>,
+    /// Names that wait for their turn to be looked up.
+    waiting_names: Vec<(PeerId, u64, Multiaddr, Origin)>,
+    /// Complete when a caller has gone.
+    gone: FuturesUnordered<BoxFuture<'static, (PeerId, u64)>>,
+    last_id: u64,
+}
+
+impl Dials {
+    /// With at most `limit` raw dials at once.
+    pub(in crate::node) fn new(limit: usize) -> Self {
+        Self {
+            limit: limit.max(1),
+            names: Names::default(),
+            peers: HashMap::new(),
+            running: HashMap::new(),
+            lookups: FuturesUnordered::new(),
+            waiting_names: Vec::new(),
+            gone: FuturesUnordered::new(),
+            last_id: 0,
+        }
+    }
+
+    fn id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// Dials `candidates` for a caller, who has gone when `gone` completes.
+    pub(in crate::node) fn add(
+        &mut self,
+        peer: PeerId,
+        candidates: Vec<Candidate>,
+        reply: Reply,
+        gone: oneshot::Receiver<Infallible>,
+    ) {
+        let (id, dial) = (self.id(), self.id());
+        self.gone.push(gone.map(move |_| (peer, id)).boxed());
+        let dials = self.peers.entry(peer).or_insert_with(|| PeerDial {
+            id: dial,
+            race: Race::default(),
+            targets: Vec::new(),
+            waiters: Vec::new(),
+            running: 0,
+        });
+        dials.waiters.push(Waiter {
+            id,
+            addresses: candidates.iter().map(|c| c.address.clone()).collect(),
+            reply,
+        });
+        self.extend(peer, candidates, true);
+        self.settle(peer);
+    }
+
+    /// Adds targets to the peer's dial. Those that have failed already are tried again if they
+    /// are `wanted` by a new caller.
+    fn extend(&mut self, peer: PeerId, candidates: Vec<Candidate>, wanted: bool) {
+        let Some(dials) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let now = Instant::now();
+        let mut fresh: Vec<(usize, History)> = Vec::new();
+        let mut names = Vec::new();
+        let mut room = MAX_PER_PEER.saturating_sub(dials.unfinished());
+        for Candidate {
+            address,
+            origin,
+            history,
+        } in candidates
+        {
+            let known = dials.targets.iter().position(|t| t.address == address);
+            let again = known.is_some_and(|at| {
+                wanted && matches!(dials.targets[at].state, State::Failed(_) | State::Dropped)
+            });
+            if (known.is_some() && !again) || room == 0 {
+                continue;
+            }
+            room -= 1;
+            let is_name = is_name(&address);
+            // A secure websocket is dialed by name. What the name stands for has to be looked at
+            // first if somebody told it.
+            let checked = has_name(&address) && origin != Origin::Given;
+            let state = if is_name || checked {
+                names.push((peer, dials.id, address.clone(), origin));
+                State::Resolving
+            } else {
+                State::Waiting(now)
+            };
+            let target = Target {
+                address,
+                state,
+                own_port: false,
+            };
+            let at = known.unwrap_or(dials.targets.len());
+            if matches!(target.state, State::Waiting(_)) {
+                fresh.push((at, history));
+            }
+            match dials.targets.get_mut(at) {
+                Some(old) => *old = target,
+                None => dials.targets.push(target),
+            }
+        }
+        let ranked: Vec<_> = fresh
+            .iter()
+            .map(|(at, history)| (&dials.targets[*at].address, *history))
+            .collect();
+        for (start, (at, _)) in rank(&ranked).into_iter().zip(fresh) {
+            dials.targets[at].state = State::Waiting(now + start);
+        }
+        self.waiting_names.extend(names);
+        self.look_up();
+    }
+
+    /// Starts lookups while there is room for them.
+    fn look_up(&mut self) {
+        while self.lookups.len() < MAX_LOOKUPS
+            && let Some((peer, dial, name, origin)) = self.waiting_names.pop()
+        {
+            if self.peers.get(&peer).is_none_or(|dials| dials.id != dial) {
+                continue;
+            }
+            let names = self.names.clone();
+            let lookup = async move {
+                let found = names.resolve(peer, name.clone()).await;
+                Resolved {
+                    peer,
+                    dial,
+                    name,
+                    origin,
+                    found,
+                }
+            };
+            self.lookups.push(lookup.boxed());
+        }
+    }
+
+    /// A name has been resolved. What may not be dialed is no longer in `resolved.found`.
+    pub(in crate::node) fn resolved(&mut self, resolved: Resolved) {
+        let Resolved {
+            peer,
+            dial,
+            name,
+            origin,
+            found,
+        } = resolved;
+        self.look_up();
+        let Some(dials) = self.peers.get_mut(&peer).filter(|dials| dials.id == dial) else {
+            return;
+        };
+        let Some(target) = dials.targets.iter_mut().find(|t| t.address == name) else {
+            return;
+        };
+        match found {
+            Err(reason) => target.state = State::Failed(Cause::Name(reason)),
+            Ok(found) if found.is_empty() => target.state = State::Dropped,
+            // Its name has been looked at and stays.
+            Ok(_) if !is_name(&name) => target.state = State::Waiting(Instant::now()),
+            Ok(mut found) => {
+                found.truncate(MAX_RESOLVED);
+                target.state = State::Resolved(found.clone());
+                let candidate = |address| Candidate::new(address, origin);
+                self.extend(peer, found.into_iter().map(candidate).collect(), false);
+            }
+        }
+        self.settle(peer);
+    }
+
+    /// What to do next; waits until there is something. May be dropped at any time.
+    pub(in crate::node) async fn next(&mut self) -> Due {
+        loop {
+            if let Some(start) = self.due(Instant::now()) {
+                return Due::Start(start);
+            }
+            let at = self.next_start();
+            tokio::select! {
+                Some(resolved) = self.lookups.next() => return Due::Resolved(resolved),
+                Some((peer, waiter)) = self.gone.next() => self.leave(peer, waiter),
+                Some(()) = OptionFuture::from(at.map(sleep_until)) => {}
+                else => return std::future::pending().await,
+            }
+        }
+    }
+
+    fn next_start(&self) -> Option<Instant> {
+        if self.running.len() >= self.limit {
+            return None;
+        }
+        self.peers.values().filter_map(PeerDial::next_start).min()
+    }
+
+    /// The next dial whose time has come. The peer with the fewest dials under way goes first, so
+    /// that one with many addresses does not keep others from theirs.
+    fn due(&mut self, now: Instant) -> Option<Start> {
+        if self.running.len() >= self.limit {
+            return None;
+        }
+        let ready = self
+            .peers
+            .iter_mut()
+            .filter(|(_, dials)| dials.next_start().is_some_and(|at| at <= now));
+        let (peer, dials) = ready.min_by_key(|(_, dials)| dials.running)?;
+        let target = dials
+            .targets
+            .iter()
+            .filter_map(|target| match target.state {
+                State::Waiting(at) => Some((at, target)),
+                _ => None,
+            })
+            .min_by_key(|(at, _)| *at)?
+            .1;
+        Some(Start {
+            peer: *peer,
+            address: target.address.clone(),
+            own_port: target.own_port,
+            race: dials.race.clone(),
+        })
+    }
+
+    /// The swarm dials what [`Dials::next`] said.
+    pub(in crate::node) fn started(&mut self, start: &Start, connection: ConnectionId) {
+        let Some(dials) = self.peers.get_mut(&start.peer) else {
+            return;
+        };
+        dials.running += 1;
+        if let Some(target) = dials.target(&start.address) {
+            target.state = State::Running(connection);
+        }
+        let running = Running {
+            peer: start.peer,
+            dial: dials.id,
+        };
+        self.running.insert(connection, running);
+    }
+
+    /// The swarm does not dial what [`Dials::next`] said. No reason means that the address is
+    /// this host's own.
+    pub(in crate::node) fn refused(&mut self, start: &Start, cause: Option<Cause>) {
+        if let Some(dials) = self.peers.get_mut(&start.peer)
+            && let Some(target) = dials.target(&start.address)
+        {
+            target.state = cause.map_or(State::Dropped, State::Failed);
+        }
+        self.settle(start.peer);
+    }
+
+    /// A raw dial has failed. Whether it was one that somebody waits for.
+    pub(in crate::node) fn failed(&mut self, connection: ConnectionId, cause: &Cause) -> bool {
+        let Some(Running { peer, dial }) = self.running.remove(&connection) else {
+            return false;
+        };
+        let Some(dials) = self.peers.get_mut(&peer).filter(|dials| dials.id == dial) else {
+            return false;
+        };
+        dials.running = dials.running.saturating_sub(1);
+        let running = dials
+            .targets
+            .iter_mut()
+            .find(|target| matches!(target.state, State::Running(id) if id == connection));
+        let mut noted = false;
+        if let Some(target) = running {
+            if *cause == Cause::Cancelled {
+                // Another one has completed; the swarm is about to say so.
+                target.state = State::Dropped;
+            } else if matches!(cause, Cause::Other(_)) && !target.own_port {
+                // Two dials that cross between listening ports become one tcp connection on
+                // which both sides act as its dialer. From a port of its own, a dial cannot.
+                target.own_port = true;
+                target.state = State::Waiting(Instant::now());
+            } else {
+                target.state = State::Failed(cause.clone());
+                noted = true;
+            }
+        }
+        self.settle(peer);
+        noted
+    }
+
+    /// There is a connection to `peer`. Its other dials end if it is a dialed one, `connection`.
+    /// After an inbound one they go on: the other side may end that one in favour of ours.
+    pub(in crate::node) fn connected(&mut self, peer: &PeerId, connection: ConnectionId) {
+        let dialed = self.running.remove(&connection).is_some();
+        let Some(dials) = self.peers.remove(peer) else {
+            return;
+        };
+        if dialed {
+            dials.race.cancel();
+        }
+        for waiter in dials.waiters {
+            // A caller that has gone needs no answer.
+            let _ = waiter.reply.send(Ok(()));
+        }
+    }
+
+    /// A limit of this daemon forbids connections to `peer`, or they are closed as asked.
+    pub(in crate::node) fn abandon(&mut self, peer: &PeerId, error: &DialError) {
+        if let Some(dials) = self.peers.remove(peer) {
+            dials.race.cancel();
+            for waiter in dials.waiters {
+                let _ = waiter.reply.send(Err(error.clone()));
+            }
+        }
+    }
+
+    /// A raw dial has ended in an error that is about its peer, not about its address.
+    pub(in crate::node) fn failed_for_all(&mut self, connection: ConnectionId, error: &DialError) {
+        let Some(Running { peer, dial }) = self.running.remove(&connection) else {
+            return;
+        };
+        if self.peers.get(&peer).is_some_and(|dials| dials.id == dial) {
+            self.abandon(&peer, error);
+        }
+    }
+
+    fn leave(&mut self, peer: PeerId, waiter: u64) {
+        if let Some(dials) = self.peers.get_mut(&peer) {
+            dials.waiters.retain(|other| other.id != waiter);
+            if dials.waiters.is_empty() {
+                dials.race.cancel();
+                self.peers.remove(&peer);
+            }
+        }
+    }
+
+    /// Answers callers whose addresses have all failed. After those of the first batch have
+    /// failed, the next need not wait for their time.
+    fn settle(&mut self, peer: PeerId) {
+        let Some(dials) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let waiters = std::mem::take(&mut dials.waiters);
+        for waiter in waiters {
+            match dials.failures(&waiter.addresses) {
+                None => dials.waiters.push(waiter),
+                Some(failures) => {
+                    let error = if failures.is_empty() {
+                        DialError::NoAddresses(peer)
+                    } else {
+                        DialError::AllFailed(peer, failures)
+                    };
+                    let _ = waiter.reply.send(Err(error));
+                }
+            }
+        }
+        if dials.waiters.is_empty() {
+            dials.race.cancel();
+            self.peers.remove(&peer);
+        }
+    }
+}
+
+impl PeerDial {
+    fn target(&mut self, address: &Multiaddr) -> Option<&mut Target> {
+        self.targets.iter_mut().find(|t| t.address == *address)
+    }
+
+    fn unfinished(&self) -> usize {
+        let finished = |target: &&Target| {
+            matches!(
+                target.state,
+                State::Failed(_) | State::Dropped | State::Resolved(_)
+            )
+        };
+        self.targets.len() - self.targets.iter().filter(finished).count()
+    }
+
+    /// When the next target starts: at once while nothing else is under way.
+    fn next_start(&self) -> Option<Instant> {
+        let starts = self.targets.iter().filter_map(|target| match target.state {
+            State::Waiting(at) => Some(at),
+            _ => None,
+        });
+        let first = starts.min()?;
+        Some(if self.running == 0 {
+            first.min(Instant::now())
+        } else {
+            first
+        })
+    }
+
+    /// Why each of `addresses` has failed, once all have; those of names in their place.
+    fn failures(&self, addresses: &[Multiaddr]) -> Option<Vec<(Multiaddr, Cause)>> {
+        let mut failures = Vec::new();
+        let mut seen: HashSet<&Multiaddr> = HashSet::new();
+        let mut pending: Vec<&Multiaddr> = addresses.iter().rev().collect();
+        while let Some(address) = pending.pop() {
+            if !seen.insert(address) {
+                continue;
+            }
+            let target = self.targets.iter().find(|t| t.address == *address);
+            match target.map(|target| &target.state) {
+                Some(State::Failed(cause)) => failures.push((address.clone(), cause.clone())),
+                Some(State::Resolved(found)) => pending.extend(found.iter().rev()),
+                // There was no room for it.
+                Some(State::Dropped) | None => {}
+                Some(State::Resolving | State::Waiting(_) | State::Running(_)) => return None,
+            }
+        }
+        Some(failures)
+    }
+}

@@ -1,0 +1,46 @@
+//! What a node is built from, and why it may not start.
+
+use std::sync::Arc;
+
+use libp2p::Multiaddr;
+
+use super::{connmgr::Watermarks, limits::ConnectionLimits, listen::ListenError};
+use crate::{descriptors::Descriptors, memory::Pressure};
+
+/// What the node is built from.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Offer noise.
+    pub noise: bool,
+    /// Offer tls.
+    pub tls: bool,
+    /// Offer plaintext.
+    pub plaintext: bool,
+    /// Offer mplex instead of yamux.
+    pub mplex: bool,
+    /// Addresses to listen on.
+    pub listen: Vec<Multiaddr>,
+    /// Addresses to tell peers and clients instead of those listened on.
+    pub announce: Vec<Multiaddr>,
+    /// Hard limits on connections.
+    pub limits: ConnectionLimits,
+    /// When connections are closed that are worth little.
+    pub watermarks: Watermarks,
+    /// Ask peers whether strangers can dial this node.
+    pub probe_reachability: bool,
+    /// Whether there is memory for inbound connections.
+    pub pressure: Arc<Pressure>,
+    /// Whether there are descriptors for them.
+    pub descriptors: Descriptors,
+}
+
+/// Why the node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The identity cannot be used.
+    #[error("{0}")]
+    Identity(anyhow::Error),
+    /// Not one of the addresses can be listened on.
+    #[error("failed to listen on any addresses: [{}]", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))]
+    Listen(Vec<ListenError>),
+}
