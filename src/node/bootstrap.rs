@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{Cause, DialError, Node};
+use super::{Cause, DialError, Node, dial::NO_ANSWER};
 
 /// The tag of bootstrap peers, of weight 1 (go-libp2p-daemon's).
 const TAG: &str = "bootstrap";
@@ -45,9 +45,6 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// Peers other than those of the list that a node without peers dials.
 const MAX_RECENT: usize = 16;
 
-/// What the resolver says that has reached no name server.
-const NO_NAME_SERVER: &str = "no connections available";
-
 /// Peers whose reasons the error names.
 const MAX_REASONS: usize = 8;
 
@@ -68,7 +65,7 @@ impl BootstrapError {
         self.failures.iter().any(|(_, failure)| match failure {
             DialError::AllFailed(_, causes) => causes
                 .iter()
-                .any(|(_, cause)| matches!(cause, Cause::Other(text) if text == NO_NAME_SERVER)),
+                .any(|(_, cause)| matches!(cause, Cause::Name(text) if text.contains(NO_ANSWER))),
             _ => false,
         })
     }

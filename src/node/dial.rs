@@ -12,6 +12,7 @@ use libp2p::{
     Multiaddr, PeerId, TransportError, multiaddr::Protocol, swarm::DialError as SwarmError,
 };
 
+pub(super) use names::NO_ANSWER;
 pub(super) use race::{NextRace, Raced};
 pub(super) use ranking::History;
 pub(super) use scheduler::{Dials, Due, Reply, Start};

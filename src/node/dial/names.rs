@@ -36,6 +36,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Where the system says how names are resolved.
 const SYSTEM_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 
+/// What is said where no name server answers.
+pub(in crate::node) const NO_ANSWER: &str = "DNS does not answer";
+
 /// Why a name has no addresses, in words.
 pub(super) type ResolveError = String;
 
@@ -88,7 +91,7 @@ impl Names {
         };
         tokio::time::timeout(TIMEOUT, search)
             .await
-            .unwrap_or_else(|_| Err("name lookup: DNS does not answer".to_owned()))
+            .unwrap_or_else(|_| Err(format!("name lookup: {NO_ANSWER}")))
     }
 
     /// The resolver as the system's files have it now. What an older one remembers, failures
@@ -210,7 +213,7 @@ fn failure(name: &str, error: &NetError) -> ResolveError {
     if error.is_no_records_found() {
         format!("lookup {name}: no such host")
     } else {
-        format!("lookup {name}: DNS does not answer: {error}")
+        format!("lookup {name}: {NO_ANSWER}: {error}")
     }
 }
 
