@@ -42,6 +42,7 @@ pub enum DialError {
     #[error("deadline exceeded")]
     DeadlineExceeded,
     /// The peer is connected, and its identify message cannot be read.
+    #[error("identify failed: {0}")]
     Unidentified(Arc<str>),
     /// The daemon is stopping, or the connection was lost as soon as it was made.
     #[error("connection failed")]
