@@ -165,7 +165,10 @@ impl PubSub {
             author: Author::new(identity, settings.signing != Signing::Off)?,
             signing: settings.signing,
             kind: settings.router,
-            router: Arc::new(Router::new(settings.router == RouterKind::Floodsub)),
+            router: Arc::new(Router::new(
+                settings.router == RouterKind::Floodsub,
+                settings.signing,
+            )),
             last_seqno: AtomicU64::new(u64::try_from(now).unwrap_or(0)),
             tasks,
             closing,

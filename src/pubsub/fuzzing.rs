@@ -18,7 +18,7 @@ use crate::{fuzzing::Input, memory::Ledger};
 pub(crate) fn rpcs(data: &[u8]) {
     let mut input = Input::new(data);
     let flood = input.byte().is_multiple_of(4);
-    let router = Arc::new(Router::new(flood));
+    let router = Arc::new(Router::new(flood, Signing::Strict));
     let subscription = router.subscriptions().add("t");
     assert!(subscription.is_ok(), "the first subscription");
     router.update_subscription("t");

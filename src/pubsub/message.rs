@@ -13,7 +13,7 @@ use libp2p::{
 };
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
-use super::seen::IdHash;
+use super::seen::{IdHash, Origin};
 pub(super) use fields::fields;
 pub(super) use validation::{ValidationError, Validator};
 
@@ -74,6 +74,15 @@ impl Message {
     /// What peers call it: its author and the author's number for it, as in Go.
     pub(super) fn message_id(&self) -> &Bytes {
         &self.message_id
+    }
+
+    /// Its author and the author's number, if it has both.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        let (author, number) = self.message_id.split_last_chunk::<SEQNO_LEN>()?;
+        self.author.map(|_| Origin {
+            author: IdHash::of(author),
+            number: u64::from_be_bytes(*number),
+        })
     }
 
     /// What it is called here.

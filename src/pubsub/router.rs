@@ -31,9 +31,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    Signing,
     message::{Message, ValidationError},
     rpc_queue::RpcQueue,
-    seen::IdHash,
+    seen::{IdHash, Origin},
     snapshot::Snapshot,
     subscriptions::Subscriptions,
 };
@@ -68,6 +69,7 @@ enum Routed {
 #[derive(Debug)]
 pub(super) struct Router {
     flood: bool,
+    signing: Signing,
     subscriptions: Subscriptions,
     state: Mutex<State>,
     /// A busy peer is so no longer.
@@ -76,9 +78,10 @@ pub(super) struct Router {
 }
 
 impl Router {
-    pub(super) fn new(flood: bool) -> Self {
+    pub(super) fn new(flood: bool, signing: Signing) -> Self {
         Self {
             flood,
+            signing,
             subscriptions: Subscriptions::default(),
             state: Mutex::default(),
             room: Arc::new(Notify::new()),
@@ -133,8 +136,11 @@ impl Router {
 
     fn route(&self, message: &Arc<Message>, source: Option<PeerId>, wait: bool) -> Routed {
         let now = Instant::now();
+        // Numbers that are not signed prove nothing.
+        let origin = message.origin().filter(|_| self.signing == Signing::Strict);
         let mut state = self.state();
-        if state.seen.contains(message.id_hash()) {
+        let old = |origin: &Origin| source.is_some() && state.seen.is_old(origin);
+        if state.seen.contains(message.id_hash()) || origin.as_ref().is_some_and(old) {
             self.counters.duplicates.fetch_add(1, Relaxed);
             return Routed::Duplicate;
         }
@@ -142,7 +148,7 @@ impl Router {
         if wait && !queues.is_empty() && queues.iter().all(|queue| queue.is_busy()) {
             return Routed::Busy;
         }
-        state.seen.insert(message.id_hash(), now);
+        state.seen.insert(message.id_hash(), origin, now);
         state.mcache.add(message.clone(), source, now);
         // Under the lock, so that no peer gets a later message of its topic first.
         for queue in queues {

@@ -1,13 +1,17 @@
-//! Which messages have been here.
+//! Which messages were seen before.
+
+mod authors;
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     hash::{BuildHasher as _, RandomState},
     sync::LazyLock,
     time::{Duration, Instant},
 };
 
 use crate::limit_hits::Limit;
+use authors::Authors;
+pub(super) use authors::Origin;
 
 /// How long a message is remembered, so that nobody gets it twice (Go's time).
 const MEMORY: Duration = Duration::from_secs(120);
@@ -20,6 +24,10 @@ const MAX_SEEN: usize = 1 << 20;
 
 /// Messages of one generation, so that forgetting early forgets a part only.
 const MAX_GENERATION: usize = MAX_SEEN / 8;
+
+/// Authors whose numbers are noted in one generation (SECURITY.md 3). Further ones have their
+/// messages forgotten without a trace.
+const MAX_AUTHORS: usize = 4096;
 
 /// Names a message in this process: a hash that nobody outside can aim at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,54 +46,91 @@ impl IdHash {
     }
 }
 
-/// The messages of the last two minutes.
+/// Messages that came within 15 s, and are forgotten together.
+#[derive(Debug)]
+struct Generation {
+    /// When the first of them came.
+    since: Instant,
+    ids: HashSet<IdHash>,
+    /// The highest number of each author.
+    highest: HashMap<IdHash, u64>,
+}
+
+/// The messages of the last two minutes, and what is known of older ones.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// The newest last, each with the moment of its first message.
-    generations: VecDeque<(Instant, HashSet<IdHash>)>,
+    /// The newest last.
+    generations: VecDeque<Generation>,
     count: usize,
+    authors: Authors,
 }
 
 impl Seen {
     pub(super) fn contains(&self, id: IdHash) -> bool {
-        self.generations
-            .iter()
-            .rev()
-            .any(|(_, ids)| ids.contains(&id))
+        let mut generations = self.generations.iter().rev();
+        generations.any(|generation| generation.ids.contains(&id))
     }
 
-    /// Takes note of a message; false if it has been here.
-    pub(super) fn insert(&mut self, id: IdHash, now: Instant) -> bool {
+    /// Whether a message is older than one of its author's that was forgotten.
+    pub(super) fn is_old(&self, origin: &Origin) -> bool {
+        self.authors.is_old(origin)
+    }
+
+    /// Takes note of a message. False if it was seen before. Without an origin, nothing is known of
+    /// it once it is forgotten.
+    pub(super) fn insert(&mut self, id: IdHash, origin: Option<Origin>, now: Instant) -> bool {
         if self.contains(id) {
             return false;
         }
         self.expire(now);
-        if self.count >= MAX_SEEN
-            && let Some((_, oldest)) = self.generations.pop_front()
-        {
+        if self.count >= MAX_SEEN {
             Limit::PubsubSeen.hit();
-            self.count -= oldest.len();
+            self.forget_oldest();
         }
-        let fresh = |(since, ids): &(Instant, HashSet<IdHash>)| {
-            now.duration_since(*since) < GENERATION && ids.len() < MAX_GENERATION
+        let fresh = |generation: &Generation| {
+            now.duration_since(generation.since) < GENERATION
+                && generation.ids.len() < MAX_GENERATION
         };
         if !self.generations.back().is_some_and(fresh) {
-            self.generations.push_back((now, HashSet::new()));
+            self.generations.push_back(Generation {
+                since: now,
+                ids: HashSet::new(),
+                highest: HashMap::new(),
+            });
         }
-        if let Some((_, ids)) = self.generations.back_mut() {
-            ids.insert(id);
-            self.count += 1;
+        let Some(generation) = self.generations.back_mut() else {
+            return true;
+        };
+        generation.ids.insert(id);
+        self.count += 1;
+        if let Some(Origin { author, number }) = origin {
+            let known = generation.highest.len();
+            if known < MAX_AUTHORS || generation.highest.contains_key(&author) {
+                let highest = generation.highest.entry(author).or_insert(number);
+                *highest = (*highest).max(number);
+            }
+        }
+        if let Some(origin) = &origin {
+            self.authors.received(origin);
         }
         true
     }
 
     /// Forgets what is too old.
     pub(super) fn expire(&mut self, now: Instant) {
-        while let Some((since, ids)) = self.generations.front()
-            && now.duration_since(*since) >= MEMORY + GENERATION
-        {
-            self.count -= ids.len();
-            self.generations.pop_front();
+        let old =
+            |generation: &Generation| now.duration_since(generation.since) >= MEMORY + GENERATION;
+        while self.generations.front().is_some_and(old) {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some(generation) = self.generations.pop_front() {
+            self.count -= generation.ids.len();
+            for (author, highest) in generation.highest {
+                self.authors.forgotten(author, highest);
+            }
         }
     }
 }
@@ -104,8 +149,8 @@ mod tests {
         let start = Instant::now();
         for second in 0..400 {
             let now = start + Duration::from_secs(second as u64);
-            assert!(seen.insert(id(second), now));
-            assert!(!seen.insert(id(second.saturating_sub(119)), now));
+            assert!(seen.insert(id(second), None, now));
+            assert!(!seen.insert(id(second.saturating_sub(119)), None, now));
         }
         let (first, last) = (id(0), id(399));
         assert!(!seen.contains(first) && seen.contains(last));
@@ -119,11 +164,64 @@ mod tests {
         let mut seen = Seen::default();
         let now = Instant::now();
         for number in 0..MAX_SEEN + MAX_GENERATION {
-            assert!(seen.insert(id(number), now));
+            assert!(seen.insert(id(number), None, now));
             assert!(seen.count <= MAX_SEEN);
         }
         assert!(!seen.contains(id(0)));
         assert!(seen.contains(id(MAX_GENERATION)));
         assert!(seen.contains(id(MAX_SEEN + MAX_GENERATION - 1)));
+    }
+
+    /// A message of `author`, the `number`th since its start.
+    fn message(author: usize, number: u64) -> (IdHash, Option<Origin>) {
+        let number = 1_790_000_000_000_000_000 + number;
+        let name = [&author.to_be_bytes()[..], &number.to_be_bytes()].concat();
+        let author = id(author);
+        (IdHash::of(&name), Some(Origin { author, number }))
+    }
+
+    #[test]
+    fn a_message_that_is_replayed_after_it_was_forgotten_is_old() {
+        let mut seen = Seen::default();
+        let start = Instant::now();
+        let old = |seen: &Seen, number| seen.is_old(&message(1, number).1.expect("one"));
+        for number in [3, 1, 2] {
+            let (id, origin) = message(1, number);
+            assert!(seen.insert(id, origin, start), "in any order");
+        }
+        let later = start + Duration::from_secs(136);
+        let (id, origin) = message(1, 10);
+        assert!(seen.insert(id, origin, later));
+        assert!(!seen.contains(message(1, 3).0), "forgotten");
+        assert!((0..=3).all(|number| old(&seen, number)));
+        // What came meanwhile may still be overtaken.
+        assert!((4..12).all(|number| !old(&seen, number)));
+        assert!(
+            !seen.is_old(&message(2, 1).1.expect("one")),
+            "another author's"
+        );
+    }
+
+    #[test]
+    fn what_is_forgotten_early_is_old_as_well() {
+        let mut seen = Seen::default();
+        let now = Instant::now();
+        for number in 0..(MAX_SEEN + 1) as u64 {
+            let (id, origin) = message(1, number);
+            assert!(seen.insert(id, origin, now));
+        }
+        let (id, origin) = message(1, 0);
+        assert!(!seen.contains(id) && seen.is_old(&origin.expect("one")));
+    }
+
+    #[test]
+    fn authors_without_end_are_bounded() {
+        let mut seen = Seen::default();
+        let now = Instant::now();
+        for author in 0..2 * MAX_AUTHORS {
+            let (id, origin) = message(author, 0);
+            assert!(seen.insert(id, origin, now));
+        }
+        assert_eq!(seen.generations[0].highest.len(), MAX_AUTHORS);
     }
 }

@@ -1,6 +1,6 @@
 //! Gossip by hand that no honest peer sends.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use libp2p::identity::Keypair;
 
@@ -201,6 +201,31 @@ fn a_peer_that_breaks_rules_is_ignored() {
     hostile.say(&subscription(true, b"another"));
     assert_well(&victim, &honest, &mut own, "a new connection");
     assert_eq!(victim.client().topic_peers("another"), Ok(vec![]));
+}
+
+#[test]
+#[ignore = "messages are forgotten after 135 s"]
+fn a_message_that_is_replayed_after_minutes_reaches_nobody() {
+    let (victim, honest, mut own) = scene();
+    let mut hostile = Peer::of(&victim);
+    let key = Keypair::generate_ed25519();
+    let from = key.public().to_peer_id().to_bytes();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = u64::try_from(now.expect("a clock").as_nanos()).expect("this century");
+    let message = |seqno: u64, data: &[u8]| signed(&key, &from, &seqno.to_be_bytes(), data);
+    hostile.say(&message(now, b"first"));
+    assert_eq!(own.next_data(), b"first");
+    hostile.say(&message(now + 1, b"second"));
+    assert_eq!(own.next_data(), b"second");
+    // This is about time itself.
+    std::thread::sleep(Duration::from_secs(137));
+    hostile.say(&message(now + 3, b"new"));
+    assert_eq!(own.next_data(), b"new", "it is heard");
+    hostile.say(&message(now, b"first"));
+    hostile.say(&message(now + 1, b"second"));
+    hostile.say(&message(now + 2, b"overtaken"));
+    assert_eq!(own.next_data(), b"overtaken", "not a replay");
+    assert_well(&victim, &honest, &mut own, "replays");
 }
 
 #[test]
