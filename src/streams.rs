@@ -1,7 +1,6 @@
 //! Streams of user protocols: who is connected, who handles what, how a protocol is agreed.
 
 mod announce;
-mod frames;
 pub(crate) mod fuzzing;
 mod negotiate;
 mod peers;
@@ -22,7 +21,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use announce::Announce;
-pub use frames::{Frame, Frames};
 use negotiate::{Choice, Negotiated};
 pub use negotiate::{MAX_NAME, NegotiationError, UserStream};
 pub(crate) use peers::MAX_DIALS as MAX_PEER_DIALS;

@@ -5,17 +5,18 @@ use std::{io, sync::Arc, time::Duration};
 use futures::AsyncWriteExt as _;
 use libp2p::PeerId;
 use prost::Message as _;
-use tokio::{sync::Semaphore, task::yield_now};
+use tokio::task::yield_now;
 
 use super::{
     Inner,
-    message::{self, MAX_RPC, Message, Validator, pb},
+    message::{self, Message, Validator, pb},
+    rpc_reader::RpcReader,
     seen::IdHash,
 };
-use crate::streams::{Frames, InboundStream, Service, UserStream};
-
-/// RPCs above 64 KiB that are read at once, of all peers together (SECURITY.md 3).
-const MAX_LARGE: usize = 64;
+use crate::{
+    memory::Charge,
+    streams::{InboundStream, Service, UserStream},
+};
 
 /// Messages in one RPC (SECURITY.md 3). A peer that sent IWANT for many gets them together.
 const MAX_RPC_MESSAGES: usize = 5000;
@@ -32,8 +33,6 @@ const TURN: usize = 256;
 const MESSAGE_WORK: usize = TURN / BURST;
 const FIELD_WORK: usize = 1;
 
-static LARGE_PLACES: Semaphore = Semaphore::const_new(MAX_LARGE);
-
 impl Inner {
     /// The service that reads what peers write.
     pub(super) fn service(self: &Arc<Self>) -> Service {
@@ -46,15 +45,15 @@ impl Inner {
 
     async fn serve(&self, inbound: InboundStream) {
         let InboundStream {
-            peer, mut stream, ..
+            peer,
+            mut stream,
+            account,
+            ..
         } = inbound;
-        let Some(connected) = self.node.streams().peers.get(&peer) else {
-            return;
-        };
-        let (number, superseded) = self.router.open_inbound(peer, &connected.account);
+        let (number, superseded) = self.router.open_inbound(peer, &account);
         let mut fresh = Vec::with_capacity(BURST);
         let ended = superseded
-            .run_until_cancelled(self.read(peer, &mut stream, &mut fresh))
+            .run_until_cancelled(self.read(peer, account.empty_charge(), &mut stream, &mut fresh))
             .await;
         self.notify_subscribers(&mut fresh).await;
         match ended {
@@ -75,22 +74,23 @@ impl Inner {
     async fn read(
         &self,
         peer: PeerId,
+        charge: Charge,
         stream: &mut UserStream,
         fresh: &mut Vec<Arc<Message>>,
     ) -> io::Result<()> {
-        let mut frames = Frames::new(MAX_RPC, &LARGE_PLACES);
+        let mut rpcs = RpcReader::new(charge);
         let mut validator = Validator::new(self.signing);
         let malformed = |error: prost::DecodeError| {
             self.router.malformed(peer);
             io::Error::other(error)
         };
         let mut work = 0;
-        while let Some(frame) = frames.next(stream).await? {
+        while let Some(rpc) = rpcs.next(stream).await? {
             let mut messages = 0;
             if self.router.is_graylisted(&peer) {
                 continue;
             }
-            for field in message::fields(&frame.payload) {
+            for field in message::fields(&rpc) {
                 let (number, value) = field.map_err(malformed)?;
                 work += FIELD_WORK;
                 match number {
@@ -120,7 +120,7 @@ impl Inner {
                     self.notify_subscribers(fresh).await;
                 }
             }
-            if !fresh.is_empty() && !frames.has_next() {
+            if !fresh.is_empty() && !rpcs.has_next() {
                 self.notify_subscribers(fresh).await;
             }
         }
