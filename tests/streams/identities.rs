@@ -51,6 +51,9 @@ fn connect_says_that_identify_failed() {
     let daemon = Daemon::spawn(&["-hostAddrs=/ip4/127.0.0.1/tcp/0", "-plaintext=true"]);
     let mut peer = ByHand::connect(&daemon);
     let id = peer.peer_id();
+    let listed = || daemon.client().list_peers();
+    let is_listed = || listed().iter().any(|(peer, _)| *peer == id);
+    assert!(eventually(PATIENCE, is_listed), "{:?}", listed());
     std::thread::scope(|scope| {
         let connect = scope.spawn(|| daemon.client().connect_to(id, &[]));
         // A field that is longer than the message.
@@ -64,6 +67,5 @@ fn connect_says_that_identify_failed() {
         );
     });
     // The connection stays.
-    let listed = daemon.client().list_peers();
-    assert!(listed.iter().any(|(peer, _)| *peer == id), "{listed:?}");
+    assert!(is_listed(), "{:?}", listed());
 }
