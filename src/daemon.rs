@@ -119,12 +119,16 @@ async fn serve(
         node,
         mut driver,
         public,
+        notices,
         failures,
     } = tokio::select! {
         biased;
         () = signals.stop() => return Ok(End::Clean),
         started = start => started?,
     };
+    for notice in notices {
+        operator_line(&notice);
+    }
     for failure in failures {
         operator_line(&failure.to_string());
     }

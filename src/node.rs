@@ -10,6 +10,7 @@ mod dial;
 mod driver;
 mod guarded;
 mod identify_request;
+mod interfaces;
 mod limits;
 mod listen;
 mod options;
@@ -54,8 +55,8 @@ use driver::{Command, Driver};
 use guarded::Guarded;
 pub use limits::{AddressLimits, ConnectionLimits};
 pub(crate) use limits::{CONNECTION_COST, PER_PEER};
-use listen::HostAddresses;
 pub use listen::ListenError;
+use listen::{HostAddresses, Listening};
 pub use options::{Options, StartError};
 pub use transport::PeerIdMismatch;
 
@@ -83,6 +84,8 @@ pub struct Started {
     pub driver: JoinHandle<()>,
     /// Whether strangers can dial the node, as far as peers have told.
     pub public: watch::Receiver<bool>,
+    /// What the operator should know.
+    pub notices: Vec<String>,
     /// Addresses that could not be listened on, beside others that could.
     pub failures: Vec<ListenError>,
 }
@@ -174,15 +177,17 @@ impl Node {
             peer_id,
             behaviour::swarm_config(),
         );
-        for address in &options.announce {
-            swarm.add_external_address(address.clone());
-        }
-        let failures = listen::listen(&mut swarm, &options.listen).await;
+        let Listening {
+            listeners,
+            failures,
+            notices,
+            early,
+        } = listen::listen(&mut swarm, &options.listen).await;
         if !options.listen.is_empty() && failures.len() == options.listen.len() {
             return Err(StartError::Listen(failures));
         }
         let addresses = HostAddresses::new(&options.announce);
-        addresses.update(swarm.listeners());
+        addresses.update(&listeners, &mut swarm);
         let book = Arc::new(AddressBook::default());
         let filter = Arc::new(AddressFilter::default());
         let (commands, received) = mpsc::channel(MAX_COMMANDS);
@@ -195,12 +200,13 @@ impl Node {
             filter.clone(),
             connmgr.clone(),
             addresses.clone(),
+            listeners,
             public,
             next_race,
             options.limits.pending_outbound,
         );
         #[expect(clippy::disallowed_methods, reason = "the caller gets the handle")]
-        let driver = tokio::spawn(driver.run(received, stop));
+        let driver = tokio::spawn(driver.run(early, received, stop));
         Ok(Started {
             driver,
             public: is_public,
@@ -214,6 +220,7 @@ impl Node {
                 routing: OnceLock::new(),
                 connmgr,
             })),
+            notices,
             failures,
         })
     }

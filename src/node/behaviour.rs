@@ -47,7 +47,8 @@ pub(super) fn behaviour(
         .with_interval(Duration::from_secs(24 * 60 * 60))
         .with_push_listen_addr_updates(true)
         .with_cache_size(0)
-        .with_hide_listen_addrs(!options.announce.is_empty());
+        // The host's addresses are told as external ones: see `HostAddresses::update`.
+        .with_hide_listen_addrs(true);
     Behaviour {
         limits: limits::Limiter::new(options.limits, options.pressure.clone()),
         identify: identify::Behaviour::new(identify),

@@ -15,7 +15,10 @@ use libp2p::{
         dial_opts::{DialOpts, PeerCondition},
     },
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::interval,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -26,7 +29,7 @@ use super::{
     dial::{Candidate, Cause, DialError, Dials, Due, NextRace, Origin, Reply, Start},
     guarded::Guarded,
     identify_request::{Identity, Requested, Requests},
-    listen::HostAddresses,
+    listen::{HostAddresses, Listeners, RESCAN_INTERVAL},
     transport::{remote_address, strip_peer},
 };
 use crate::{faults, identity::contained_key, limit_hits::Limit, streams::Streams};
@@ -64,7 +67,8 @@ pub(super) struct Driver {
     pub(super) book: Arc<AddressBook>,
     filter: Arc<AddressFilter>,
     connmgr: Arc<ConnectionManager>,
-    pub(super) addresses: HostAddresses,
+    addresses: HostAddresses,
+    listeners: Listeners,
     /// Whether strangers can dial this node.
     public: watch::Sender<bool>,
     dials: Dials,
@@ -83,6 +87,7 @@ impl Driver {
         filter: Arc<AddressFilter>,
         connmgr: Arc<ConnectionManager>,
         addresses: HostAddresses,
+        listeners: Listeners,
         public: watch::Sender<bool>,
         next_race: NextRace,
         max_dials: usize,
@@ -94,6 +99,7 @@ impl Driver {
             filter,
             connmgr,
             addresses,
+            listeners,
             public,
             dials: Dials::new(max_dials),
             next_race,
@@ -103,16 +109,24 @@ impl Driver {
         }
     }
 
-    /// Runs until `stop`, then closes every connection.
+    /// Begins with `early` events. Runs until `stop`, then closes every connection.
     pub(super) async fn run(
         mut self,
+        early: Vec<SwarmEvent<BehaviourEvent>>,
         mut commands: mpsc::Receiver<Command>,
         stop: CancellationToken,
     ) {
+        for event in early {
+            self.on_event(event);
+        }
+        let mut rescan = interval(RESCAN_INTERVAL);
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                _ = rescan.tick(), if self.listeners.are_unwatched() => {
+                    self.listeners.open_new(&mut self.swarm);
+                }
                 // Commands are few and short; events may come without end.
                 Some(command) = commands.recv() => self.on_command(command),
                 requested = self.identities.next() => self.on_requested_identity(requested),
@@ -266,6 +280,9 @@ impl Driver {
     }
 
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        if self.listeners.on_event(&event) {
+            self.addresses.update(&self.listeners, &mut self.swarm);
+        }
         match event {
             SwarmEvent::ConnectionEstablished {
                 peer_id,
@@ -307,14 +324,10 @@ impl Driver {
             } => {
                 self.on_dial_failed(peer, connection_id, &error);
             }
-            SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => {
-                self.addresses.update(self.swarm.listeners());
-            }
             SwarmEvent::ListenerClosed {
                 addresses, reason, ..
             } => {
                 tracing::error!(?addresses, ?reason, "listener closed");
-                self.addresses.update(self.swarm.listeners());
             }
             SwarmEvent::ListenerError { error, .. } => {
                 tracing::warn!(%error, "listener failed to accept");

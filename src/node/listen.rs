@@ -1,55 +1,27 @@
-//! Listening: which addresses, and what the host tells of them.
+//! Listening: on which sockets, and what is known of their addresses.
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+mod plan;
+mod told;
+
+use std::time::Duration;
 
 use futures::StreamExt as _;
-use libp2p::{Multiaddr, Swarm, multiaddr::Protocol, swarm::SwarmEvent};
+use libp2p::{Multiaddr, Swarm, TransportError, core::transport::ListenerId, swarm::SwarmEvent};
 
-use super::{behaviour::Behaviour, guarded::Guarded};
+pub(super) use told::{HostAddresses, Listeners};
+
+use super::{
+    behaviour::{Behaviour, BehaviourEvent},
+    guarded::Guarded,
+    interfaces,
+};
+use plan::Socket;
 
 /// Wildcard listeners learn their addresses from the system, which may take a moment.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The host's own addresses, as IDENTIFY, identify and the banner tell them.
-#[derive(Debug, Clone)]
-pub(super) struct HostAddresses {
-    current: Arc<RwLock<Arc<[Multiaddr]>>>,
-    announced: bool,
-}
-
-impl HostAddresses {
-    /// `announce` replaces the listen addresses, verbatim, unless it is empty.
-    pub(super) fn new(announce: &[Multiaddr]) -> Self {
-        Self {
-            current: Arc::new(RwLock::new(announce.into())),
-            announced: !announce.is_empty(),
-        }
-    }
-
-    pub(super) fn get(&self) -> Arc<[Multiaddr]> {
-        self.current
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    pub(super) fn update<'a>(&self, listeners: impl Iterator<Item = &'a Multiaddr>) {
-        if self.announced {
-            return;
-        }
-        let mut addresses: Vec<Multiaddr> = Vec::new();
-        for address in listeners {
-            if !addresses.contains(address) {
-                addresses.push(address.clone());
-            }
-        }
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = addresses.into();
-    }
-}
+/// Between two looks for new addresses of the host, where its interfaces cannot be watched.
+pub(super) const RESCAN_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why an address is not listened on, in Go's words.
 #[derive(Debug, thiserror::Error)]
@@ -60,119 +32,143 @@ pub struct ListenError {
     reason: String,
 }
 
+/// What came of [`listen`].
+pub(super) struct Listening {
+    pub(super) listeners: Listeners,
+    pub(super) failures: Vec<ListenError>,
+    /// What the operator should know.
+    pub(super) notices: Vec<String>,
+    /// What else happened meanwhile, in order.
+    pub(super) early: Vec<SwarmEvent<BehaviourEvent>>,
+}
+
+/// A listener that was asked for and has not told its address yet.
+struct Pending<'a> {
+    id: ListenerId,
+    address: &'a Multiaddr,
+}
+
 /// Listens on each of `wanted` and waits until every listener knows its addresses.
-///
-/// Returns the failures.
 pub(super) async fn listen(
     swarm: &mut Swarm<Guarded<Behaviour>>,
     wanted: &[Multiaddr],
-) -> Vec<ListenError> {
-    let mut failures = Vec::new();
+) -> Listening {
+    let plan = plan::make(wanted).await;
+    let mut failures = plan.failures;
+    let mut listeners = Listeners::new(plan.aliases);
     let mut pending = Vec::new();
-    for address in wanted {
-        let fail = |reason: String| ListenError {
-            address: address.clone(),
-            reason,
-        };
-        let resolved = match resolve(address).await {
-            Ok(resolved) => resolved,
-            Err(reason) => {
-                failures.push(fail(reason));
-                continue;
-            }
-        };
-        let result = probe(&resolved).and_then(|()| {
-            swarm.listen_on(resolved).map_err(|error| match error {
-                libp2p::TransportError::MultiaddrNotSupported(_) => {
-                    "no transport for protocol".to_owned()
-                }
-                libp2p::TransportError::Other(error) => innermost(&error),
+    let mut notices = Vec::new();
+    for (socket, address) in &plan.sockets {
+        match open(swarm, socket, &mut listeners, &mut notices) {
+            Ok(ids) => pending.extend(ids.into_iter().map(|id| Pending { id, address })),
+            Err(reason) => failures.push(ListenError {
+                address: address.clone(),
+                reason,
+            }),
+        }
+    }
+    // A wildcard listener has no address where the host has none of its family.
+    let host = tokio::task::spawn_blocking(interfaces::addresses).await;
+    if let Ok(Ok(host)) = host {
+        pending.retain(|one| {
+            let wildcard = listeners.wildcard(one.id);
+            wildcard.is_none_or(|wildcard| {
+                host.iter()
+                    .any(|ip| ip.is_ipv4() == wildcard.is_ipv4() && interfaces::is_told(*ip, &[]))
             })
         });
-        match result {
-            Ok(listener) => pending.push((listener, address)),
-            Err(reason) => failures.push(fail(reason)),
-        }
     }
+    let mut early = Vec::new();
     let addresses = async {
         while !pending.is_empty() {
-            match swarm.select_next_some().await {
-                SwarmEvent::NewListenAddr { listener_id, .. } => {
-                    pending.retain(|(id, _)| *id != listener_id);
-                }
-                SwarmEvent::ListenerClosed {
-                    listener_id,
-                    reason,
-                    ..
-                } => {
-                    pending.retain(|(id, address)| {
-                        let closed = *id == listener_id;
-                        if closed {
-                            failures.push(ListenError {
-                                address: (*address).clone(),
-                                reason: reason
-                                    .as_ref()
-                                    .err()
-                                    .map_or_else(|| "closed".to_owned(), innermost),
-                            });
-                        }
-                        !closed
-                    });
-                }
-                _ => {}
+            let event = swarm.select_next_some().await;
+            if let Some(failure) = settle(&event, &mut pending) {
+                failures.push(failure);
+            }
+            if !listeners.on_event(&event) {
+                early.push(event);
             }
         }
     };
-    // A wildcard listener on a machine without interfaces has none, and is no failure.
-    let _ = tokio::time::timeout(ADDRESS_TIMEOUT, addresses).await;
-    // The other interfaces of a wildcard are known at the same time.
-    while let std::task::Poll::Ready(Some(_)) = futures::poll!(swarm.next()) {}
-    failures
-}
-
-/// The library listens on IP addresses only; Go resolves a name first.
-async fn resolve(address: &Multiaddr) -> Result<Multiaddr, String> {
-    let (name, wanted): (String, fn(&SocketAddr) -> bool) = match address.iter().next() {
-        Some(Protocol::Dns(name)) => (name.into_owned(), |_| true),
-        Some(Protocol::Dns4(name)) => (name.into_owned(), SocketAddr::is_ipv4),
-        Some(Protocol::Dns6(name)) => (name.into_owned(), SocketAddr::is_ipv6),
-        _ => return Ok(address.clone()),
-    };
-    let found = tokio::net::lookup_host((name.as_str(), 0))
+    if tokio::time::timeout(ADDRESS_TIMEOUT, addresses)
         .await
-        .map_err(|error| format!("lookup {name}: {error}"))?
-        .find(wanted)
-        .ok_or_else(|| format!("lookup {name}: no such host"))?;
-    Ok(std::iter::once(Protocol::from(found.ip()))
-        .chain(address.iter().skip(1))
-        .collect())
+        .is_err()
+    {
+        tracing::warn!("listeners without addresses: the system does not tell of its interfaces");
+    }
+    // The other interfaces of a wildcard are known at the same time.
+    while let std::task::Poll::Ready(Some(event)) = futures::poll!(swarm.next()) {
+        if !listeners.on_event(&event) {
+            early.push(event);
+        }
+    }
+    Listening {
+        listeners,
+        failures,
+        notices,
+        early,
+    }
 }
 
-/// The tcp transport shares ports with other processes that do so too; two daemons on one
-/// port would each get half of the connections.
-fn probe(address: &Multiaddr) -> Result<(), String> {
-    let mut parts = address.iter();
-    let (Some(ip), Some(Protocol::Tcp(port))) = (parts.next(), parts.next()) else {
-        return Ok(());
-    };
-    let (ip, network) = match ip {
-        Protocol::Ip4(ip) => (ip.into(), "tcp4"),
-        Protocol::Ip6(ip) => (std::net::IpAddr::V6(ip), "tcp6"),
-        _ => return Ok(()),
-    };
-    if port == 0 {
-        return Ok(());
+/// Takes a listener that has an address, or has closed, off the list. Why it has closed.
+fn settle(
+    event: &SwarmEvent<BehaviourEvent>,
+    pending: &mut Vec<Pending<'_>>,
+) -> Option<ListenError> {
+    match event {
+        SwarmEvent::NewListenAddr { listener_id, .. } => {
+            pending.retain(|one| one.id != *listener_id);
+            None
+        }
+        SwarmEvent::ListenerClosed {
+            listener_id,
+            reason,
+            ..
+        } => {
+            let at = pending.iter().position(|one| one.id == *listener_id)?;
+            let closed = pending.swap_remove(at);
+            let reason = reason.as_ref().err();
+            Some(ListenError {
+                address: closed.address.clone(),
+                reason: reason.map_or_else(|| "closed".to_owned(), innermost),
+            })
+        }
+        _ => None,
     }
-    let address = SocketAddr::new(ip, port);
-    TcpListener::bind(address).map(drop).map_err(|error| {
-        let reason = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "address already in use".to_owned(),
-            std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-            std::io::ErrorKind::AddrNotAvailable => "cannot assign requested address".to_owned(),
-            _ => error.to_string(),
-        };
-        format!("listen {network} {address}: bind: {reason}")
-    })
+}
+
+/// Listens on a socket. On a wildcard address whose interfaces cannot be watched, on each address
+/// that the host has now.
+fn open(
+    swarm: &mut Swarm<Guarded<Behaviour>>,
+    socket: &Socket,
+    listeners: &mut Listeners,
+    notices: &mut Vec<String>,
+) -> Result<Vec<ListenerId>, String> {
+    let reason = match swarm.listen_on(socket.address.clone()) {
+        Ok(id) => {
+            if let Some(wildcard) = socket.wildcard() {
+                listeners.add_wildcard(id, wildcard);
+            }
+            return Ok(vec![id]);
+        }
+        Err(TransportError::MultiaddrNotSupported(_)) => {
+            return Err("no transport for protocol".to_owned());
+        }
+        Err(TransportError::Other(error)) => innermost(&error),
+    };
+    let Some(wildcard) = socket.wildcard() else {
+        return Err(reason);
+    };
+    // The socket was free a moment ago, so it is the interfaces that cannot be watched.
+    notices.push(format!(
+        "{}: the interfaces of this host cannot be watched ({reason}): listening on each of its \
+         addresses instead, new ones are looked for every {} s",
+        socket.address,
+        RESCAN_INTERVAL.as_secs()
+    ));
+    let ids = listeners.open_each(swarm, socket, wildcard);
+    if ids.is_empty() { Err(reason) } else { Ok(ids) }
 }
 
 fn innermost(error: &std::io::Error) -> String {

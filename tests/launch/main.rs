@@ -9,6 +9,7 @@ mod datastore;
 mod flags;
 mod hostile;
 mod keys;
+mod listeners;
 mod logs;
 mod output;
 mod run;

@@ -2,6 +2,21 @@
 
 use std::process::Command;
 
+use super::Launch;
+
+/// A launch in a network namespace of its own, after `set_up`, a shell script. None where that is
+/// not allowed.
+pub fn launch(set_up: &str) -> Option<Launch> {
+    let command = inside(set_up)?;
+    let words = command.get_args().map(|word| {
+        let word = word.to_str().expect("words of ours");
+        format!("'{}'", word.replace('\'', r"'\''"))
+    });
+    let words: Vec<_> = words.collect();
+    let script = format!("exec unshare {} \"$0\" \"$@\"", words.join(" "));
+    Some(Launch::new().shell(&script))
+}
+
 /// A command that runs `set_up`, a shell script, and then another program, in a network namespace
 /// of its own. None where that is not allowed.
 pub fn inside(set_up: &str) -> Option<Command> {
@@ -14,7 +29,7 @@ pub fn inside(set_up: &str) -> Option<Command> {
     [&["--net"][..], &["--net", "--map-root-user"]]
         .into_iter()
         .find(|flags| {
-            let tried = command(flags).arg("true").output();
+            let tried = command(flags).arg("/bin/true").output();
             tried.is_ok_and(|output| output.status.success())
         })
         .map(command)
