@@ -72,7 +72,7 @@ fn receive(router: &Router, peer: PeerId, rpc: &Bytes, topics: &mut Vec<String>)
         match number {
             1 => {
                 if let Ok(change) = pb::SubOpts::decode(value) {
-                    topics.extend(change.topic_id.clone());
+                    topics.extend(message::topic_name(change.topic_id.as_ref()).map(str::to_owned));
                     router.on_subscription(peer, &change);
                 }
             }
@@ -93,7 +93,10 @@ fn receive(router: &Router, peer: PeerId, rpc: &Bytes, topics: &mut Vec<String>)
 
 /// What is taken as signed is signed, and is passed on as it came.
 fn validate(raw: &pb::Message) {
-    let topic: Arc<str> = raw.topic.as_deref().unwrap_or_default().into();
+    let Some(topic) = message::topic_name(raw.topic.as_ref()) else {
+        return;
+    };
+    let topic: Arc<str> = topic.into();
     for signing in [Signing::Strict, Signing::Lax, Signing::Off] {
         let Ok(message) = Validator::new(signing).validate(raw, topic.clone()) else {
             continue;

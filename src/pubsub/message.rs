@@ -96,6 +96,12 @@ impl Message {
     }
 }
 
+/// The name of a topic as it was sent; one that is absent is empty. `None` if it is not UTF-8, which
+/// no client can be subscribed to.
+pub(super) fn topic_name(field: Option<&Bytes>) -> Option<&str> {
+    field.map_or(Some(""), |name| std::str::from_utf8(name).ok())
+}
+
 /// Who made a message, and the number it has there.
 #[must_use]
 pub(super) fn message_id(from: Option<&[u8]>, seqno: Option<&[u8]>) -> Vec<u8> {
@@ -112,10 +118,10 @@ impl Draft {
         from: Option<&[u8]>,
         data: Option<&[u8]>,
         seqno: Option<&[u8]>,
-        topic: Option<&str>,
+        topic: Option<&[u8]>,
         signature_len: usize,
     ) -> Self {
-        let fields = [from, data, seqno, topic.map(str::as_bytes)];
+        let fields = [from, data, seqno, topic];
         let len: usize = fields
             .iter()
             .flatten()
@@ -219,7 +225,13 @@ impl Author {
     ) -> Result<Message, SigningError> {
         let seqno = seqno.to_be_bytes();
         let (from, seqno) = (Some(&self.from[..]), Some(&seqno[..]));
-        let draft = Draft::new(from, data, seqno, Some(topic), self.signature_len);
+        let draft = Draft::new(
+            from,
+            data,
+            seqno,
+            Some(topic.as_bytes()),
+            self.signature_len,
+        );
         let signature = match &self.identity {
             Some(identity) => Some(identity.sign(draft.signed_text())?),
             None => None,

@@ -143,7 +143,7 @@ impl Inner {
         raw: &pb::Message,
         validator: &mut Validator,
     ) -> Option<Arc<Message>> {
-        let topic = raw.topic.as_deref().unwrap_or_default();
+        let topic = message::topic_name(raw.topic.as_ref())?;
         let own = raw.from.as_deref() == Some(&*self.author.from);
         if own || !self.router.subscriptions().has_subscribers(topic) {
             return None;

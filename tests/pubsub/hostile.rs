@@ -168,6 +168,32 @@ fn forged_messages_reach_nobody_and_replayed_ones_once() {
 }
 
 #[test]
+fn a_topic_that_is_no_text_costs_itself_alone() {
+    let (victim, _honest, mut own) = scene();
+    let mut hostile = Peer::of(&victim);
+    let key = Keypair::generate_ed25519();
+    let from = key.public().to_peer_id().to_bytes();
+    let binary = b"\xff\xfe";
+    let graft = control(3, &raw::bytes(1, binary));
+    let foreign = message(&[(1, &from), (2, b"data"), (3, &[0; 8]), (4, binary)]);
+    let good = signed(&key, &from, &[1; 8], b"good");
+    // All in one RPC: what stands beside it is heard.
+    hostile.say(
+        &[
+            subscription(true, binary),
+            graft,
+            foreign,
+            subscription(true, b"t"),
+            good,
+        ]
+        .concat(),
+    );
+    assert_eq!(own.next_data(), b"good");
+    await_peer(&victim, &hostile.daemon, "t");
+    assert_eq!(victim.bites("pubsub rules that peers have broken"), 0);
+}
+
+#[test]
 fn a_peer_that_breaks_rules_is_ignored() {
     const BROKEN: &str = "pubsub rules that peers have broken";
     let (victim, honest, mut own) = scene();

@@ -101,7 +101,7 @@ proptest! {
             from.as_deref(),
             data.as_deref(),
             seqno.as_deref(),
-            topic.as_deref(),
+            topic.as_deref().map(str::as_bytes),
             0,
         );
         let made = draft.finish(signature.as_deref(), key.as_deref(), "".into(), None, vec![]);
@@ -109,7 +109,7 @@ proptest! {
             from: from.map(Into::into),
             data: data.map(Into::into),
             seqno: seqno.map(Into::into),
-            topic,
+            topic: topic.map(Into::into),
             signature: signature.map(Into::into),
             key: key.map(Into::into),
         };
@@ -121,7 +121,7 @@ proptest! {
         let rpc = pb::Rpc {
             subscriptions: topics
                 .iter()
-                .map(|topic| pb::SubOpts { subscribe: Some(true), topic_id: Some(topic.clone()) })
+                .map(|topic| pb::SubOpts { subscribe: Some(true), topic_id: Some(topic.clone().into()) })
                 .collect(),
             publish: publish
                 .iter()

@@ -8,7 +8,10 @@ use std::{
 use libp2p::PeerId;
 
 use super::{
-    super::{message::pb, subscriptions::MAX_TOPIC},
+    super::{
+        message::{pb, topic_name},
+        subscriptions::MAX_TOPIC,
+    },
     Router,
     mesh::PRUNE_BACKOFF,
     peer::PeerKind,
@@ -30,7 +33,9 @@ const GRAFT_FLOOD: Duration = Duration::from_secs(10);
 impl Router {
     /// `peer` has announced that it is subscribed to a topic, or no longer.
     pub(in super::super) fn on_subscription(&self, peer: PeerId, change: &pb::SubOpts) {
-        let topic = change.topic_id.as_deref().unwrap_or_default();
+        let Some(topic) = topic_name(change.topic_id.as_ref()) else {
+            return;
+        };
         let mut state = self.state();
         if !change.subscribe.unwrap_or_default() {
             state.unsubscribed(peer, topic);
@@ -73,10 +78,14 @@ impl Router {
         state.on_ihave(peer, &control.ihave, now);
         let wanted = state.on_iwant(peer, &control.iwant, now);
         for graft in control.graft.iter().take(MAX_GRAFTS) {
-            state.on_graft(peer, graft.topic_id.as_deref().unwrap_or_default(), now);
+            if let Some(topic) = topic_name(graft.topic_id.as_ref()) {
+                state.on_graft(peer, topic, now);
+            }
         }
         for prune in control.prune.iter().take(MAX_GRAFTS) {
-            let topic = prune.topic_id.as_deref().unwrap_or_default();
+            let Some(topic) = topic_name(prune.topic_id.as_ref()) else {
+                continue;
+            };
             let time = prune.backoff.filter(|seconds| *seconds > 0);
             state.on_prune(peer, topic, time.map_or(PRUNE_BACKOFF, Duration::from_secs));
         }

@@ -8,7 +8,7 @@ use rand::seq::{IndexedRandom as _, SliceRandom as _};
 
 use super::{
     super::{
-        message::{Message, pb},
+        message::{Message, pb, topic_name},
         seen::IdHash,
     },
     mesh::{is_gossipsub, sample},
@@ -61,7 +61,7 @@ impl State {
                     ids.shuffle(&mut rand::rng());
                 }
                 ihave.entry(peer).or_default().push(pb::IHave {
-                    topic_id: Some(name.to_owned()),
+                    topic_id: Some(Bytes::copy_from_slice(name.as_bytes())),
                     message_i_ds: ids.iter().take(MAX_IHAVE_IDS).cloned().collect(),
                 });
             }
@@ -94,9 +94,8 @@ impl State {
         }
         let room = MAX_IWANT_IDS.saturating_sub(entry.used.iwant_sent);
         let joined = ihaves.iter().filter(|ihave| {
-            let topic = self
-                .topics
-                .get(ihave.topic_id.as_deref().unwrap_or_default());
+            let name = topic_name(ihave.topic_id.as_ref());
+            let topic = name.and_then(|name| self.topics.get(name));
             topic.is_some_and(|topic| topic.joined)
         });
         let ids = joined.flat_map(|ihave| ihave.message_i_ds.iter().take(MAX_IHAVE_IDS));

@@ -41,17 +41,17 @@ impl Scene {
     fn subscribe(&self, peer: PeerId, topic: &str, subscribe: bool) {
         let change = pb::SubOpts {
             subscribe: Some(subscribe),
-            topic_id: Some(topic.into()),
+            topic_id: Some(topic.to_owned().into()),
         };
         self.router.on_subscription(peer, &change);
     }
 
     fn control(&self, peer: PeerId, graft: &[&str], prune: &[(&str, u64)]) {
         let graft = graft.iter().map(|topic| pb::Graft {
-            topic_id: Some((*topic).into()),
+            topic_id: Some((*topic).to_owned().into()),
         });
         let prune = prune.iter().map(|(topic, backoff)| pb::Prune {
-            topic_id: Some((*topic).into()),
+            topic_id: Some((*topic).to_owned().into()),
             backoff: Some(*backoff),
         });
         let control = pb::Control {
@@ -245,7 +245,7 @@ fn a_peer_is_asked_for_what_it_tells_of_within_bounds() {
     let peer = scene.peer(PeerKind::Gossipsub11, false);
     let tell = |topic: &str, names: std::ops::Range<u32>| {
         let ihave = pb::IHave {
-            topic_id: Some(topic.into()),
+            topic_id: Some(topic.to_owned().into()),
             message_i_ds: names.map(|n| n.to_be_bytes().to_vec().into()).collect(),
         };
         let control = pb::Control {

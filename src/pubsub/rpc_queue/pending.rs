@@ -72,7 +72,7 @@ impl Pending {
             let subscriptions = std::mem::take(&mut self.subscriptions).into_iter();
             let subscriptions = subscriptions.map(|(topic, subscribe)| pb::SubOpts {
                 subscribe: Some(subscribe),
-                topic_id: Some(topic.as_ref().to_owned()),
+                topic_id: Some(Bytes::copy_from_slice(topic.as_bytes())),
             });
             put_rpc(
                 output,
@@ -85,7 +85,7 @@ impl Pending {
         if !self.mesh.is_empty() {
             let mut control = pb::Control::default();
             for (topic, mesh) in std::mem::take(&mut self.mesh) {
-                let topic_id = Some(topic.as_ref().to_owned());
+                let topic_id = Some(Bytes::copy_from_slice(topic.as_bytes()));
                 match mesh {
                     MeshChange::Graft => control.graft.push(pb::Graft { topic_id }),
                     MeshChange::Prune { backoff } => control.prune.push(pb::Prune {
