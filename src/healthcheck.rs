@@ -19,12 +19,12 @@ const DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
     /// No connection, or one that broke.
-    #[error("no answer from {addr}: {}", system_error(.error))]
+    #[error("no answer from {addr}: {}", system_error(.source))]
     Io {
         /// Where the daemon should listen.
         addr: ControlAddr,
         /// What the system said.
-        error: io::Error,
+        source: io::Error,
     },
     /// An answer that is none to the question.
     #[error("unexpected answer from {0}")]
@@ -36,9 +36,9 @@ pub enum HealthError {
 /// # Errors
 /// [`HealthError`]: the check failed.
 pub fn check(addr: &ControlAddr) -> Result<(), HealthError> {
-    let answer = ask(addr).map_err(|error| HealthError::Io {
+    let answer = ask(addr).map_err(|source| HealthError::Io {
         addr: addr.clone(),
-        error,
+        source,
     })?;
     let identified = answer.r#type == i32::from(pb::response::Type::Ok)
         && answer

@@ -113,6 +113,7 @@ fn open(path: &Path, on_stderr_too: bool) -> Result<Output, String> {
     match OpenOptions::new().append(true).create(true).open(path) {
         Ok(file) => Ok(Output::new(Target::File {
             file,
+            stderr: console::stderr().clone(),
             on_stderr_too,
         })),
         Err(error) => {

@@ -16,6 +16,7 @@ use super::{
     router::PeerKind,
     rpc_queue::{self, RpcQueue},
 };
+use crate::telemetry::Chain;
 use crate::{muxer::Connection, streams::UserStream};
 
 /// Time to open a stream.
@@ -66,7 +67,7 @@ impl Inner {
             };
             let begun = Instant::now();
             if let Err(error) = self.write_to(&connection, &known, queue).await {
-                tracing::debug!(%peer, %error, "pubsub stream failed");
+                tracing::debug!(%peer, error = %Chain(&error), "pubsub stream failed");
             }
             queue.fail();
             if begun.elapsed() > LONGEST_PAUSE {

@@ -6,8 +6,6 @@ use std::panic::PanicHookInfo;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime};
 
-use time::OffsetDateTime;
-
 use super::line;
 use super::output::{Output, Target, WhenFull};
 
@@ -32,7 +30,7 @@ pub(super) fn stdout() -> &'static Output {
 /// Fatal errors at start and notices look so. Nobody may be left to read: that is no error. If
 /// the reader has fallen far behind, the oldest lines are dropped and counted.
 pub fn operator_line(text: &str) {
-    raw_line(&stamped(text, SystemTime::now()));
+    raw_line(&line::stamped(text, SystemTime::now()));
 }
 
 /// Writes a report of our own words to stderr as it is. If the reader has fallen far behind, the
@@ -85,11 +83,4 @@ pub(super) fn raw_line(text: &str) {
     let mut line = line::escaped(text);
     line.push('\n');
     stderr().send(line, WhenFull::DropOldest);
-}
-
-pub(super) fn stamped(text: &str, now: SystemTime) -> String {
-    let now = OffsetDateTime::from(now);
-    let (year, month, day) = (now.year(), u8::from(now.month()), now.day());
-    let (hour, minute, second) = now.to_hms();
-    format!("{year:04}/{month:02}/{day:02} {hour:02}:{minute:02}:{second:02} {text}")
 }

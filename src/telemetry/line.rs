@@ -189,6 +189,14 @@ fn timestamp(now: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
 }
 
+/// `YYYY/MM/DD HH:MM:SS <text>`, as Go's `log` package writes it, in UTC.
+pub(super) fn stamped(text: &str, now: SystemTime) -> String {
+    let now = OffsetDateTime::from(now);
+    let (year, month, day) = (now.year(), u8::from(now.month()), now.day());
+    let (hour, minute, second) = now.to_hms();
+    format!("{year:04}/{month:02}/{day:02} {hour:02}:{minute:02}:{second:02} {text}")
+}
+
 /// Go has no level below debug.
 fn name(level: Level) -> &'static str {
     match level {

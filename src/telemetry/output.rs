@@ -13,7 +13,6 @@ use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use super::console;
 use super::line::{self, Format};
 use crate::wording::system_error;
 
@@ -34,11 +33,13 @@ pub(super) enum Target {
     File {
         /// The open file.
         file: File,
+        /// Takes its place then.
+        stderr: Output,
         /// Whether stderr gets the same text anyway.
         on_stderr_too: bool,
     },
-    /// The queue of stderr, in place of a log file that failed.
-    StderrQueue,
+    /// Another queue, in place of a log file that failed.
+    Queue(Output),
     /// Nowhere.
     Discard,
 }
@@ -190,7 +191,7 @@ impl Target {
     /// One system call does it if the system takes the text whole: texts of other processes must
     /// not fall in between, and some readers take a chunk for a message.
     fn write(&self, text: String) -> Option<Self> {
-        let (file, on_stderr_too) = match self {
+        let (file, stderr, on_stderr_too) = match self {
             // A console that nobody reads any more is no error.
             Self::Stderr => {
                 let _ = write(std::io::stderr().as_fd(), &text);
@@ -200,25 +201,28 @@ impl Target {
                 let _ = write(std::io::stdout().as_fd(), &text);
                 return None;
             }
-            Self::StderrQueue => {
-                console::stderr().send(text, WhenFull::DropNew);
+            Self::Queue(output) => {
+                output.send(text, WhenFull::DropNew);
                 return None;
             }
             Self::Discard => return None,
             Self::File {
                 file,
+                stderr,
                 on_stderr_too,
-            } => (file, *on_stderr_too),
+            } => (file, stderr, *on_stderr_too),
         };
         let error = write(file.as_fd(), &text).err()?;
         // As on a full disk.
         let reason = system_error(&error.into());
-        console::operator_line(&format!("log file failed, logs go to stderr: {reason}"));
+        let report = format!("log file failed, logs go to stderr: {reason}");
+        let report = line::stamped(&report, SystemTime::now());
+        stderr.send(report + "\n", WhenFull::DropOldest);
         if on_stderr_too {
             return Some(Self::Discard);
         }
-        console::stderr().send(text, WhenFull::DropNew);
-        Some(Self::StderrQueue)
+        stderr.send(text, WhenFull::DropNew);
+        Some(Self::Queue(stderr.clone()))
     }
 }
 

@@ -25,6 +25,7 @@ fn read(variables: &[(&str, &str)]) -> (Settings, Vec<String>) {
 fn file_output(file: std::fs::File) -> Output {
     Output::new(Target::File {
         file,
+        stderr: Output::new(Target::Discard),
         on_stderr_too: false,
     })
 }
@@ -404,5 +405,5 @@ struct Outer(#[source] std::io::Error);
 #[test]
 fn operator_lines_carry_the_time() {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_226_542);
-    assert_eq!(console::stamped("text", now), "2026/11/21 02:02:22 text");
+    assert_eq!(line::stamped("text", now), "2026/11/21 02:02:22 text");
 }

@@ -12,6 +12,7 @@ use super::{
     request::{self, Answer, CallId},
     response,
 };
+use crate::telemetry::Chain;
 use crate::{streams::UserStream, wire::frame::FrameReader};
 
 /// How long the caller may be silent within its call (SECURITY.md 3).
@@ -110,7 +111,7 @@ async fn read(
             }
             Ok(None) => {}
             Err(error) => {
-                tracing::debug!(peer = %caller, %error, "call refused");
+                tracing::debug!(peer = %caller, error = %Chain(&error), "call refused");
                 return None;
             }
         }
@@ -122,7 +123,7 @@ async fn read(
         hold(stream, received);
         reader.limit(SILENCE);
         if let Err(error) = reader.fill(stream).await {
-            tracing::debug!(peer = %caller, %error, "call cut short");
+            tracing::debug!(peer = %caller, error = %Chain(&error), "call cut short");
             return None;
         }
     }

@@ -17,6 +17,7 @@ use super::{
     response,
 };
 use crate::control::{request::DEFAULT_TIMEOUT, response::call_error};
+use crate::telemetry::Chain;
 
 /// A call to be made.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ impl OutboundCall {
         let frame = match made {
             Ok(answer) => response::answer(&id, answer),
             Err(error) => {
-                tracing::debug!(?error, protocol = name, "call failed");
+                tracing::debug!(error = %Chain(&error), protocol = name, "call failed");
                 response::failed(&id, call_error(&error, &name))
             }
         };
