@@ -63,7 +63,7 @@ pub(super) async fn execute(
             addr,
             protocols,
             policy,
-        } => match context.guard.register(origin, &addr) {
+        } => match context.guard.register(origin, &addr).await {
             Err(denied) => response::error(response::denied(&denied)),
             Ok(()) => {
                 let target = Target::Socket(Listening { addr, origin });

@@ -8,9 +8,12 @@ use std::{
     fs, io,
     net::{IpAddr, SocketAddr},
     os::unix::fs::MetadataExt as _,
+    path::PathBuf,
+    time::Duration,
 };
 
 use ipnet::IpNet;
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::socket::Socket;
 use crate::{
@@ -32,6 +35,12 @@ const HTTP_METHODS: [&[u8]; 10] = [
     b"TRACE ",
     b"PRI ",
 ];
+
+/// Paths of handlers that are looked at at once.
+const MAX_LOOKUPS: usize = 4;
+
+/// Time for one look.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a client or a handler address is turned away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +140,7 @@ impl Guard {
 
     /// Whether a request from `origin` may name `addr` as a handler, as far as that can be told
     /// before the handler is there.
-    pub(super) fn register(
+    pub(super) async fn register(
         &self,
         origin: RequestOrigin,
         addr: &ControlAddr,
@@ -147,10 +156,8 @@ impl Guard {
             ControlAddr::Unix(_) if matches!(origin, RequestOrigin::Tcp { local: false, .. }) => {
                 Err(AccessDenied::OutOfReach(addr.clone()))
             }
-            ControlAddr::Unix(path) => match fs::metadata(path) {
-                Ok(file) if !self.owns(origin, file.uid()) => {
-                    Err(AccessDenied::Owner(addr.clone()))
-                }
+            ControlAddr::Unix(path) => match owner(path.clone()).await {
+                Some(uid) if !self.owns(origin, uid) => Err(AccessDenied::Owner(addr.clone())),
                 _ => Ok(()),
             },
             ControlAddr::Tcp { host, .. } => match host {
@@ -218,6 +225,23 @@ fn reaches(origin: RequestOrigin, ip: IpAddr) -> bool {
             to == ip || local && (to.is_loopback() || to.is_unspecified())
         }
     }
+}
+
+/// The user that a file belongs to, as far as the file system says so in time.
+///
+/// A client names the path, and a file system behind it may hang: no worker waits for it, and few
+/// threads do. Whoever is not checked here is checked when the handler is connected to.
+async fn owner(path: PathBuf) -> Option<u32> {
+    static LOOKUPS: Semaphore = Semaphore::const_new(MAX_LOOKUPS);
+    let lookup = async {
+        let permit = LOOKUPS.acquire().await.ok()?;
+        let found = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            fs::metadata(path).ok().map(|file| file.uid())
+        });
+        found.await.ok().flatten()
+    };
+    timeout(LOOKUP_TIMEOUT, lookup).await.ok().flatten()
 }
 
 #[cfg(test)]
