@@ -7,6 +7,7 @@
 
 mod flags;
 mod manual;
+mod suggest;
 mod syntax;
 mod usage;
 
@@ -17,6 +18,10 @@ pub use flags::{Args, KeygenArgs};
 use crate::settings;
 use syntax::{Parsed, SyntaxError};
 
+/// The first word that asks for the usage text.
+const HELP: &str = "help";
+/// The first word that asks for the version.
+const VERSION: &str = "version";
 /// The first word that asks for a new key file instead of a daemon.
 const KEYGEN: &str = "keygen";
 
@@ -27,7 +32,7 @@ pub enum Command {
     Daemon(Box<Args>),
     /// `keygen`: write a new key file.
     Keygen(KeygenArgs),
-    /// `completions SHELL` or `man`: print this text.
+    /// `version`, `completions SHELL` or `man`: print this text.
     Print(String),
 }
 
@@ -67,12 +72,28 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> 
         });
     }
     let flags = settings::flags();
-    let Parsed { values, rest } = syntax::parse(&flags, settings::ALIASES, words)
-        .map_err(|error| stop(&error, &usage::usage(&program, &flags, settings::ALIASES)))?;
+    let usage = || usage::usage(&program, &flags, settings::ALIASES);
+    if words.next_if(|word| word == HELP).is_some() {
+        return Err(stop(&SyntaxError::Help, &usage()));
+    }
+    if words.next_if(|word| word == VERSION).is_some() {
+        return Ok(Command::Print(version()));
+    }
+    if let Some(reason) = words.peek().and_then(|word| suggest::no_command(word)) {
+        return Err(stop(&SyntaxError::Bad(reason), &usage()));
+    }
+    let Parsed { values, rest } =
+        syntax::parse(&flags, settings::ALIASES, words).map_err(|error| stop(&error, &usage()))?;
     Ok(Command::Daemon(Box::new(Args {
         given: values,
         positional: rest,
     })))
+}
+
+/// The line that `version` and `-version` print.
+#[must_use]
+pub fn version() -> String {
+    format!("rp2pd {}\n", env!("CARGO_PKG_VERSION"))
 }
 
 fn stop(error: &SyntaxError, usage: &str) -> Stop {
@@ -83,7 +104,8 @@ fn stop(error: &SyntaxError, usage: &str) -> Stop {
         },
         SyntaxError::Bad(reason) => Stop {
             code: 2,
-            text: format!("{reason}\n{usage}"),
+            // Clients find Go's words in the first line; people see the last.
+            text: format!("{reason}\n{usage}{reason}{}\n", suggest::flag(reason)),
         },
     }
 }

@@ -40,6 +40,8 @@ pub struct Config {
     pub quiet: bool,
     /// Key file; a fresh key if `None`.
     pub identity_file: Option<PathBuf>,
+    /// Whether a missing key file is made.
+    pub create_identity: bool,
     /// Addresses the host listens on; nothing if empty, as in Go.
     pub host_addrs: Vec<Multiaddr>,
     /// Addresses told to others instead of those listened on, unless empty.

@@ -16,7 +16,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::wording::system_error;
 
-pub use keygen::{KeygenError, generate};
+pub use keygen::{KeygenError, create_if_missing, generate};
 pub use libp2p::identity::Keypair;
 use libp2p::{PeerId, identity::PublicKey};
 

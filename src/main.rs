@@ -57,8 +57,7 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
 }
 
 fn version() -> anyhow::Result<ExitCode> {
-    writeln!(std::io::stdout(), "rp2pd {}", env!("CARGO_PKG_VERSION"))?;
-    Ok(ExitCode::SUCCESS)
+    print(&cli::version())
 }
 
 fn check_health(args: &Args) -> anyhow::Result<ExitCode> {
@@ -76,6 +75,9 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(args)?;
     let keypair = match &config.identity_file {
         Some(path) => {
+            if config.create_identity && args.given.validate != Some(true) {
+                identity::create_if_missing(path)?;
+            }
             let loaded = identity::load(path)?;
             loaded
                 .warning

@@ -302,7 +302,7 @@ proptest! {
         match parse(argv) {
             Ok(Command::Daemon(args)) => prop_assert!(args.positional.len() <= words.len()),
             Ok(Command::Keygen(_)) => prop_assert_eq!(&words[0], "keygen"),
-            Ok(Command::Print(_)) => prop_assert!(words[0] == "man" || words[0] == "completions"),
+            Ok(Command::Print(_)) => prop_assert!(["man", "completions", "version"].contains(&words[0].as_str())),
             Err(stop) => {
                 prop_assert!(stop.code == 0 || stop.code == 2);
                 prop_assert!(stop.text.contains("Usage of p:\n"));

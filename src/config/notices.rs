@@ -87,6 +87,10 @@ fn without_effect(flags: &Given, config: &Config) -> Vec<String> {
             matches!(config.listen, ControlAddr::Tcp { .. }) && !config.control.uids.is_empty(),
         ),
         (
+            "-createIdentity",
+            config.create_identity && config.identity_file.is_none(),
+        ),
+        (
             "-datastore",
             config.dht.is_none() && config.datastore.is_some(),
         ),

@@ -58,6 +58,7 @@ pub(super) fn resolve(flags: &Given, file: &Given) -> Result<Config, ConfigError
         control: control(&values)?,
         quiet: values.quiet,
         identity_file: values.id.clone(),
+        create_identity: values.create_identity,
         host_addrs,
         announce_addrs,
         no_listen: values.no_listen,

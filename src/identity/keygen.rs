@@ -57,6 +57,31 @@ pub fn generate(args: &KeygenArgs) -> Result<PeerId, KeygenError> {
     Ok(keypair.public().to_peer_id())
 }
 
+/// Makes the key file of a daemon, an Ed25519 key, unless there is a file already; one that exists
+/// is never touched.
+///
+/// # Errors
+/// [`KeygenError`]: the file is not there and cannot be made.
+pub fn create_if_missing(path: &Path) -> Result<(), KeygenError> {
+    let args = KeygenArgs {
+        file: path.to_owned(),
+        key_type: "ed25519".into(),
+        ..KeygenArgs::default()
+    };
+    match path.try_exists() {
+        Ok(true) => Ok(()),
+        _ => match generate(&args) {
+            // Another daemon was quicker.
+            Err(KeygenError::Write { source, .. })
+                if source.kind() == io::ErrorKind::AlreadyExists =>
+            {
+                Ok(())
+            }
+            made => made.map(drop),
+        },
+    }
+}
+
 fn make(args: &KeygenArgs) -> Result<Zeroizing<Vec<u8>>, KeygenError> {
     let keypair = match args.key_type.as_str() {
         "rsa" => return make_rsa(args.bits),

@@ -69,6 +69,8 @@ settings! {
     Host {
         id "id" "ID" PathBuf,
             not_empty, "", Works, "peer identity; private key file";
+        create_identity "createIdentity" "" bool = false,
+            switch, "", Works, "makes the key file of -id, an Ed25519 key, if it does not exist yet";
         host_addrs "hostAddrs" "HostAddresses" AddrList,
             not_empty, "", Works, "comma separated list of multiaddrs the host should listen on";
         announce_addrs "announceAddrs" "AnnounceAddresses" AddrList,

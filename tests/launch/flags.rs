@@ -218,6 +218,30 @@ fn what_is_not_there_yet_is_told_once() {
 }
 
 #[test]
+fn a_wrong_flag_or_word_ends_with_what_was_meant() {
+    let last = |words: &[&str]| {
+        let run = rp2pd(words);
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{words:?}");
+        run.stderr.lines().last().unwrap().to_owned()
+    };
+    assert_eq!(
+        last(&["-hostaddr=/ip4/127.0.0.1/tcp/0"]),
+        "flag provided but not defined: -hostaddr: did you mean -hostAddrs?"
+    );
+    assert_eq!(
+        last(&["-connLo=x"]),
+        r#"invalid value "x" for flag -connLo: parse error"#
+    );
+    assert_eq!(
+        last(&["verson"]),
+        r#"unknown command "verson": did you mean version?"#
+    );
+    assert_eq!(rp2pd(["version"]).stdout, rp2pd(["-version"]).stdout);
+    let help = rp2pd(["help"]);
+    assert_eq!((help.code, help.stderr), (0, rp2pd(["-h"]).stderr));
+}
+
+#[test]
 fn version_is_one_line_on_stdout() {
     let run = rp2pd(["-version", "-listen=nonsense"]);
     let expected = format!("rp2pd {}\n", env!("CARGO_PKG_VERSION"));

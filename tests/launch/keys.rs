@@ -116,3 +116,28 @@ fn loose_permissions_are_told_and_bad_keys_refused_in_gos_words() {
         assert_eq!(bad.timed_lines().len(), 1);
     }
 }
+
+#[test]
+fn a_missing_key_file_is_made_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("key");
+    let id = format!("-id={}", path.display());
+    let start = || {
+        let words = [id.as_str(), "-createIdentity", "-noListenAddrs"];
+        Launch::new().args(words).spawn()
+    };
+    let mut first = start();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o400);
+    let before = std::fs::read(&path).unwrap();
+    assert!(first.terminate(PATIENCE).success());
+    let again = start();
+    assert_eq!(again.peer_id(), first.peer_id());
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+
+    let nowhere = rp2pd(["-id=/nonexistent/key", "-createIdentity", "-noListenAddrs"]);
+    assert_eq!(
+        (nowhere.code, nowhere.first_line()),
+        (1, "open /nonexistent/key: no such file or directory")
+    );
+}
