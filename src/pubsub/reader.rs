@@ -61,7 +61,9 @@ impl Inner {
             Some(Ok(())) => {
                 let _ = stream.close().await;
             }
-            Some(Err(error)) => tracing::debug!(%peer, %error, "pubsub stream failed"),
+            Some(Err(error)) => {
+                tracing::debug!(%peer, error = %crate::telemetry::Chain(&error), "pubsub stream failed")
+            }
             None => {}
         }
         self.router.close_inbound(peer, number);
