@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicI64, Ordering},
+    atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
 /// Payload that waits in one connection, in bytes. The two ends of a queue may be counted in any
@@ -11,6 +11,8 @@ use std::sync::{
 pub(super) struct Buffered {
     /// Received, and not read by the stream's owner.
     pub(super) unread: AtomicI64,
+    /// Announced by the header of the frame that is arriving. The multiplexer allocates it whole.
+    pub(super) arriving: AtomicU64,
     /// Written by a stream's owner, and not sent.
     pub(super) unsent: AtomicI64,
     /// Streams whose readers wait.
@@ -26,7 +28,8 @@ impl Buffered {
         let count = |count: &AtomicI64| u64::try_from(count.load(Ordering::Relaxed)).unwrap_or(0);
         let unknown = count(&self.blocked).saturating_mul(self.window);
         let known = count(&self.unread) + count(&self.unsent);
-        known.saturating_add(unknown.min(self.windows))
+        let arriving = self.arriving.load(Ordering::Relaxed);
+        (known + arriving).saturating_add(unknown.min(self.windows))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::support::by_hand::{
-    ACK, ByHand, FIN, Frame, MULTISTREAM, SYN, WINDOW_UPDATE, data, header, messages,
+    ACK, ByHand, DATA, FIN, Frame, MULTISTREAM, SYN, WINDOW_UPDATE, data, header, messages,
 };
 use crate::support::{ControlClient, control::typed, eventually, raw};
 use rp2pd::wire::pb::{StreamOpenRequest, request};
@@ -135,4 +135,37 @@ fn streams_of_built_in_protocols_count_on_their_connection() {
     let counted = format!("\tinbound streams ({STREAMS})\n");
     assert!(eventually(PATIENCE, || daemon.report().contains(&counted)));
     drop(peer);
+}
+
+/// What the daemon's report says that its only connection takes, in bytes.
+fn memory(daemon: &Daemon) -> u64 {
+    let report = daemon.report();
+    let (_, last) = report.rsplit_once("\tmemory (").expect("a connection");
+    let (number, _) = last.split_once(" bytes)").expect("a number");
+    number.parse().expect("a number")
+}
+
+#[test]
+fn half_a_frame_counts_on_its_connection() {
+    const BODY: u32 = 200_000;
+    let daemon = plaintext();
+    let mut peer = ByHand::connect(&daemon);
+    let is_listed = || !daemon.client().list_peers().is_empty();
+    assert!(eventually(PATIENCE, is_listed), "not listed");
+    // Nothing is negotiated on the stream yet, and no more than the header comes.
+    let stream = peer.open(&messages(&[MULTISTREAM])).expect("open");
+    let frame = header(DATA, 0, stream, BODY);
+    assert!(memory(&daemon) < BODY.into(), "counted before it came");
+    peer.pipe.write_all(&frame).expect("write");
+    assert!(
+        eventually(PATIENCE, || memory(&daemon) >= BODY.into()),
+        "{} bytes",
+        memory(&daemon)
+    );
+    // The whole frame counts once: as what the stream's owner has not read, or not at all.
+    peer.pipe
+        .write_all(&vec![b'x'; BODY as usize])
+        .expect("write");
+    let once = || memory(&daemon) < u64::from(BODY) * 3 / 2;
+    assert!(eventually(PATIENCE, once), "{} bytes", memory(&daemon));
 }

@@ -49,6 +49,15 @@ impl Scanner {
         self.filled == 0
     }
 
+    /// The length of the body that has begun and is not complete, in bytes.
+    pub(super) fn incomplete(&self) -> u32 {
+        if self.filled == HEADER {
+            Header::parse(self.header).body
+        } else {
+            0
+        }
+    }
+
     /// Calls `on_frame` for each frame whose last byte is in `bytes`.
     pub(super) fn scan(&mut self, mut bytes: &[u8], mut on_frame: impl FnMut(&Header)) {
         while !bytes.is_empty() {

@@ -168,6 +168,12 @@ impl Streams {
         }
     }
 
+    /// The frame that is arriving has a body of so many bytes; 0 if there is none.
+    pub(super) fn arriving(&self, body: u32) {
+        let arriving = &self.buffered.arriving;
+        arriving.store(body.into(), Ordering::Relaxed);
+    }
+
     pub(super) fn sent(&self, header: &Header) {
         let body = i64::from(header.body);
         self.buffered.unsent.fetch_sub(body, Ordering::Relaxed);

@@ -150,6 +150,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tap<IO> {
             streams.received(header);
             *burst += 1;
         });
+        streams.arriving(inner.read.incomplete());
         Poll::Ready(Ok(n))
     }
 }
