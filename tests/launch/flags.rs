@@ -217,6 +217,69 @@ fn what_is_not_there_yet_is_told_once() {
     );
 }
 
+/// Bindings of every age start the daemon with flags that no longer do anything: told in one line,
+/// never fatal.
+#[test]
+fn flags_of_any_age_are_told_once_and_never_fatal() {
+    let ignored = |words: &[&str]| -> Vec<String> {
+        let run = accepted(words);
+        let lines = run.timed_lines();
+        lines.iter().map(|line| (*line).to_owned()).collect()
+    };
+    // Flags that nim-libp2p's daemonapi passes.
+    let nim = [
+        "-q=false",
+        "-dhtClient",
+        "-relayActive=true",
+        "-relayHop=true",
+        "-quic=false",
+        "-noInlinePeerId=true",
+        "-pubsub",
+        "-pubsubRouter=gossipsub",
+        "-pubsubSign=false",
+        "-pubsubSignStrict=true",
+        "-gossipsubHeartbeatInterval=1000ms",
+        "-gossipsubHeartbeatInitialDelay=100ms",
+        "-connManager",
+        "-connLo=256",
+        "-connHi=512",
+        "-connGrace=120s",
+        "-hostAddrs=/ip4/127.0.0.1/tcp/0",
+        "-noise=true",
+    ];
+    assert_eq!(
+        ignored(&nim),
+        ["without effect: -noInlinePeerId, -quic=false, -relayActive, -relayHop"]
+    );
+    // Flags that gerbil-libp2p passes.
+    let gerbil = [
+        "-q",
+        "-relayHop",
+        "-dhtClient",
+        "-hostAddrs",
+        "/ip4/127.0.0.1/tcp/0",
+    ];
+    assert_eq!(ignored(&gerbil), ["without effect: -relayHop"]);
+    // Old spellings of flags that still exist, and one that does not.
+    let old = [
+        "-quic=1",
+        "-tls=1",
+        "-dht=true",
+        "-b=0",
+        "-connManager=0",
+        "-natPortMap=0",
+    ];
+    assert_eq!(ignored(&old), [""; 0]);
+    let script = [
+        "--plaintext=false",
+        "--echo=true",
+        "--secio=true",
+        "-pubsubRouter=floodsub",
+        "-pubsub=true",
+    ];
+    assert_eq!(ignored(&script), ["without effect: -secio"]);
+}
+
 #[test]
 fn a_wrong_flag_or_word_ends_with_what_was_meant() {
     let last = |words: &[&str]| {
