@@ -22,6 +22,12 @@ impl Random {
                 now.map_or(1, |now| now.subsec_nanos().into())
             });
         println!("{test}: {SEED}={seed}");
+        Self::seeded(seed)
+    }
+
+    /// With this seed, which is not printed.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
         let mut random = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         random.next();
         random

@@ -1,0 +1,105 @@
+//! What takes long: mutated input from peers and from clients, and a soak (CONTRIBUTING.md, "Endure").
+//!
+//! Each trial is this same program in network and mount namespaces of its own, without a route to
+//! anywhere: what mutated input makes a daemon dial stays there. Where namespaces are not allowed, or
+//! a program is missing, the trial is ignored. `RP2PD_TEST_SEED` repeats a run.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod mutants;
+mod soak;
+
+use std::process::{Command, ExitCode};
+use std::str::FromStr;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// A trial: its name, what it does, the program that it needs.
+struct Case(&'static str, fn(), Option<&'static str>);
+
+const CASES: [Case; 3] = [
+    Case("mutants::of_peers", mutants::of_peers, None),
+    Case("mutants::of_clients", mutants::of_clients, None),
+    Case(
+        "soak::memory_and_descriptors_stay_level",
+        soak::memory_and_descriptors_stay_level,
+        None,
+    ),
+];
+
+/// The first word that makes this program run one case in the namespaces it is in.
+const INSIDE: &str = "inside-namespaces";
+
+/// Then the arguments are the program.
+const SET_UP: &str = "ip link set lo up && ip address add 10.9.0.1/24 dev lo && \
+                      ip address add 10.9.0.2/24 dev lo && exec \"$0\" \"$@\"";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().collect();
+    if let [_, inside, name] = &words[..]
+        && inside == INSIDE
+    {
+        // Both ends of most connections are here.
+        let _ = rlimit::increase_nofile_limit(u64::MAX);
+        let case = CASES.iter().find(|Case(case, ..)| case == name);
+        case.expect("a case").1();
+        return ExitCode::SUCCESS;
+    }
+    let mut arguments = Arguments::from_args();
+    // Most of them measure.
+    arguments.test_threads = Some(1);
+    let namespaces = unshare().is_some();
+    let trials = CASES.iter().map(|Case(name, _, program)| {
+        let there = program.is_none_or(is_there);
+        let trial = Trial::test(*name, move || run_inside(name));
+        trial.with_ignored_flag(
+            !namespaces || !there || (*name == soak::NAME && soak::length().is_none()),
+        )
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+fn is_there(program: &str) -> bool {
+    let tried = Command::new(program).arg("--version").output();
+    tried.is_ok()
+}
+
+fn run_inside(name: &str) -> Result<(), Failed> {
+    let status = unshare()
+        .ok_or("no namespaces")?
+        .args(["sh", "-c", SET_UP])
+        .arg(std::env::current_exe()?)
+        .args([INSIDE, name])
+        .status()?;
+    status
+        .success()
+        .then_some(())
+        .ok_or_else(|| "see above".into())
+}
+
+/// A command that runs another in namespaces of its own.
+fn unshare() -> Option<Command> {
+    [
+        &["--net", "--mount"][..],
+        &["--net", "--mount", "--map-root-user"],
+    ]
+    .into_iter()
+    .find(|flags| {
+        let tried = Command::new("unshare")
+            .args(*flags)
+            .args(["sh", "-c", SET_UP, "true"])
+            .output();
+        tried.is_ok_and(|output| output.status.success())
+    })
+    .map(|flags| {
+        let mut command = Command::new("unshare");
+        command.args(flags);
+        command
+    })
+}
+
+/// A number from the environment.
+fn setting<T: FromStr>(name: &str) -> Option<T> {
+    std::env::var(name).ok()?.parse().ok()
+}
