@@ -288,3 +288,71 @@ fn another_peer_at_the_old_address_is_named() {
     }
     a.connect_to(&after);
 }
+
+/// Listeners that take connections and say nothing, and their addresses.
+fn silent(count: usize) -> (Vec<TcpListener>, Vec<Multiaddr>) {
+    (0..count)
+        .map(|_| {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+            let port = listener.local_addr().expect("addr").port();
+            let addr = format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("addr");
+            (listener, addr)
+        })
+        .unzip()
+}
+
+fn was_dialed(listener: &TcpListener) -> bool {
+    listener.set_nonblocking(true).expect("nonblocking");
+    listener.accept().is_ok()
+}
+
+#[test]
+fn the_last_of_many_addresses_is_reached_soon() {
+    let (a, b) = (node(), node());
+    let (listeners, mut addrs) = silent(60);
+    addrs.push(b.addrs()[0].clone());
+    let started = Instant::now();
+    a.client().connect_peer(b.peer_id(), &addrs);
+    let took = started.elapsed();
+    println!("{took:?}");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    let dialed = listeners.iter().filter(|one| was_dialed(one)).count();
+    assert!(dialed > 0, "no silent address was dialed");
+}
+
+#[test]
+fn a_later_address_joins_the_dial_under_way() {
+    let (a, b) = (node(), node());
+    let (listeners, addrs) = silent(1);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| {
+            let started = Instant::now();
+            let connected = a.client().connect_to(b.peer_id(), &addrs);
+            (connected, started.elapsed())
+        });
+        // What is accepted stays open: an end would be the end of the first caller's dial.
+        let held = listeners[0].accept().expect("the silent address is dialed");
+        let started = Instant::now();
+        a.client().connect_peer(b.peer_id(), b.addrs());
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(4), "{took:?}");
+        let (connected, waited) = first.join().expect("the first caller");
+        assert_eq!(connected, Ok(()));
+        assert!(waited < Duration::from_secs(10), "{waited:?}");
+        drop(held);
+    });
+}
+
+#[test]
+fn a_dial_that_nobody_waits_for_ends() {
+    let daemon = node();
+    let (listeners, addrs) = silent(1);
+    let request = connect(&PeerId::random().to_bytes(), &[&addrs[0].to_vec()], Some(1));
+    let text = refusal(&mut daemon.client(), &request);
+    assert_eq!(text, "failed to dial: context deadline exceeded");
+    let (mut dialed, _) = listeners[0].accept().expect("the address was dialed");
+    let limit = Duration::from_secs(5);
+    dialed.set_read_timeout(Some(limit)).expect("timeout");
+    let mut rest = Vec::new();
+    std::io::Read::read_to_end(&mut dialed, &mut rest).expect("the dial ends with its caller");
+}
