@@ -33,7 +33,7 @@ use crate::{
         Started, Watermarks,
     },
     pubsub::{self, PubSub, Signing},
-    shutdown::{Asked, Signals},
+    shutdown::{Asked, Drain, Signals},
     streams::{Policy, Registry, StreamLimits, Streams, Target},
     telemetry::{self, operator_line},
     wire::maddr::ControlAddr,
@@ -90,6 +90,7 @@ async fn serve(
     let mut signals = Signals::install()?;
     let datastore = datastore(config)?;
     let stop_serving = CancellationToken::new();
+    let drain = Drain::new(stop_serving.clone());
     let stop_node = CancellationToken::new();
     let pipes = TaskTracker::new();
     let persistent = Arc::new(Connections::new(config.stay_alive));
@@ -105,6 +106,7 @@ async fn serve(
             persistent.clone(),
             descriptors.clone(),
             stop_serving.clone(),
+            drain.clone(),
         ),
         stream_limits(config, system),
         pressure.clone(),
@@ -189,6 +191,7 @@ async fn serve(
         arrivals,
         tasks: pipes.clone(),
         closing: stop_serving.clone(),
+        drain: drain.clone(),
         leaving: Semaphore::new(1),
     });
     let accepting = listener.run(
@@ -247,7 +250,7 @@ async fn serve(
             never = &mut unused, if joined => match never {},
         }
     };
-    stop_serving.cancel();
+    drain.begin();
     pipes.close();
     let drain = async {
         // The socket file goes first: nobody new shall come.

@@ -1,8 +1,17 @@
-//! Signals: the first asks for an orderly end, the second ends at once.
+//! The end of the daemon: the signals that request it, and the drain that follows.
+//!
+//! The first signal asks for an orderly end, the second ends at once.
 
-use std::io;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// The signals the daemon answers. Installed before anything else, also for the sake of
 /// PID 1, for which the kernel has no default actions.
@@ -54,5 +63,42 @@ impl Signals {
     /// The next signal that asks to stop.
     pub async fn stop(&mut self) {
         while self.next().await != Asked::Stop {}
+    }
+}
+
+/// Tells whoever moves bytes that the daemon ends. Cheap to clone, and to look at with each byte.
+#[derive(Debug, Clone)]
+pub struct Drain {
+    begun: Arc<AtomicBool>,
+    closing: CancellationToken,
+}
+
+impl Drain {
+    /// Begins by cancelling `closing`, which nobody else may cancel.
+    #[must_use]
+    pub fn new(closing: CancellationToken) -> Self {
+        Self {
+            begun: Arc::default(),
+            closing,
+        }
+    }
+
+    /// The daemon ends from now on.
+    pub fn begin(&self) {
+        // Whoever the token wakes finds that it has begun.
+        self.begun.store(true, Ordering::Release);
+        self.closing.cancel();
+    }
+
+    /// Whether the daemon ends. Takes no lock.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// Completes when the drain begins. Each poll takes a lock that all users of the token share.
+    #[must_use]
+    pub fn begun_owned(&self) -> WaitForCancellationFutureOwned {
+        self.closing.clone().cancelled_owned()
     }
 }

@@ -6,7 +6,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{arrivals::Arrivals, guard::Guard};
-use crate::{dht::Dht, memory::Ledger, node::Node, pubsub::PubSub};
+use crate::{dht::Dht, memory::Ledger, node::Node, pubsub::PubSub, shutdown::Drain};
 
 /// How long a frame may take to arrive once it has begun (SECURITY.md 3). Between frames a
 /// client may be silent for ever.
@@ -39,6 +39,8 @@ pub struct Context {
     pub tasks: TaskTracker,
     /// Ends sessions that wait for a request.
     pub closing: CancellationToken,
+    /// Ends pipes on which nothing moves.
+    pub drain: Drain,
     /// The turn among the clients that leave.
     pub leaving: Semaphore,
 }

@@ -14,6 +14,7 @@ use super::{guard::Guard, persistent::Connections, pipe::Pipe};
 use crate::{
     descriptors::{Descriptors, HANDLER_RESERVE},
     limit_hits::Limit,
+    shutdown::Drain,
     streams::{InboundStream, Serve, Target, UserStream},
     wire::{frame, pb},
 };
@@ -37,12 +38,14 @@ pub fn serve(
     persistent: Arc<Connections>,
     descriptors: Descriptors,
     closing: CancellationToken,
+    drain: Drain,
 ) -> Serve {
     let shared = Arc::new(Shared {
         guard,
         persistent,
         descriptors,
         closing,
+        drain,
         dials: Semaphore::new(MAX_DIALS),
     });
     Box::new(move |inbound| {
@@ -76,6 +79,7 @@ struct Shared {
     descriptors: Descriptors,
     dials: Semaphore,
     closing: CancellationToken,
+    drain: Drain,
 }
 
 /// A turn to dial. None if there is none for as long as a dial may take.
@@ -136,7 +140,7 @@ async fn handler_dial(inbound: InboundStream, shared: &Shared) -> Option<Lasting
                     addr: remote.to_vec().into(),
                     proto: protocol,
                 });
-                let pipe = Pipe::new(socket, stream, Bytes::new(), info);
+                let pipe = Pipe::new(socket, stream, Bytes::new(), info, shared.drain.clone());
                 return Some(Lasting::Pipe(pipe));
             }
             Ok(Err(error)) => {

@@ -3,6 +3,9 @@
 //! Each direction that ends shuts down only its own way out. What the client sent before it
 //! closed is delivered and finished before anything is reset; a reset of the stream closes
 //! the socket. An idle pipe holds no buffer.
+//!
+//! Once the daemon ends, a pipe lasts for as long as bytes move or wait to be delivered. One on
+//! which nothing happens for [`QUIET`] is reset.
 
 use std::{
     future::Future,
@@ -13,14 +16,15 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use futures::io::{AsyncRead as _, AsyncWrite as _};
+use futures::io::{AsyncRead, AsyncWrite};
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
     time::{Sleep, sleep},
 };
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::socket::Socket;
-use crate::{memory::Stuck, streams::UserStream, wire::scratch::with_scratch};
+use crate::{memory::Stuck, shutdown::Drain, streams::UserStream, wire::scratch::with_scratch};
 
 /// How often a pipe with one finished direction looks after the other.
 const TICK: Duration = Duration::from_secs(1);
@@ -28,6 +32,21 @@ const TICK: Duration = Duration::from_secs(1);
 /// Ticks without a byte after which a half-finished pipe is reset: a Go peer that has closed
 /// both ways discards what it gets and never says so.
 const LINGER_TICKS: u32 = 300;
+
+/// How long nothing may happen on a pipe while the daemon ends.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// The stream of a pipe.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {
+    /// So many bytes cannot be handed on; see [`UserStream::blocked`].
+    fn blocked(&mut self, bytes: usize);
+}
+
+impl Stream for UserStream {
+    fn blocked(&mut self, bytes: usize) {
+        Self::blocked(self, bytes);
+    }
+}
 
 /// One direction: bytes read but not yet written, and how far its end has come.
 #[derive(Debug, Default)]
@@ -39,11 +58,13 @@ struct Way {
 
 /// A running pipe. Resolves when both directions are done.
 #[derive(Debug)]
-pub(super) struct Pipe {
+pub(super) struct Pipe<S = UserStream> {
     socket: Socket,
-    stream: UserStream,
+    stream: S,
     up: Way,
     down: Way,
+    /// Bytes written to the stream may not be on their way yet.
+    flushing: bool,
     /// The client does not read as fast as bytes come.
     stuck: Option<Stuck>,
     /// The client reads no more: what still comes for it is thrown away.
@@ -51,11 +72,24 @@ pub(super) struct Pipe {
     moved: bool,
     idle_ticks: u32,
     tick: Option<Pin<Box<Sleep>>>,
+    drain: Drain,
+    /// Wakes the pipe when the daemon ends. Polled once only: its lock is everybody's.
+    ending: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// The pipe has seen that the daemon ends.
+    draining: bool,
 }
 
-impl Pipe {
+impl<S: Stream> Pipe<S> {
     /// `early` is what the client sent already, `preface` what it gets first.
-    pub(super) fn new(socket: Socket, stream: UserStream, early: Bytes, preface: Bytes) -> Self {
+    ///
+    /// One task polls the pipe from its first to its last poll.
+    pub(super) fn new(
+        socket: Socket,
+        stream: S,
+        early: Bytes,
+        preface: Bytes,
+        drain: Drain,
+    ) -> Self {
         let way = |pending| Way {
             pending,
             ..Way::default()
@@ -65,11 +99,15 @@ impl Pipe {
             stream,
             up: way(early),
             down: way(preface),
+            flushing: false,
             stuck: None,
             discard: false,
             moved: false,
             idle_ticks: 0,
             tick: None,
+            ending: None,
+            draining: false,
+            drain,
         }
     }
 
@@ -99,7 +137,8 @@ impl Pipe {
                 }
                 Poll::Pending => {
                     // Nothing more for now: let go of what the multiplexer holds back.
-                    ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+                    let flushed = Pin::new(&mut self.stream).poll_flush(cx)?;
+                    self.flushing = flushed.is_pending();
                     return Poll::Pending;
                 }
             }
@@ -162,24 +201,48 @@ impl Pipe {
         }
     }
 
-    /// While one direction is finished: whether the other has had its time.
+    /// Whether bytes wait that were accepted and are not delivered.
+    fn holds(&self) -> bool {
+        let undelivered = |way: &Way| !way.done && (way.source_ended || !way.pending.is_empty());
+        self.flushing || undelivered(&self.up) || undelivered(&self.down)
+    }
+
+    /// While one direction is finished or the daemon ends: whether the rest has had its time.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let tick = self.tick.get_or_insert_with(|| Box::pin(sleep(TICK)));
+            let time = if self.draining { QUIET } else { TICK };
+            let tick = self.tick.get_or_insert_with(|| Box::pin(sleep(time)));
             ready!(tick.as_mut().poll(cx));
             self.tick = None;
             if self.up.done && (self.discard || self.socket.hung_up()) {
                 // The client is gone and has been told nothing for a whole tick.
                 return Poll::Ready(());
             }
-            self.idle_ticks = if std::mem::take(&mut self.moved) {
-                0
-            } else {
-                self.idle_ticks + 1
-            };
-            if self.idle_ticks >= LINGER_TICKS {
+            let moved = std::mem::take(&mut self.moved);
+            if self.draining && !moved && !self.holds() {
                 return Poll::Ready(());
             }
+            self.idle_ticks = if moved { 0 } else { self.idle_ticks + 1 };
+            if !self.draining && self.idle_ticks >= LINGER_TICKS {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Notices that the daemon ends.
+    fn watch_drain(&mut self, cx: &mut Context<'_>) {
+        if self.draining {
+            return;
+        }
+        if self.ending.is_none() {
+            let ending = self.ending.insert(Box::pin(self.drain.begun_owned()));
+            // Whether it has begun is seen below.
+            let _ = ending.as_mut().poll(cx);
+        }
+        if self.drain.has_begun() {
+            self.draining = true;
+            self.moved = false;
+            self.tick = None;
         }
     }
 
@@ -208,18 +271,22 @@ impl Pipe {
         if self.up.done && self.down.done {
             return Poll::Ready(());
         }
-        if self.up.done || self.down.done || self.discard {
+        if self.up.done || self.down.done || self.discard || self.draining {
             return self.poll_linger(cx);
         }
         Poll::Pending
     }
 }
 
-impl Future for Pipe {
+impl<S: Stream> Future for Pipe<S> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        this.watch_drain(cx);
         with_scratch(|scratch| this.poll_ways(cx, scratch))
     }
 }
+
+#[cfg(test)]
+mod tests;

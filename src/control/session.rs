@@ -139,7 +139,8 @@ impl Session {
                     self.context.arrivals.forget(&self.socket);
                     let preface = self.output.freeze();
                     let early = self.reader.into_received().freeze();
-                    let pipe = Pipe::new(self.socket, opened.stream, early, preface);
+                    let drain = self.context.drain.clone();
+                    let pipe = Pipe::new(self.socket, opened.stream, early, preface, drain);
                     return Ok(Mode::Pipe(pipe));
                 }
                 Outcome::Feed(answer, subscription) => {

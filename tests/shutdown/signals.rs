@@ -118,38 +118,80 @@ fn a_dht_client_that_does_not_read_does_not_hold_up_the_end() {
     assert!(got.is_err(), "the value was not stuck");
 }
 
+/// Writes to `end` until every buffer on the way is full. Returns how many bytes were taken.
+fn fill(end: &mut crate::support::Pipe) -> usize {
+    end.socket
+        .set_timeout(Duration::from_millis(20))
+        .expect("set a timeout");
+    let chunk = vec![7; 64 << 10];
+    let mut taken = 0;
+    while let Ok(n) = end.write(&chunk) {
+        taken += n;
+    }
+    end.socket.set_timeout(PATIENCE).expect("set a timeout");
+    taken
+}
+
 #[test]
 fn pipes_that_finish_end_the_grace_early_and_whole() {
     let (mut a, b) = (
-        Daemon::spawn(&[LISTEN, "-shutdownGrace=20s"]),
+        Daemon::spawn(&[LISTEN, "-shutdownGrace=30s"]),
         Daemon::spawn(&[LISTEN]),
     );
     a.connect_to(&b);
-    let ends = busy(&a, &b, 20);
+    let mut ends = busy(&a, &b, 5);
+    // All of it is accepted, and none of it is read before the daemon ends.
+    let taken: Vec<usize> = ends.iter_mut().map(fill).collect();
+    for end in &ends {
+        end.socket.shutdown_write().expect("half-close");
+    }
     let started = Instant::now();
     a.signal(Signal::TERM);
     let socket = path(&a);
     // New clients are not taken, running streams go on.
     assert!(eventually(PATIENCE, || !socket.exists()));
-    let sent = crate::support::payload(100_000, 1);
-    let mut ends = ends.into_iter();
-    while let (Some(mut near), Some(mut far)) = (ends.next(), ends.next()) {
+    for (index, end) in ends.iter_mut().enumerate() {
         let mut got = Vec::new();
-        near.write_all(&sent[..50_000]).expect("write");
-        near.socket.shutdown_write().expect("half-close");
-        far.read_to_end(&mut got).expect("an orderly end");
-        far.write_all(&sent[50_000..]).expect("write");
-        far.socket.shutdown_write().expect("half-close");
-        near.read_to_end(&mut got).expect("an orderly end");
-        assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
+        end.read_to_end(&mut got).expect("an orderly end");
+        let sent = taken[index ^ 1];
+        assert!(
+            sent > 0 && got.len() == sent,
+            "{} of {sent} bytes",
+            got.len()
+        );
     }
     let status = a.wait(PATIENCE).expect("the end");
     assert_eq!(status.code(), Some(0));
     assert!(
-        started.elapsed() < Duration::from_secs(15),
+        started.elapsed() < Duration::from_secs(25),
         "{:?}",
         started.elapsed()
     );
+}
+
+#[test]
+fn idle_pipes_do_not_hold_up_the_end() {
+    for ends_first in [true, false] {
+        let (mut a, mut b) = (
+            Daemon::spawn(&[LISTEN, "-shutdownGrace=30s"]),
+            Daemon::spawn(&[LISTEN, "-shutdownGrace=30s"]),
+        );
+        a.connect_to(&b);
+        let mut ends = busy(&a, &b, 20);
+        // They have been used, and wait for more.
+        ends[0].write_all(b"ping").expect("write");
+        ends[1].read_exact(&mut [0; 4]).expect("read");
+        let daemon = if ends_first { &mut a } else { &mut b };
+        let started = Instant::now();
+        assert_eq!(daemon.terminate(PATIENCE).code(), Some(0));
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(3), "{took:?}");
+        println!("20 idle pipes: {took:?}");
+        // Both sides learn of the end.
+        for end in &mut ends {
+            assert_eq!(end.read(&mut [0]).unwrap_or(0), 0);
+        }
+    }
 }
 
 #[test]
@@ -183,12 +225,13 @@ fn a_second_signal_ends_at_once() {
         Daemon::spawn(&[LISTEN]),
     );
     a.connect_to(&b);
-    let _ends = busy(&a, &b, 3);
+    let mut ends = busy(&a, &b, 3);
+    ends.iter_mut().for_each(|end| assert!(fill(end) > 0));
     let socket = path(&a);
     a.signal(Signal::TERM);
     // The first one has arrived, and the streams hold up the end.
     assert!(eventually(PATIENCE, || !socket.exists()));
-    assert!(a.wait(Duration::from_millis(300)).is_none(), "no grace");
+    assert!(a.wait(Duration::from_millis(900)).is_none(), "no grace");
     let started = Instant::now();
     a.signal(Signal::INT);
     let status = a.wait(PATIENCE).expect("the end");
