@@ -188,8 +188,7 @@ fn without_netlink_a_wildcard_is_listened_on() {
         "{:?}",
         told(&daemon)
     );
-    let warned = daemon
-        .stderr()
-        .contains("the interfaces of this host cannot be watched");
+    let warning = "the interfaces of this host cannot be watched";
+    let warned = eventually(AT_ONCE, || daemon.stderr().contains(warning));
     assert!(warned, "{}", daemon.stderr());
 }
