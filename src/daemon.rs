@@ -34,7 +34,7 @@ use crate::{
     },
     pubsub::{self, PubSub, Signing},
     shutdown::{Asked, Drain, Signals},
-    streams::{Policy, Registry, StreamLimits, Streams, Target},
+    streams::{Policy, Registry, StreamLimits, Streams, StreamsParts, Target},
     telemetry::{self, operator_line},
     wire::maddr::ControlAddr,
 };
@@ -99,22 +99,22 @@ async fn serve(
     let pressure = Arc::new(Pressure::default());
     let ledger = Ledger::new(system.memory.bytes);
     let arrivals = Arrivals::new();
-    let streams = Arc::new(Streams::new(
-        Arc::new(registry(config)),
-        handler_dial::serve(
+    let streams = Arc::new(Streams::new(StreamsParts {
+        registry: Arc::new(registry(config)),
+        serve: handler_dial::serve(
             guard.clone(),
             persistent.clone(),
             descriptors.clone(),
             stop_serving.clone(),
             drain.clone(),
         ),
-        stream_limits(config, system),
-        pressure.clone(),
-        ledger.clone(),
-        arrivals.clone(),
-        pipes.clone(),
-        stop_serving.clone(),
-    ));
+        limits: stream_limits(config, system),
+        pressure: pressure.clone(),
+        ledger: ledger.clone(),
+        registrations: arrivals.clone(),
+        tasks: pipes.clone(),
+        closing: stop_serving.clone(),
+    }));
     let options = options(config, system, &pressure, &descriptors);
     let start = Node::start(identity, &options, streams, stop_node.clone());
     let Started {

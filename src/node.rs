@@ -193,18 +193,18 @@ impl Node {
         let (commands, received) = mpsc::channel(MAX_COMMANDS);
         let connmgr = Arc::new(ConnectionManager::new(options.watermarks));
         let (public, is_public) = watch::channel(false);
-        let driver = Driver::new(
+        let driver = Driver::new(driver::Parts {
             swarm,
-            streams.clone(),
-            book.clone(),
-            filter.clone(),
-            connmgr.clone(),
-            addresses.clone(),
+            streams: streams.clone(),
+            book: book.clone(),
+            filter: filter.clone(),
+            connmgr: connmgr.clone(),
+            addresses: addresses.clone(),
             listeners,
             public,
             next_race,
-            options.limits.pending_outbound,
-        );
+            max_dials: options.limits.pending_outbound,
+        });
         #[expect(clippy::disallowed_methods, reason = "the caller gets the handle")]
         let driver = tokio::spawn(driver.run(early, received, stop));
         Ok(Started {

@@ -97,7 +97,6 @@ impl Drain {
     }
 
     /// Completes when the drain begins. Each poll takes a lock that all users of the token share.
-    #[must_use]
     pub fn begun_owned(&self) -> WaitForCancellationFutureOwned {
         self.closing.clone().cancelled_owned()
     }

@@ -97,6 +97,32 @@ pub struct Counters {
     pub served: AtomicU64,
 }
 
+/// What [`Streams`] is made from.
+pub struct StreamsParts {
+    /// Registered protocols.
+    pub registry: Arc<Registry>,
+    /// Serves inbound streams.
+    pub serve: Serve,
+    /// How many there may be.
+    pub limits: StreamLimits,
+    /// No streams are taken while it says that memory is short.
+    pub pressure: Arc<Pressure>,
+    /// What peers make the daemon hold is charged here.
+    pub ledger: Arc<Ledger>,
+    /// Control requests that may register handlers.
+    pub registrations: Arc<dyn Registrations>,
+    /// Runs what serves streams.
+    pub tasks: TaskTracker,
+    /// No streams are taken any more once it is cancelled.
+    pub closing: CancellationToken,
+}
+
+impl std::fmt::Debug for StreamsParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamsParts").finish_non_exhaustive()
+    }
+}
+
 /// The user streams of this daemon.
 pub struct Streams {
     /// Connected peers.
@@ -124,20 +150,19 @@ impl std::fmt::Debug for Streams {
 }
 
 impl Streams {
-    /// Streams handed to `serve`, on tasks of `tasks`; none are taken any more once
-    /// `closing` is cancelled, nor while `pressure` says that memory is short. What peers make the
-    /// daemon hold is charged in `ledger`.
+    /// Takes streams until `closing` is cancelled.
     #[must_use]
-    pub fn new(
-        registry: Arc<Registry>,
-        serve: Serve,
-        limits: StreamLimits,
-        pressure: Arc<Pressure>,
-        ledger: Arc<Ledger>,
-        registrations: Arc<dyn Registrations>,
-        tasks: TaskTracker,
-        closing: CancellationToken,
-    ) -> Self {
+    pub fn new(parts: StreamsParts) -> Self {
+        let StreamsParts {
+            registry,
+            serve,
+            limits,
+            pressure,
+            ledger,
+            registrations,
+            tasks,
+            closing,
+        } = parts;
         Self {
             peers: Peers::new(ledger),
             registry,

@@ -79,30 +79,33 @@ pub(super) struct Driver {
     identities: Requests,
 }
 
+/// What a [`Driver`] is made from.
+pub(super) struct Parts {
+    pub(super) swarm: Swarm<Guarded<Behaviour>>,
+    pub(super) streams: Arc<Streams>,
+    pub(super) book: Arc<AddressBook>,
+    pub(super) filter: Arc<AddressFilter>,
+    pub(super) connmgr: Arc<ConnectionManager>,
+    pub(super) addresses: HostAddresses,
+    pub(super) listeners: Listeners,
+    pub(super) public: watch::Sender<bool>,
+    pub(super) next_race: NextRace,
+    pub(super) max_dials: usize,
+}
+
 impl Driver {
-    pub(super) fn new(
-        swarm: Swarm<Guarded<Behaviour>>,
-        streams: Arc<Streams>,
-        book: Arc<AddressBook>,
-        filter: Arc<AddressFilter>,
-        connmgr: Arc<ConnectionManager>,
-        addresses: HostAddresses,
-        listeners: Listeners,
-        public: watch::Sender<bool>,
-        next_race: NextRace,
-        max_dials: usize,
-    ) -> Self {
+    pub(super) fn new(parts: Parts) -> Self {
         Self {
-            swarm,
-            streams,
-            book,
-            filter,
-            connmgr,
-            addresses,
-            listeners,
-            public,
-            dials: Dials::new(max_dials),
-            next_race,
+            swarm: parts.swarm,
+            streams: parts.streams,
+            book: parts.book,
+            filter: parts.filter,
+            connmgr: parts.connmgr,
+            addresses: parts.addresses,
+            listeners: parts.listeners,
+            public: parts.public,
+            dials: Dials::new(parts.max_dials),
+            next_race: parts.next_race,
             closings: Vec::new(),
             connections: HashMap::new(),
             identities: Requests::default(),

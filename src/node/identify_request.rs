@@ -186,7 +186,7 @@ mod tests {
         };
         let identity = Identity::new(message(&key), peer);
         assert_eq!(identity.public_key, Some(key.public()));
-        assert_eq!(identity.addresses, [address.clone()]);
+        assert_eq!(identity.addresses, std::slice::from_ref(&address));
         assert_eq!(identity.protocols, ["/a", "no slash"]);
         assert_eq!(Identity::new(message(&other), peer).public_key, None);
     }

@@ -35,9 +35,9 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     enum Layer {
         #[error("failed to dial")]
-        Dial(#[source] Box<Layer>),
+        Dial(#[source] Box<Self>),
         #[error("transport: {0}")]
-        Repeats(#[source] Box<Layer>),
+        Repeats(#[source] Box<Self>),
         #[error("connection refused")]
         Root,
     }
