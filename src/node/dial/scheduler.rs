@@ -51,7 +51,7 @@ pub(in crate::node) struct Start {
 /// What the driver has to do.
 #[derive(Debug)]
 pub(in crate::node) enum Due {
-    /// Dial, and report by [`Dials::started`] or [`Dials::failed_at_once`].
+    /// Dial, and report by [`Dials::started`] or [`Dials::refused`].
     Start(Start),
     /// These were resolved from a name that somebody told; [`Dials::resolved`] takes those that
     /// may be dialed.
