@@ -148,11 +148,12 @@ fn a_thousand_reports_that_nobody_reads_cost_no_threads() {
         daemon.end(PATIENCE).and_then(|status| status.code()),
         Some(0)
     );
-    // The reports were asked for and made.
+    // More reports were made than threads are allowed. How many of them are still written at the
+    // end depends on how busy the machine is.
     let reports = reader
         .join()
         .expect("the reader")
         .matches("End of limits\n")
         .count();
-    assert!(reports > 100, "only {reports} reports");
+    assert!(reports > 16, "only {reports} reports");
 }

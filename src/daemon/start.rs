@@ -1,0 +1,303 @@
+//! The layers of the daemon, from the bottom up.
+
+use std::{io, sync::Arc};
+
+use libp2p::identity::Keypair;
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::limits::{System, connection_limits, dht_share, max_unsent, stream_limits, watermarks};
+use crate::{
+    config::{self, Config, DhtMode, Muxer, Reachability},
+    control::{
+        arrivals::Arrivals, context::Context, guard::Guard, handler_dial, listener::Listener,
+        persistent::Connections,
+    },
+    descriptors::Descriptors,
+    dht::{
+        Dht, Validator,
+        disk::{Contents, Disk, DiskError},
+    },
+    memory::{self, Ledger, Pressure},
+    node::{Node, Options, REPLACEABLE_PROTOCOLS, Started},
+    pubsub::{self, PubSub, Signing},
+    shutdown::Drain,
+    streams::{Policy, Registry, Streams, StreamsParts, Target},
+    telemetry::operator_line,
+    wire::maddr::ControlAddr,
+};
+
+/// The protocol of the built-in echo service.
+const ECHO_PROTOCOL: &str = "/echo/1.0.0";
+
+/// The liveness check of libp2p: 32 bytes are sent back.
+const PING_PROTOCOL: &str = "/ipfs/ping/1.0.0";
+
+/// What tells the tasks of the daemon to end, and when they have.
+pub(super) struct Stop {
+    /// Ends the taking of clients and streams.
+    pub(super) serving: CancellationToken,
+    /// Ends the swarm.
+    pub(super) node: CancellationToken,
+    pub(super) drain: Drain,
+    /// Clients, streams and calls: the drain waits for them.
+    pub(super) pipes: TaskTracker,
+    /// What looks after the daemon. It ends at once.
+    pub(super) tasks: TaskTracker,
+}
+
+impl Stop {
+    pub(super) fn new() -> Self {
+        let serving = CancellationToken::new();
+        Self {
+            drain: Drain::new(serving.clone()),
+            serving,
+            node: CancellationToken::new(),
+            pipes: TaskTracker::new(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Runs `task` until the daemon stops serving.
+    pub(super) fn spawn_task(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let serving = self.serving.clone();
+        self.tasks.spawn(serving.run_until_cancelled_owned(task));
+    }
+}
+
+/// A daemon that serves clients.
+pub(super) struct Running {
+    pub(super) node: Node,
+    /// The task that owns the swarm.
+    pub(super) driver: JoinHandle<()>,
+    pub(super) dht: Option<Dht>,
+    pub(super) pubsub: Option<PubSub>,
+    pub(super) pressure: Arc<Pressure>,
+    pub(super) persistent: Arc<Connections>,
+    /// Accepts clients.
+    pub(super) listener: JoinHandle<io::Result<()>>,
+    pub(super) control_addr: ControlAddr,
+}
+
+/// What is there before the node is.
+struct Base {
+    persistent: Arc<Connections>,
+    guard: Arc<Guard>,
+    descriptors: Descriptors,
+    pressure: Arc<Pressure>,
+    ledger: Arc<Ledger>,
+    arrivals: Arc<Arrivals>,
+}
+
+impl Base {
+    fn new(config: &Config, system: System) -> Self {
+        Self {
+            persistent: Arc::new(Connections::new(config.stay_alive)),
+            guard: Arc::new(Guard::new(config.control.clone())),
+            descriptors: Descriptors::new(system.descriptors),
+            pressure: Arc::new(Pressure::default()),
+            ledger: Ledger::new(system.memory.bytes),
+            arrivals: Arrivals::new(),
+        }
+    }
+
+    fn streams(&self, config: &Config, system: System, stop: &Stop) -> Arc<Streams> {
+        Arc::new(Streams::new(StreamsParts {
+            registry: Arc::new(registry(config)),
+            serve: handler_dial::serve(
+                self.guard.clone(),
+                self.persistent.clone(),
+                self.descriptors.clone(),
+                stop.serving.clone(),
+                stop.drain.clone(),
+            ),
+            limits: stream_limits(config, system),
+            pressure: self.pressure.clone(),
+            ledger: self.ledger.clone(),
+            registrations: self.arrivals.clone(),
+            tasks: stop.pipes.clone(),
+            closing: stop.serving.clone(),
+        }))
+    }
+}
+
+/// Builds the daemon on a bound control socket, which it then serves.
+///
+/// # Errors
+/// What kept it from starting.
+pub(super) async fn start(
+    config: &Config,
+    identity: &Keypair,
+    listener: Listener,
+    system: System,
+    stop: &Stop,
+) -> anyhow::Result<Running> {
+    let datastore = datastore(config)?;
+    let base = Base::new(config, system);
+    let streams = base.streams(config, system, stop);
+    let options = options(config, system, &base);
+    let Started {
+        node,
+        driver,
+        public,
+        notices,
+        failures,
+    } = Node::start(identity, &options, streams, stop.node.clone()).await?;
+    let failures = failures.iter().map(ToString::to_string);
+    for line in notices.into_iter().chain(failures) {
+        operator_line(&line);
+    }
+    if listener.is_exposed() {
+        operator_line(&format!(
+            "control socket {} is reachable from other machines: whoever connects to it acts as this peer",
+            listener.addr()
+        ));
+    }
+    stop.spawn_task(node.clone().keep_trimmed());
+    let dht = config.dht.map(|mode| {
+        let dht = Dht::new(
+            &node,
+            identity.public(),
+            Validator::new(Arc::new(node.clone()), config.dht_namespaces.clone()),
+            dht_share(system),
+            datastore,
+            stop.serving.clone(),
+        );
+        node.set_routing(Arc::new(dht.clone()));
+        stop.spawn_task(serve_dht(
+            mode,
+            config.nat.reachability,
+            public,
+            dht.clone(),
+        ));
+        dht
+    });
+    let pubsub = config.pubsub.as_ref().map(|wanted| {
+        let settings = pubsub_settings(wanted);
+        let (pipes, closing) = (stop.pipes.clone(), stop.serving.clone());
+        PubSub::start(identity, &settings, &node, pipes, closing)
+    });
+    let pubsub = pubsub.transpose()?;
+    watch_memory(system, &base, &node, pubsub.as_ref(), stop);
+    let control_addr = listener.addr().clone();
+    let context = Arc::new(Context {
+        node: node.clone(),
+        dht: dht.clone(),
+        pubsub: pubsub.clone(),
+        guard: base.guard,
+        max_frame: config.max_frame,
+        max_unsent: max_unsent(config, system),
+        ledger: base.ledger,
+        arrivals: base.arrivals,
+        tasks: stop.pipes.clone(),
+        closing: stop.serving.clone(),
+        drain: stop.drain.clone(),
+        leaving: Semaphore::new(1),
+    });
+    let accepting = listener.run(
+        context,
+        base.persistent.clone(),
+        stop.pipes.clone(),
+        base.descriptors,
+        stop.serving.clone(),
+    );
+    Ok(Running {
+        node,
+        driver,
+        dht,
+        pubsub,
+        pressure: base.pressure,
+        persistent: base.persistent,
+        listener: stop.pipes.spawn(accepting),
+        control_addr,
+    })
+}
+
+/// Watches the memory in use, where there is a budget for it.
+fn watch_memory(system: System, base: &Base, node: &Node, pubsub: Option<&PubSub>, stop: &Stop) {
+    let budget = system.memory.bytes;
+    if budget == 0 {
+        return;
+    }
+    // Messages are given up before connections.
+    let mut sheds: Vec<Box<dyn memory::Shed>> = Vec::new();
+    sheds.extend(pubsub.map(|pubsub| Box::new(pubsub.clone()) as _));
+    sheds.push(Box::new(node.clone()));
+    stop.spawn_task(memory::watch(budget, base.pressure.clone(), sheds));
+}
+
+/// Answers other DHT nodes as `mode` wants it; in automatic mode while strangers can dial.
+async fn serve_dht(
+    mode: DhtMode,
+    forced: Option<Reachability>,
+    mut public: watch::Receiver<bool>,
+    dht: Dht,
+) {
+    match (mode, forced) {
+        (DhtMode::Server, _) | (DhtMode::Auto, Some(Reachability::Public)) => dht.set_serving(true),
+        (DhtMode::Client, _) | (DhtMode::Auto, Some(Reachability::Private)) => {}
+        (DhtMode::Auto, None) => {
+            while public.changed().await.is_ok() {
+                let serving = *public.borrow_and_update();
+                dht.set_serving(serving);
+            }
+        }
+    }
+}
+
+/// The datastore, and what it held. Opened before anything listens: its errors end the start.
+fn datastore(config: &Config) -> Result<Option<(Disk, Contents)>, DiskError> {
+    let path = config.datastore.as_deref().filter(|_| config.dht.is_some());
+    path.map(Disk::open).transpose()
+}
+
+fn registry(config: &Config) -> Registry {
+    let registry = Registry::new(REPLACEABLE_PROTOCOLS.into());
+    // The library answers one ping stream per connection, its own peer's.
+    let mut builtin = vec![(PING_PROTOCOL, Target::Ping)];
+    if config.echo {
+        builtin.push((ECHO_PROTOCOL, Target::Echo));
+    }
+    for (name, target) in builtin {
+        if let Err(error) = registry.register(&target, &[name.to_owned()], Policy::Replace) {
+            operator_line(&format!("no service for {name}: {error:?}"));
+        }
+    }
+    registry
+}
+
+fn options(config: &Config, system: System, base: &Base) -> Options {
+    Options {
+        noise: config.noise,
+        tls: config.tls,
+        plaintext: config.plaintext,
+        mplex: config.muxer == Muxer::Mplex,
+        listen: if config.no_listen {
+            Vec::new()
+        } else {
+            config.host_addrs.clone()
+        },
+        announce: config.announce_addrs.clone(),
+        limits: connection_limits(config, system),
+        watermarks: watermarks(config),
+        probe_reachability: config.dht == Some(DhtMode::Auto) && config.nat.reachability.is_none(),
+        pressure: base.pressure.clone(),
+        descriptors: base.descriptors.clone(),
+    }
+}
+
+fn pubsub_settings(wanted: &config::PubSub) -> pubsub::Settings {
+    pubsub::Settings {
+        router: wanted.router,
+        signing: match (wanted.sign, wanted.sign_strict) {
+            (true, true) => Signing::Strict,
+            (true, false) => Signing::Lax,
+            (false, _) => Signing::Off,
+        },
+        heartbeat_interval: wanted.heartbeat_interval,
+        heartbeat_delay: wanted.heartbeat_delay,
+    }
+}
