@@ -303,6 +303,18 @@ impl Inner {
         }
     }
 
+    /// What `teller` says of a peer, without addresses that it may not name
+    /// ([`Node::admits`]).
+    fn admitted(&self, teller: &PeerId, mut info: PeerInfo) -> PeerInfo {
+        let connected = self.node.streams().peers.get(teller);
+        let connection = connected.and_then(|peer| peer.best_connection());
+        info.addresses.retain(|address| {
+            let remote = connection.as_ref().map(|one| &one.remote);
+            remote.is_some_and(|remote| self.node.admits(remote, address))
+        });
+        info
+    }
+
     /// At most `max` providers of `key` that this daemon knows, with its present addresses if it is one.
     fn known_providers(&self, key: &[u8], max: usize) -> Vec<PeerInfo> {
         let mut providers = self.store.providers(key, max);

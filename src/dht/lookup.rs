@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{
     Inner, QueryError,
     key::{Distance, Key},
-    message::{self, Message},
+    message::{self, MAX_ADDRESSES, Message},
     rpc::RpcError,
     table::K,
 };
@@ -23,6 +23,9 @@ const ALPHA: usize = 10;
 
 /// Peers remembered in one lookup; of more, the farthest are forgotten (SECURITY.md 3).
 const MAX_CANDIDATES: usize = 1000;
+
+/// How often a peer is tried again because others name further addresses of it.
+const MAX_RETRIES: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -37,6 +40,8 @@ struct Candidate {
     peer: PeerId,
     addresses: Vec<Multiaddr>,
     state: State,
+    /// How often it was tried again because of further addresses.
+    retries: usize,
 }
 
 type Answer = (Distance, PeerId, Result<Message, RpcError>);
@@ -102,12 +107,17 @@ impl Lookup {
                 Err(_) => State::Failed,
             };
             if let Some(candidate) = self.candidates.get_mut(&distance) {
-                candidate.state = state;
+                // With further addresses it is tried again.
+                let retried = state == State::Failed && candidate.state == State::Heard;
+                if !retried && candidate.state != State::Answered {
+                    candidate.state = state;
+                }
             }
             match result {
                 Ok(answer) => {
                     self.dht.table().answered(&peer);
                     for closer in message::closer(&answer) {
+                        let closer = self.dht.admitted(&peer, closer);
                         self.hear_of(closer.id, closer.addresses);
                     }
                     return Some((peer, answer));
@@ -152,9 +162,22 @@ impl Lookup {
             peer,
             addresses: Vec::new(),
             state: State::Heard,
+            retries: 0,
         });
-        if candidate.addresses.is_empty() {
-            candidate.addresses = addresses;
+        // Whoever is first may lie: the addresses that all name are tried.
+        let mut news = false;
+        for address in addresses {
+            if candidate.addresses.len() < MAX_ADDRESSES && !candidate.addresses.contains(&address)
+            {
+                candidate.addresses.push(address);
+                news = true;
+            }
+        }
+        let again = matches!(candidate.state, State::Asked | State::Failed);
+        if news && again && candidate.retries < MAX_RETRIES {
+            candidate.retries += 1;
+            // A request that is under way fails by itself; one that succeeds counts.
+            candidate.state = State::Heard;
         }
         if self.candidates.len() > MAX_CANDIDATES {
             self.candidates.pop_last();

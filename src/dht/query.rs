@@ -101,14 +101,19 @@ impl Dht {
         stream_of(&self.0, deadline, move |mut found| async move {
             let mut told: HashMap<PeerId, bool> = HashMap::new();
             let mut tell = async |mut info: PeerInfo| {
-                if info.addresses.is_empty() {
-                    info.addresses = dht.known_info(info.id).addresses;
+                // What the peer itself has said counts for more than what others say of it.
+                let known = dht.known_info(info.id).addresses;
+                let is_known = !known.is_empty();
+                if is_known && (info.addresses.is_empty() || dht.node.is_connected(&info.id)) {
+                    info.addresses = known;
                 }
                 let addressed = !info.addresses.is_empty();
                 let before = told.get(&info.id).copied();
                 if before.is_none_or(|before| addressed && !before) {
                     told.insert(info.id, addressed);
-                    dht.node.learn(info.id, info.addresses.clone());
+                    if !is_known {
+                        dht.node.learn(info.id, info.addresses.clone());
+                    }
                     found.send(info).await.ok()?;
                 }
                 (told.len() < count).then_some(())
@@ -118,9 +123,9 @@ impl Dht {
             }
             let request = message::request(Type::GetProviders, &key);
             let mut lookup = Lookup::start(&dht, &key, &request, deadline).ok()?;
-            while let Some((_, answer)) = lookup.next().await {
+            while let Some((teller, answer)) = lookup.next().await {
                 for info in message::providers(&answer) {
-                    tell(info).await?;
+                    tell(dht.admitted(&teller, info)).await?;
                 }
             }
             Some(())

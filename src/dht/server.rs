@@ -223,6 +223,7 @@ impl Inner {
             Type::AddProvider => {
                 check(key, MAX_PROVIDER_KEY)?;
                 for provider in message::providers(request) {
+                    let provider = self.admitted(from, provider);
                     // Nobody speaks for others, and a provider nobody can find is none.
                     if provider.id == *from && !provider.addresses.is_empty() {
                         self.store.put_provider(holder, key, provider);

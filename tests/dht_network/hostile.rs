@@ -374,3 +374,36 @@ fn streams_without_end_are_bounded() {
     let back = eventually(PATIENCE, || node.fds() <= before.1 + 1);
     assert!(back, "{} descriptors, {} before", node.fds(), before.1);
 }
+
+/// The first to name addresses of a peer may lie: those that others name are tried as well.
+#[test]
+fn a_liar_that_is_quicker_hides_nobody() {
+    let far = server();
+    let (node, truth) = (server(), Peer::of(&far));
+    let closed: Multiaddr = "/ip4/127.0.0.1/tcp/1025".parse().expect("an address");
+    let lie = Peer::new(far.peer_id(), &[closed]);
+    let naming = |named: Peer, delay: Duration| {
+        admitted(move |_, asked| {
+            // How long the way to this peer is.
+            std::thread::sleep(delay);
+            let mut reply = asked.reply();
+            reply.closer.push(named.clone());
+            Reply::Message(reply)
+        })
+    };
+    let liar = Puppet::new(naming(lie, Duration::ZERO));
+    let honest = Puppet::new(naming(truth, Duration::from_millis(300)));
+    for puppet in [&liar, &honest] {
+        puppet.join(&node);
+    }
+    // Joining looks up other keys, whose answers are no lies about `far` that last.
+    let found = node.client().find_peer(far.peer_id());
+    let (_, addresses) = found.expect("FIND_PEER");
+    assert!(liar.was_asked(Kind::FindNode), "nobody lied");
+    assert!(
+        far.addrs().iter().all(|addr| addresses.contains(addr)),
+        "{addresses:?}"
+    );
+    let connected = node.client().list_peers();
+    assert!(connected.iter().any(|(peer, _)| *peer == far.peer_id()));
+}
