@@ -433,7 +433,16 @@ async def a_failed_start_tells_why():
         await fails(P2PDaemonError, reason, P2P.create(host_maddrs=addrs))
     relay = dict(use_auto_relay=True, use_relay=False)
     await fails(P2PDaemonError, "can't have autorelay", P2P.create(**relay))
-    await fails(P2PDaemonError, "Daemon failed to start in 0.0", P2P.create(startup_timeout=0.0001))
+    # On a busy machine the daemon may be ready before hivemind's own clock has been looked at.
+    for _ in range(10):
+        try:
+            early = await P2P.create(startup_timeout=0.0001)
+        except P2PDaemonError as error:
+            assert "Daemon failed to start in 0.0" in str(error), repr(error)
+            break
+        await early.shutdown()
+    else:
+        raise AssertionError("no start took longer than 0.1 ms")
 
 
 async def the_daemon_goes_with_a_killed_python():

@@ -204,7 +204,8 @@ fn peers_are_listed_by_topic() {
     a.client().disconnect(c.peer_id());
     let only = BTreeSet::from([b.peer_id()]);
     assert!(eventually(PATIENCE, || all(&mut client) == only));
-    assert_eq!(client.topic_peers("t"), Ok(vec![]));
+    // What the peer was subscribed to goes with the end of its own stream, which may come later.
+    assert!(eventually(PATIENCE, gone), "disconnected");
 }
 
 #[test]
