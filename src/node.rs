@@ -14,6 +14,7 @@ mod interfaces;
 mod limits;
 mod listen;
 mod options;
+mod peer_address;
 mod plaintext;
 mod protocols;
 mod readahead;
@@ -58,7 +59,7 @@ pub(crate) use limits::{CONNECTION_COST, PER_PEER};
 pub use listen::ListenError;
 use listen::{HostAddresses, Listening};
 pub use options::{Options, StartError};
-pub use transport::PeerIdMismatch;
+pub use peer_address::PeerIdMismatch;
 
 use crate::{
     identity::contained_key,
@@ -615,7 +616,7 @@ async fn identified(peer: &Peer, deadline: Instant) -> Result<(), DialError> {
 
 /// `address` without `/p2p/<peer>`, or nothing if it names another peer (COMPATIBILITY.md 4.5).
 fn own_address(address: Multiaddr, peer: PeerId) -> Option<Multiaddr> {
-    let address = transport::strip_peer(address, peer);
+    let address = peer_address::strip_peer(address, peer);
     match address.iter().last() {
         Some(libp2p::multiaddr::Protocol::P2p(_)) | None => None,
         Some(_) => Some(address),

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::request;
-use crate::{fuzzing::Input, wire::frame};
+use crate::{fuzzing::input::Input, wire::frame};
 
 pub(crate) use super::persistent::fuzzing::operations;
 

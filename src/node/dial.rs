@@ -18,7 +18,7 @@ pub(super) use ranking::History;
 pub(super) use scheduler::{Dials, Due, Reply, Start};
 pub(super) use target::{Candidate, Origin};
 
-use super::transport::{PeerIdMismatch, strip_peer};
+use super::peer_address::{PeerIdMismatch, strip_peer};
 
 /// Why a peer could not be reached.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

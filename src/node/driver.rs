@@ -30,7 +30,8 @@ use super::{
     guarded::Guarded,
     identify_request::{Identity, Requested, Requests},
     listen::{HostAddresses, Listeners, RESCAN_INTERVAL},
-    transport::{remote_address, strip_peer},
+    peer_address::strip_peer,
+    transport::remote_address,
 };
 use crate::{faults, identity::contained_key, limit_hits::Limit, streams::Streams};
 

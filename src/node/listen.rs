@@ -1,5 +1,6 @@
 //! Listening: on which sockets, and what is known of their addresses.
 
+pub(super) mod error;
 mod plan;
 mod told;
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use libp2p::{Multiaddr, Swarm, TransportError, core::transport::ListenerId, swarm::SwarmEvent};
 
+pub use error::ListenError;
 pub(super) use told::{HostAddresses, Listeners};
 
 use super::{
@@ -22,15 +24,6 @@ const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Between two looks for new addresses of the host, where its interfaces cannot be watched.
 pub(super) const RESCAN_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Why an address is not listened on, in Go's words.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to listen on {address}: {reason}")]
-pub struct ListenError {
-    /// As configured.
-    pub address: Multiaddr,
-    reason: String,
-}
 
 /// What came of [`listen`].
 pub(super) struct Listening {

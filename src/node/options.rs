@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use libp2p::Multiaddr;
 
-use super::{connmgr::Watermarks, limits::ConnectionLimits, listen::ListenError};
+use super::{connmgr::Watermarks, limits::ConnectionLimits, listen::error::ListenError};
 use crate::{descriptors::Descriptors, memory::Pressure};
 
 /// What the node is built from.

@@ -1,6 +1,6 @@
 //! The transports: tcp, websocket and quic, under dns, with one rule for wrong peers.
 
-use std::{error::Error, fmt, io, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use futures::{AsyncRead, AsyncWrite, future::ready};
 use libp2p::{
@@ -21,6 +21,7 @@ use super::{
     Options,
     accept::Accept,
     dial::{NextRace, Raced},
+    peer_address::{PeerIdMismatch, strip_peer},
     readahead::ReadAhead,
     security::{Channel, Multiplex, Security},
 };
@@ -37,27 +38,6 @@ const MAX_WEBSOCKET_MESSAGE: usize = 1 << 20;
 
 /// Silence after which a quic connection counts as lost.
 const QUIC_IDLE: Duration = Duration::from_secs(30);
-
-/// The answering peer is not the one that was dialed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PeerIdMismatch {
-    /// Who was dialed.
-    pub expected: PeerId,
-    /// Whose key answered.
-    pub actual: PeerId,
-}
-
-impl fmt::Display for PeerIdMismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "peer id mismatch: expected {}, but remote key matches {}",
-            self.expected, self.actual
-        )
-    }
-}
-
-impl Error for PeerIdMismatch {}
 
 /// The dialer proposes in this order. AES-GCM in hardware is several times as fast as
 /// noise's ChaCha20, so tls goes first where the processor has AES.
@@ -111,14 +91,6 @@ pub(super) fn remote_address(endpoint: &ConnectedPoint, peer: PeerId) -> Multiad
         }
         _ => address,
     }
-}
-
-/// `address` without a trailing `/p2p/<peer>`.
-pub(super) fn strip_peer(mut address: Multiaddr, peer: PeerId) -> Multiaddr {
-    if address.iter().last() == Some(Part::P2p(peer)) {
-        address.pop();
-    }
-    address
 }
 
 /// Builds the transport of a node whose connections report to `host`.

@@ -11,7 +11,7 @@ use super::{
     message::{self, Validator, pb},
     router::{PeerKind, Router},
 };
-use crate::{fuzzing::Input, memory::Ledger};
+use crate::{fuzzing::input::Input, memory::Ledger};
 
 /// RPCs of two peers in turn, on a router with one subscriber. They are read as the protobuf
 /// library reads them, and once the peers have gone nothing of them is left.

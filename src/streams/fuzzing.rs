@@ -24,7 +24,7 @@ use super::{
     negotiate::{self, Choice, Negotiated},
 };
 use crate::{
-    fuzzing::Input,
+    fuzzing::input::Input,
     muxer::{Connection, Handover, Host, MAX_STREAMS, Muxer, Protocol, Substream},
 };
 use connection::{Remote, frame};

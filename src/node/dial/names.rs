@@ -251,7 +251,7 @@ async fn dnsaddr_records(
 fn own_record(record: Multiaddr, peer: PeerId) -> Option<Multiaddr> {
     match record.iter().last() {
         Some(Protocol::P2p(other)) if other != peer => None,
-        Some(_) => Some(crate::node::transport::strip_peer(record, peer)),
+        Some(_) => Some(crate::node::peer_address::strip_peer(record, peer)),
         None => None,
     }
 }
