@@ -1,9 +1,9 @@
 //! rp2pd, the libp2p daemon: one process runs a libp2p host, local programs drive it over a
 //! socket with the `p2pd` protocol.
 //!
-//! Six floors, each knowing only those below it; [`pubsub`] stands beside [`dht`]:
+//! Six layers. Each depends only on those below it. [`pubsub`] stands beside [`dht`]:
 //!
-//! | floor | knows | never knows |
+//! | layer | knows | never knows |
 //! |---|---|---|
 //! | [`control`] | client sessions, the wording of answers, the control socket | the swarm |
 //! | [`dht`] | the Kademlia node: who is close to a key, records, providers | the swarm, protobuf of clients, sessions |
@@ -12,9 +12,10 @@
 //! | [`streams`] | connected peers, user protocols and their negotiation | the two above |
 //! | [`muxer`] | one connection: its task, its multiplexer, its streams | everything above |
 //!
-//! [`wire`] (frames, messages, addresses), [`limit_hits`] (what was refused, counted), [`memory`] (the
-//! ladder) and [`descriptors`] (the reserve) are below them all; [`cli`], [`config`], [`identity`], [`telemetry`], [`banner`], [`shutdown`], [`validate`] and
-//! [`daemon`] build the house and take it down.
+//! Below all of them are [`wire`] (frames, messages, addresses), [`limit_hits`] (what was refused,
+//! counted), [`memory`] (accounts and the ladder) and [`descriptors`] (the reserve). [`daemon`]
+//! builds the layers, runs them and takes them down, with [`cli`], [`config`], [`settings`],
+//! [`identity`], [`telemetry`], [`banner`], [`shutdown`] and [`validate`].
 
 // The lints of Cargo.toml hold for tests and benchmarks too. These hold for the daemon alone: a
 // test reports by panicking and prints what it measured, and in its one binary `pub` says nothing.
