@@ -241,11 +241,8 @@ async fn connect(
     addresses: Vec<Multiaddr>,
     deadline: Instant,
 ) -> Result<(), DialError> {
-    let addresses = addresses
-        .into_iter()
-        .filter_map(|address| super::own_address(address, peer))
-        .collect();
-    node.connect_directly(peer, addresses, deadline).await?;
+    // The operator's addresses are dialed as given, on whatever port.
+    node.connect_known(peer, addresses, deadline).await?;
     // Without room for tags the connection is worth no more than others.
     let _ = node.tag(peer, TAG, 1);
     Ok(())

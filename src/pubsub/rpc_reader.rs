@@ -1,21 +1,15 @@
 //! RPCs read from the stream that a peer writes.
 
-use std::{
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use futures::AsyncRead as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::message::MAX_RPC;
 use crate::{
     memory::Charge,
     streams::UserStream,
-    wire::frame::{FrameReader, ReadError, Source},
+    wire::frame::{FrameReader, ReadError},
 };
 
 /// RPCs above 64 KiB that are read at once, of all peers together (SECURITY.md 3).
@@ -28,14 +22,6 @@ const LARGE: u64 = 64 << 10;
 const LARGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 static LARGE_PERMITS: Semaphore = Semaphore::const_new(MAX_LARGE);
-
-struct Incoming<'a>(&'a mut UserStream);
-
-impl Source for Incoming<'_> {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0).poll_read(cx, buffer)
-    }
-}
 
 /// Reads the RPCs of one stream. What has arrived is charged to the peer for as long as it is held.
 /// A silent stream holds no buffer.
@@ -79,7 +65,7 @@ impl RpcReader {
                 self.permit = Some(permit);
                 self.reader.limit(LARGE_TIMEOUT);
             }
-            match self.reader.fill(&mut Incoming(stream)).await {
+            match self.reader.fill(stream).await {
                 Ok(()) => self.reserve()?,
                 Err(ReadError::Closed) => return Ok(None),
                 Err(error) => return Err(error.into()),

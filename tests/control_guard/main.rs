@@ -13,12 +13,12 @@ mod http;
 mod users;
 
 use std::io::Read as _;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use rp2pd::wire::pb::{Request, Response, StreamHandlerRequest, request, response};
 use support::control::typed;
-use support::{ControlClient, Daemon, Launch, PATIENCE, eventually};
+use support::{ControlClient, Daemon, Launch, PATIENCE, eventually, namespace};
 
 /// A trial and what it needs.
 type Case = (&'static str, fn());
@@ -115,8 +115,7 @@ const INSIDE: &str = "inside-namespace";
 const SET_UP: &str = "ip link set lo up && ip address add 10.9.0.1/24 dev lo && \
                       ip address add 10.9.0.2/24 dev lo && ip address add 10.9.0.3/24 dev lo && \
                       ip address add fd00:9::1/64 dev lo nodad && \
-                      ip address add fd00:9::2/64 dev lo nodad && \
-                      exec \"$0\" \"$@\"";
+                      ip address add fd00:9::2/64 dev lo nodad";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
@@ -129,7 +128,7 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let root = rustix::process::geteuid().is_root();
-    let namespaces = unshare().is_some();
+    let namespaces = namespace::inside(SET_UP).is_some();
     let mut trials = Vec::new();
     for (name, case) in HERE {
         trials.push(Trial::test(name, move || run(case)));
@@ -151,9 +150,8 @@ fn run(case: fn()) -> Result<(), Failed> {
 }
 
 fn run_inside(name: &str) -> Result<(), Failed> {
-    let output = unshare()
+    let output = namespace::inside(SET_UP)
         .ok_or("no network namespaces")?
-        .args(["sh", "-c", SET_UP])
         .arg(std::env::current_exe()?)
         .args([INSIDE, name])
         .output()?;
@@ -161,24 +159,6 @@ fn run_inside(name: &str) -> Result<(), Failed> {
         return Ok(());
     }
     Err(String::from_utf8_lossy(&output.stderr).into_owned().into())
-}
-
-/// A command that runs another in a network namespace of its own.
-fn unshare() -> Option<Command> {
-    [&["--net"][..], &["--net", "--map-root-user"]]
-        .into_iter()
-        .find(|flags| {
-            let tried = Command::new("unshare")
-                .args(*flags)
-                .args(["sh", "-c", SET_UP, "true"])
-                .output();
-            tried.is_ok_and(|output| output.status.success())
-        })
-        .map(|flags| {
-            let mut command = Command::new("unshare");
-            command.args(flags);
-            command
-        })
 }
 
 /// A launch with this configuration; the file lives as long as what comes with it.

@@ -232,6 +232,24 @@ fn a_node_that_is_left_alone_comes_back() {
     daemon.client().await_table(&[again.peer_id()]);
 }
 
+/// What the operator names is dialed as given. What other peers tell is not, on such a port.
+#[test]
+fn a_peer_on_a_port_of_the_system_is_dialed() {
+    let free = (600..1024).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    let Some(port) = free else {
+        eprintln!("skipped: ports below 1024 are not for this user");
+        return;
+    };
+    let hub = Fixed {
+        port,
+        ..Fixed::new()
+    };
+    let live = hub.launch().spawn();
+    let daemon = bootstrapped(&[hub.multiaddr()]).spawn();
+    let listed = daemon.client().list_peers();
+    assert!(listed.iter().any(|(peer, _)| *peer == live.peer_id()));
+}
+
 /// In a namespace without routes the public network's names lead nowhere.
 #[test]
 fn without_name_servers_the_last_line_says_so() {

@@ -14,6 +14,7 @@ use std::process::{Command, ExitCode};
 use std::str::FromStr;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use support::namespace;
 
 /// A trial: its name, what it does, the program that it needs.
 struct Case(&'static str, fn(), Option<&'static str>);
@@ -33,7 +34,7 @@ const INSIDE: &str = "inside-namespaces";
 
 /// Then the arguments are the program.
 const SET_UP: &str = "ip link set lo up && ip address add 10.9.0.1/24 dev lo && \
-                      ip address add 10.9.0.2/24 dev lo && exec \"$0\" \"$@\"";
+                      ip address add 10.9.0.2/24 dev lo";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Most of them measure.
     arguments.test_threads = Some(1);
-    let namespaces = unshare().is_some();
+    let namespaces = namespaces().is_some();
     let trials = CASES.iter().map(|Case(name, _, program)| {
         let there = program.is_none_or(is_there);
         let trial = Trial::test(*name, move || run_inside(name));
@@ -66,9 +67,8 @@ fn is_there(program: &str) -> bool {
 }
 
 fn run_inside(name: &str) -> Result<(), Failed> {
-    let status = unshare()
+    let status = namespaces()
         .ok_or("no namespaces")?
-        .args(["sh", "-c", SET_UP])
         .arg(std::env::current_exe()?)
         .args([INSIDE, name])
         .status()?;
@@ -79,24 +79,8 @@ fn run_inside(name: &str) -> Result<(), Failed> {
 }
 
 /// A command that runs another in namespaces of its own.
-fn unshare() -> Option<Command> {
-    [
-        &["--net", "--mount"][..],
-        &["--net", "--mount", "--map-root-user"],
-    ]
-    .into_iter()
-    .find(|flags| {
-        let tried = Command::new("unshare")
-            .args(*flags)
-            .args(["sh", "-c", SET_UP, "true"])
-            .output();
-        tried.is_ok_and(|output| output.status.success())
-    })
-    .map(|flags| {
-        let mut command = Command::new("unshare");
-        command.args(flags);
-        command
-    })
+fn namespaces() -> Option<Command> {
+    namespace::inside_of(&["--net", "--mount"], SET_UP)
 }
 
 /// A number from the environment.

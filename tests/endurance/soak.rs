@@ -24,6 +24,7 @@ pub fn length() -> Option<u64> {
 
 /// Runs `step` so many times a second until `stop`; how many times.
 fn paced(per_second: u32, stop: &AtomicBool, mut step: impl FnMut(u64)) -> u64 {
+    let _ends = Ends(stop);
     let pace = Duration::from_secs(1) / per_second;
     let mut next = Instant::now();
     let mut done = 0;
@@ -35,6 +36,15 @@ fn paced(per_second: u32, stop: &AtomicBool, mut step: impl FnMut(u64)) -> u64 {
         done += 1;
     }
     done
+}
+
+/// Ends the load when it is dropped, also by a panic, so that a failure does not become a hang.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Growth per minute by least squares, in the unit of the samples.
@@ -110,8 +120,9 @@ pub fn memory_and_descriptors_stay_level() {
                 }
             }
         });
-        let samples = watch([&near, &far], Duration::from_secs(seconds));
-        stop.store(true, Ordering::Relaxed);
+        let ends = Ends(&stop);
+        let samples = watch([&near, &far], Duration::from_secs(seconds), &stop);
+        drop(ends);
         let published = published.join().expect("PUBLISH goes on");
         println!(
             "soak of {seconds} s: {} streams, {} calls, {published} messages, {} heard",
@@ -132,10 +143,11 @@ pub fn memory_and_descriptors_stay_level() {
 /// Time in seconds, memory in MiB, descriptors.
 type Samples = Vec<(f64, f64, f64)>;
 
-fn watch(daemons: [&Daemon; 2], length: Duration) -> [Samples; 2] {
+/// Looks at the daemons for so long, or until the load has ended.
+fn watch(daemons: [&Daemon; 2], length: Duration, stop: &AtomicBool) -> [Samples; 2] {
     let start = Instant::now();
     let mut samples: [Samples; 2] = Default::default();
-    while start.elapsed() < length {
+    while start.elapsed() < length && !stop.load(Ordering::Relaxed) {
         std::thread::sleep(SAMPLE.min(length));
         for (daemon, samples) in daemons.iter().zip(&mut samples) {
             let memory = daemon.rss_kib() as f64 / 1024.0;

@@ -20,13 +20,18 @@ pub fn launch(set_up: &str) -> Option<Launch> {
 /// A command that runs `set_up`, a shell script, and then another program, in a network namespace
 /// of its own. None where that is not allowed.
 pub fn inside(set_up: &str) -> Option<Command> {
+    inside_of(&["--net"], set_up)
+}
+
+/// As [`inside`], in new namespaces of these `kinds`, flags of `unshare`.
+pub fn inside_of(kinds: &[&str], set_up: &str) -> Option<Command> {
     let command = |flags: &[&str]| {
         let mut command = Command::new("unshare");
-        command.args(flags);
+        command.args(kinds).args(flags);
         command.args(["sh", "-e", "-c", &format!("{set_up}\nexec \"$@\""), "sh"]);
         command
     };
-    [&["--net"][..], &["--net", "--map-root-user"]]
+    [&[][..], &["--map-root-user"]]
         .into_iter()
         .find(|flags| {
             let tried = command(flags).arg("/bin/true").output();

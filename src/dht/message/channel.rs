@@ -1,22 +1,16 @@
 //! Streams that carry messages.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use futures::{AsyncRead as _, AsyncWriteExt as _};
+use futures::AsyncWriteExt as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{decode::decode, pb::Message};
 use crate::{
     memory::{Account, Charge, OverBudget},
     streams::UserStream,
-    wire::frame::{FrameError, FrameReader, ReadError, Source},
+    wire::frame::{FrameError, FrameReader, ReadError},
 };
 
 /// Largest message, in bytes (go-libp2p's limit).
@@ -32,14 +26,6 @@ const LARGE: u64 = 64 << 10;
 const LARGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 static LARGE_PERMITS: Semaphore = Semaphore::const_new(MAX_LARGE);
-
-struct Incoming<'a>(&'a mut UserStream);
-
-impl Source for Incoming<'_> {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0).poll_read(cx, buffer)
-    }
-}
 
 /// A stream that carries messages. What has arrived of a message is charged to the peer for as
 /// long as it is held; an idle stream holds nothing.
@@ -93,7 +79,7 @@ impl Channel {
                 self.permit = Some(permit);
                 self.reader.limit(LARGE_TIMEOUT);
             }
-            match self.reader.fill(&mut Incoming(&mut self.stream)).await {
+            match self.reader.fill(&mut self.stream).await {
                 Ok(()) => {}
                 Err(ReadError::Closed) => return Ok(None),
                 Err(error) => return Err(error.into()),
