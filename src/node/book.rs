@@ -1,5 +1,9 @@
 //! Addresses, protocols and keys of peers, with Go's lifetimes and our bounds.
 
+mod known;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -9,7 +13,8 @@ use std::{
 use libp2p::{Multiaddr, PeerId, identity::PublicKey};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::dial::{Candidate, History, Origin};
+use super::dial::{Candidate, Origin};
+use known::{Entry, Known};
 
 /// Lifetime of addresses a client named (go-libp2p's temporary addresses).
 pub(super) const TEMPORARY: Duration = Duration::from_secs(2 * 60);
@@ -21,58 +26,9 @@ pub(super) const CONNECTED: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Peers remembered, so that strangers cannot fill the memory (as in CVE-2023-40583). Of those
 /// that are not connected the one that would expire first goes.
 pub(crate) const MAX_PEERS: usize = 4096;
-/// Addresses remembered of one peer.
-const MAX_ADDRESSES: usize = 64;
-/// Longest address remembered, in bytes.
-const MAX_ADDRESS: usize = 512;
 /// Failed dials in a row after which an address is forgotten that has never led to its peer. One
 /// that has is kept for its lifetime: its peer may come back.
 const MAX_FAILURES: u8 = 3;
-
-/// One address of a peer.
-#[derive(Debug)]
-struct Entry {
-    address: Multiaddr,
-    /// Until when it is remembered.
-    expiry: Instant,
-    /// Failed dials since it was learned or last led to the peer.
-    failures: u8,
-    /// It has led to the peer.
-    proven: bool,
-    /// On whose word it is remembered.
-    origin: Origin,
-}
-
-impl Entry {
-    fn history(&self) -> History {
-        match (self.failures, self.proven) {
-            (0, true) => History::Worked,
-            (0, false) => History::Unknown,
-            _ => History::Failed,
-        }
-    }
-}
-
-/// What is known of one peer.
-#[derive(Debug, Default)]
-struct Known {
-    addresses: Vec<Entry>,
-    connected: bool,
-    /// What identify told; remembered for as long as an address.
-    protocols: Option<Arc<[String]>>,
-    /// Unless the peer id contains it.
-    key: Option<PublicKey>,
-}
-
-impl Known {
-    fn expiry(&self) -> Option<Instant> {
-        self.addresses.iter().map(|entry| entry.expiry).max()
-    }
-
-    fn is_worthless(&self, now: Instant) -> bool {
-        !self.connected && self.expiry().is_none_or(|expiry| expiry <= now)
-    }
-}
 
 /// What became of an address that could not be dialed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +61,7 @@ impl AddressBook {
         let known = entry(&mut peers, peer, now);
         known.addresses.retain(|entry| entry.expiry > now);
         for address in addresses {
-            learn(known, address, now + lifetime, origin);
+            known.learn(address, now + lifetime, origin);
         }
         if known.is_worthless(now) {
             peers.remove(&peer);
@@ -128,7 +84,7 @@ impl AddressBook {
         let known = entry(&mut peers, peer, now);
         known.connected = true;
         if let Some(address) = dialed
-            && let Some(entry) = learn(known, address, now + TEMPORARY, Origin::Given)
+            && let Some(entry) = known.learn(address, now + TEMPORARY, Origin::Given)
         {
             entry.failures = 0;
             entry.proven = true;
@@ -267,41 +223,6 @@ fn entry(peers: &mut HashMap<PeerId, Known>, peer: PeerId, now: Instant) -> &mut
     peers.entry(peer).or_default()
 }
 
-fn learn(
-    known: &mut Known,
-    address: Multiaddr,
-    expiry: Instant,
-    origin: Origin,
-) -> Option<&mut Entry> {
-    if address.len() > MAX_ADDRESS {
-        return None;
-    }
-    let place = known
-        .addresses
-        .iter()
-        .position(|entry| entry.address == address);
-    let place = match place {
-        Some(place) => place,
-        None if known.addresses.len() < MAX_ADDRESSES => {
-            known.addresses.push(Entry {
-                address,
-                expiry,
-                failures: 0,
-                proven: false,
-                origin,
-            });
-            known.addresses.len() - 1
-        }
-        None => return None,
-    };
-    let entry = known.addresses.get_mut(place)?;
-    entry.expiry = entry.expiry.max(expiry);
-    if origin == Origin::Given {
-        entry.origin = origin;
-    }
-    Some(entry)
-}
-
 fn make_room(peers: &mut HashMap<PeerId, Known>, now: Instant) {
     peers.retain(|_, known| !known.is_worthless(now));
     if peers.len() < MAX_PEERS {
@@ -313,102 +234,5 @@ fn make_room(peers: &mut HashMap<PeerId, Known>, now: Instant) {
         .map(|(peer, _)| *peer);
     if let Some(peer) = first {
         peers.remove(&peer);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(port: usize) -> Multiaddr {
-        format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()
-    }
-
-    #[test]
-    fn an_address_of_another_peer_is_forgotten_at_once() {
-        let book = AddressBook::default();
-        let peer = PeerId::random();
-        book.connected(peer, Some(address(1)));
-        book.add(peer, [address(2)], TEMPORARY, Origin::Given);
-        assert_eq!(book.wrong(&peer, &address(1)), Fate::Forgotten);
-        assert_eq!(book.wrong(&peer, &address(1)), Fate::Kept);
-        assert_eq!(book.get(&peer), [address(2)]);
-    }
-
-    #[test]
-    fn an_address_that_never_worked_is_forgotten_one_that_did_comes_last() {
-        let book = AddressBook::default();
-        let peer = PeerId::random();
-        book.connected(peer, Some(address(1)));
-        book.disconnected(&peer);
-        book.add(peer, [address(2)], TEMPORARY, Origin::Given);
-        for fate in [Fate::Kept, Fate::Kept, Fate::Forgotten] {
-            assert_eq!(book.failed(&peer, &address(2)), fate);
-        }
-        for _ in 0..1000 {
-            assert_eq!(book.failed(&peer, &address(1)), Fate::Kept);
-        }
-        book.add(peer, [address(3)], TEMPORARY, Origin::Given);
-        assert_eq!(book.get(&peer), [address(3), address(1)]);
-        book.connected(peer, Some(address(1)));
-        assert_eq!(book.get(&peer), [address(1), address(3)]);
-    }
-
-    #[test]
-    fn nothing_is_left_of_a_peer_without_addresses() {
-        let book = AddressBook::default();
-        let peer = PeerId::random();
-        book.add(peer, [address(1)], TEMPORARY, Origin::Given);
-        book.wrong(&peer, &address(1));
-        assert!(book.peers().is_empty());
-        book.add(peer, [address(1)], Duration::ZERO, Origin::Given);
-        assert!(book.peers().is_empty());
-    }
-
-    #[test]
-    fn protocols_outlive_the_connection_as_addresses_do() {
-        let book = AddressBook::default();
-        let peer = PeerId::random();
-        let protocols: Arc<[String]> = ["/a".to_owned()].into();
-        book.set_protocols(&peer, protocols.clone());
-        assert_eq!(book.protocols(&peer), None);
-        book.connected(peer, None);
-        book.set_protocols(&peer, protocols.clone());
-        book.set_connected(peer, vec![address(1)], Origin::Given);
-        book.disconnected(&peer);
-        assert_eq!(book.protocols(&peer), Some(protocols));
-        book.wrong(&peer, &address(1));
-        assert_eq!(book.protocols(&peer), None);
-    }
-
-    #[test]
-    fn connected_peers_are_never_forgotten_for_others() {
-        let book = AddressBook::default();
-        let connected: Vec<PeerId> = (0..10).map(|_| PeerId::random()).collect();
-        for peer in &connected {
-            book.connected(*peer, None);
-        }
-        let first = PeerId::random();
-        book.add(first, [address(1)], TEMPORARY, Origin::Given);
-        for _ in 0..2 * MAX_PEERS {
-            book.add(PeerId::random(), [address(2)], CONNECTED, Origin::Given);
-            assert!(book.peers().len() <= MAX_PEERS);
-        }
-        assert!(connected.iter().all(|peer| book.peers().contains_key(peer)));
-        assert!(book.get(&first).is_empty());
-    }
-
-    #[test]
-    fn one_peer_has_so_many_addresses() {
-        let book = AddressBook::default();
-        let peer = PeerId::random();
-        book.add(peer, (1..1000).map(address), TEMPORARY, Origin::Given);
-        assert_eq!(book.get(&peer).len(), MAX_ADDRESSES);
-        let long: Multiaddr = format!("/dns4/{}/tcp/1", "a".repeat(MAX_ADDRESS))
-            .parse()
-            .unwrap();
-        let other = PeerId::random();
-        book.add(other, [long], TEMPORARY, Origin::Given);
-        assert!(book.get(&other).is_empty());
     }
 }

@@ -1,8 +1,10 @@
 //! Reaching peers: which addresses are dialed when, and why a peer could not be reached.
 
 mod names;
+mod peer_dial;
 mod race;
 mod ranking;
+mod resolved;
 mod scheduler;
 mod target;
 
@@ -13,9 +15,10 @@ use libp2p::{
 };
 
 pub(super) use names::NO_ANSWER;
+pub(super) use peer_dial::Reply;
 pub(super) use race::{NextRace, Raced};
 pub(super) use ranking::History;
-pub(super) use scheduler::{Dials, Due, Reply, Start};
+pub(super) use scheduler::{Dials, Due, Start};
 pub(super) use target::{Candidate, Origin};
 
 use super::peer_address::{PeerIdMismatch, strip_peer};

@@ -1,5 +1,7 @@
 //! The task that owns the swarm: dials, closings, identify. Nothing else runs here.
 
+mod identified;
+
 use std::{
     collections::{HashMap, HashSet},
     convert::Infallible,
@@ -9,9 +11,9 @@ use std::{
 
 use futures::StreamExt as _;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, autonat, identify, ping,
+    Multiaddr, PeerId, Swarm, autonat, ping,
     swarm::{
-        ConnectionId, StreamUpgradeError, SwarmEvent,
+        ConnectionId, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
@@ -28,12 +30,11 @@ use super::{
     connmgr::ConnectionManager,
     dial::{Candidate, Cause, DialError, Dials, Due, NextRace, Origin, Reply, Start},
     guarded::Guarded,
-    identify_request::{Identity, Requested, Requests},
+    identify_request::Requests,
     listen::{HostAddresses, Listeners, RESCAN_INTERVAL},
-    peer_address::strip_peer,
     transport::remote_address,
 };
-use crate::{faults, identity::contained_key, limit_hits::Limit, streams::Streams};
+use crate::{faults, limit_hits::Limit, streams::Streams};
 
 /// How long connections may take to close when the daemon ends.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
@@ -401,76 +402,6 @@ impl Driver {
             } else {
                 index += 1;
             }
-        }
-    }
-
-    fn on_identify(&mut self, event: identify::Event) {
-        match event {
-            identify::Event::Received {
-                peer_id,
-                connection_id,
-                info,
-            } => {
-                let names = info.protocols.iter();
-                let identity = Identity {
-                    public_key: Some(info.public_key),
-                    addresses: info.listen_addrs,
-                    protocols: names.map(|name| name.as_ref().to_owned()).collect(),
-                };
-                self.identified(peer_id, connection_id, identity);
-            }
-            identify::Event::Error {
-                peer_id,
-                connection_id,
-                error: StreamUpgradeError::Apply(error),
-            } => {
-                tracing::debug!(peer = %peer_id, %error, "identify message refused by the library");
-                let streams = self.streams.clone();
-                self.identities.begin(streams, peer_id, connection_id);
-            }
-            identify::Event::Error { peer_id, error, .. } => {
-                tracing::debug!(peer = %peer_id, %error, "identify failed");
-                self.streams.peers.set_identified(&peer_id, None);
-            }
-            identify::Event::Sent { .. } | identify::Event::Pushed { .. } => {}
-        }
-    }
-
-    fn on_requested_identity(&mut self, (peer, connection, identity): Requested) {
-        match identity {
-            Ok(identity) => self.identified(peer, connection, identity),
-            Err(error) => {
-                let reason = format!("{:#}", anyhow::Error::from(error));
-                tracing::debug!(%peer, reason, "identify failed");
-                self.streams.peers.set_unreadable(&peer, &reason);
-            }
-        }
-    }
-
-    /// Takes note of what `peer` says of itself on `connection`.
-    fn identified(&mut self, peer: PeerId, connection: ConnectionId, identity: Identity) {
-        let connections = self.connections.get(&peer);
-        let remote = connections.and_then(|connections| connections.get(&connection));
-        // Its last words may come after the connection is closed.
-        if let Some(remote) = remote {
-            self.filter.identified(remote);
-            let addresses = identity
-                .addresses
-                .into_iter()
-                .map(|address| strip_peer(address, peer))
-                .filter(|address| self.filter.admits(remote, address))
-                .collect();
-            let origin = Origin::Told(Scope::of_teller(remote));
-            self.book.set_connected(peer, addresses, origin);
-        }
-        if let Some(key) = identity.public_key
-            && contained_key(&peer).is_none()
-        {
-            self.book.set_key(&peer, key);
-        }
-        let protocols = Some(identity.protocols);
-        if let Some(known) = self.streams.peers.set_identified(&peer, protocols) {
-            self.book.set_protocols(&peer, known);
         }
     }
 }

@@ -5,10 +5,9 @@
 //! dialed at once beside those under way. Each caller has an answer of its own, and when the last
 //! of them has gone the dials end.
 
-use std::{
-    collections::{HashMap, HashSet},
-    convert::Infallible,
-};
+mod targets;
+
+use std::{collections::HashMap, convert::Infallible};
 
 use futures::{
     FutureExt as _, StreamExt as _,
@@ -23,21 +22,15 @@ use tokio::{
 
 use super::{
     Cause, DialError,
-    names::{MAX_RESOLVED, Names, ResolveError, has_name, is_name},
+    names::Names,
+    peer_dial::{PeerDial, Reply, Waiter},
     race::Race,
-    ranking::{History, rank},
-    target::{Candidate, Origin, State, Target},
+    resolved::Resolved,
+    target::{Candidate, Origin, State},
 };
-use crate::node::address_filter::is_harmless;
 
 /// Addresses of one peer that are dialed for the same callers (SECURITY.md 3).
 pub(in crate::node) const MAX_PER_PEER: usize = 100;
-
-/// Names being resolved at once; further ones wait (SECURITY.md 3).
-const MAX_LOOKUPS: usize = 64;
-
-/// The answer to a caller.
-pub(in crate::node) type Reply = oneshot::Sender<Result<(), DialError>>;
 
 /// One raw dial to make.
 #[derive(Debug)]
@@ -56,49 +49,6 @@ pub(in crate::node) enum Due {
     /// These were resolved from a name that somebody told; [`Dials::resolved`] takes those that
     /// may be dialed.
     Resolved(Resolved),
-}
-
-/// The addresses that a name stands for.
-#[derive(Debug)]
-pub(in crate::node) struct Resolved {
-    peer: PeerId,
-    dial: u64,
-    name: Multiaddr,
-    pub(in crate::node) origin: Origin,
-    pub(in crate::node) found: Result<Vec<Multiaddr>, ResolveError>,
-}
-
-impl Resolved {
-    /// Leaves out what `admits` does not admit. A name that is dialed as it is needs all of its
-    /// addresses admitted, since any of them may be dialed.
-    pub(in crate::node) fn retain(&mut self, admits: impl Fn(&Multiaddr) -> bool) {
-        let whole = !is_name(&self.name);
-        if let Ok(found) = &mut self.found {
-            if whole && !found.iter().all(&admits) {
-                found.clear();
-            }
-            // Records of DNS are a stranger's words, unless the client said the same.
-            let given = self.origin == Origin::Given && !is_harmless(&self.name);
-            found.retain(|address| admits(address) && (given || is_harmless(address)));
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Waiter {
-    id: u64,
-    addresses: Vec<Multiaddr>,
-    reply: Reply,
-}
-
-/// What is under way towards one peer.
-#[derive(Debug)]
-struct PeerDial {
-    id: u64,
-    race: Race,
-    targets: Vec<Target>,
-    waiters: Vec<Waiter>,
-    running: usize,
 }
 
 #[derive(Debug)]
@@ -165,119 +115,6 @@ impl Dials {
             reply,
         });
         self.extend(peer, candidates, true);
-        self.settle(peer);
-    }
-
-    /// Adds targets to the peer's dial. Those that have failed already are tried again if they
-    /// are `wanted` by a new caller.
-    fn extend(&mut self, peer: PeerId, candidates: Vec<Candidate>, wanted: bool) {
-        let Some(dials) = self.peers.get_mut(&peer) else {
-            return;
-        };
-        let now = Instant::now();
-        let mut fresh: Vec<(usize, History)> = Vec::new();
-        let mut names = Vec::new();
-        let mut room = MAX_PER_PEER.saturating_sub(dials.unfinished());
-        for Candidate {
-            address,
-            origin,
-            history,
-        } in candidates
-        {
-            let known = dials.targets.iter().position(|t| t.address == address);
-            let again = known.is_some_and(|at| {
-                wanted && matches!(dials.targets[at].state, State::Failed(_) | State::Dropped)
-            });
-            if (known.is_some() && !again) || room == 0 {
-                continue;
-            }
-            room -= 1;
-            let is_name = is_name(&address);
-            // A secure websocket is dialed by name. What the name stands for has to be looked at
-            // first if somebody told it.
-            let checked = has_name(&address) && origin != Origin::Given;
-            let state = if is_name || checked {
-                names.push((peer, dials.id, address.clone(), origin));
-                State::Resolving
-            } else {
-                State::Waiting(now)
-            };
-            let target = Target {
-                address,
-                state,
-                own_port: false,
-            };
-            let at = known.unwrap_or(dials.targets.len());
-            if matches!(target.state, State::Waiting(_)) {
-                fresh.push((at, history));
-            }
-            match dials.targets.get_mut(at) {
-                Some(old) => *old = target,
-                None => dials.targets.push(target),
-            }
-        }
-        let ranked: Vec<_> = fresh
-            .iter()
-            .map(|(at, history)| (&dials.targets[*at].address, *history))
-            .collect();
-        for (start, (at, _)) in rank(&ranked).into_iter().zip(fresh) {
-            dials.targets[at].state = State::Waiting(now + start);
-        }
-        self.waiting_names.extend(names);
-        self.look_up();
-    }
-
-    /// Starts lookups while there is room for them.
-    fn look_up(&mut self) {
-        while self.lookups.len() < MAX_LOOKUPS
-            && let Some((peer, dial, name, origin)) = self.waiting_names.pop()
-        {
-            if self.peers.get(&peer).is_none_or(|dials| dials.id != dial) {
-                continue;
-            }
-            let names = self.names.clone();
-            let lookup = async move {
-                let found = names.resolve(peer, name.clone()).await;
-                Resolved {
-                    peer,
-                    dial,
-                    name,
-                    origin,
-                    found,
-                }
-            };
-            self.lookups.push(lookup.boxed());
-        }
-    }
-
-    /// A name has been resolved. What may not be dialed is no longer in `resolved.found`.
-    pub(in crate::node) fn resolved(&mut self, resolved: Resolved) {
-        let Resolved {
-            peer,
-            dial,
-            name,
-            origin,
-            found,
-        } = resolved;
-        self.look_up();
-        let Some(dials) = self.peers.get_mut(&peer).filter(|dials| dials.id == dial) else {
-            return;
-        };
-        let Some(target) = dials.targets.iter_mut().find(|t| t.address == name) else {
-            return;
-        };
-        match found {
-            Err(reason) => target.state = State::Failed(Cause::Name(reason)),
-            Ok(found) if found.is_empty() => target.state = State::Dropped,
-            // Its name has been looked at and stays.
-            Ok(_) if !is_name(&name) => target.state = State::Waiting(Instant::now()),
-            Ok(mut found) => {
-                found.truncate(MAX_RESOLVED);
-                target.state = State::Resolved(found.clone());
-                let candidate = |address| Candidate::new(address, origin);
-                self.extend(peer, found.into_iter().map(candidate).collect(), false);
-            }
-        }
         self.settle(peer);
     }
 
@@ -461,56 +298,5 @@ impl Dials {
             dials.race.cancel();
             self.peers.remove(&peer);
         }
-    }
-}
-
-impl PeerDial {
-    fn target(&mut self, address: &Multiaddr) -> Option<&mut Target> {
-        self.targets.iter_mut().find(|t| t.address == *address)
-    }
-
-    fn unfinished(&self) -> usize {
-        let finished = |target: &&Target| {
-            matches!(
-                target.state,
-                State::Failed(_) | State::Dropped | State::Resolved(_)
-            )
-        };
-        self.targets.len() - self.targets.iter().filter(finished).count()
-    }
-
-    /// When the next target starts: at once while nothing else is under way.
-    fn next_start(&self) -> Option<Instant> {
-        let starts = self.targets.iter().filter_map(|target| match target.state {
-            State::Waiting(at) => Some(at),
-            _ => None,
-        });
-        let first = starts.min()?;
-        Some(if self.running == 0 {
-            first.min(Instant::now())
-        } else {
-            first
-        })
-    }
-
-    /// Why each of `addresses` has failed, once all have; those of names in their place.
-    fn failures(&self, addresses: &[Multiaddr]) -> Option<Vec<(Multiaddr, Cause)>> {
-        let mut failures = Vec::new();
-        let mut seen: HashSet<&Multiaddr> = HashSet::new();
-        let mut pending: Vec<&Multiaddr> = addresses.iter().rev().collect();
-        while let Some(address) = pending.pop() {
-            if !seen.insert(address) {
-                continue;
-            }
-            let target = self.targets.iter().find(|t| t.address == *address);
-            match target.map(|target| &target.state) {
-                Some(State::Failed(cause)) => failures.push((address.clone(), cause.clone())),
-                Some(State::Resolved(found)) => pending.extend(found.iter().rev()),
-                // There was no room for it.
-                Some(State::Dropped) | None => {}
-                Some(State::Resolving | State::Waiting(_) | State::Running(_)) => return None,
-            }
-        }
-        Some(failures)
     }
 }

@@ -1,0 +1,93 @@
+//! What is known of one peer.
+
+use std::{sync::Arc, time::Instant};
+
+use libp2p::{Multiaddr, identity::PublicKey};
+
+use super::super::dial::{History, Origin};
+
+/// Addresses remembered of one peer.
+pub(super) const MAX_ADDRESSES: usize = 64;
+/// Longest address remembered, in bytes.
+pub(super) const MAX_ADDRESS: usize = 512;
+
+/// One address of a peer.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) address: Multiaddr,
+    /// Until when it is remembered.
+    pub(super) expiry: Instant,
+    /// Failed dials since it was learned or last led to the peer.
+    pub(super) failures: u8,
+    /// It has led to the peer.
+    pub(super) proven: bool,
+    /// On whose word it is remembered.
+    pub(super) origin: Origin,
+}
+
+impl Entry {
+    pub(super) fn history(&self) -> History {
+        match (self.failures, self.proven) {
+            (0, true) => History::Worked,
+            (0, false) => History::Unknown,
+            _ => History::Failed,
+        }
+    }
+}
+
+/// What is known of one peer.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) addresses: Vec<Entry>,
+    pub(super) connected: bool,
+    /// What identify told; remembered for as long as an address.
+    pub(super) protocols: Option<Arc<[String]>>,
+    /// Unless the peer id contains it.
+    pub(super) key: Option<PublicKey>,
+}
+
+impl Known {
+    pub(super) fn expiry(&self) -> Option<Instant> {
+        self.addresses.iter().map(|entry| entry.expiry).max()
+    }
+
+    pub(super) fn is_worthless(&self, now: Instant) -> bool {
+        !self.connected && self.expiry().is_none_or(|expiry| expiry <= now)
+    }
+
+    /// Remembers `address` until `expiry` at least. None if it is too long, or one too many.
+    pub(super) fn learn(
+        &mut self,
+        address: Multiaddr,
+        expiry: Instant,
+        origin: Origin,
+    ) -> Option<&mut Entry> {
+        if address.len() > MAX_ADDRESS {
+            return None;
+        }
+        let place = self
+            .addresses
+            .iter()
+            .position(|entry| entry.address == address);
+        let place = match place {
+            Some(place) => place,
+            None if self.addresses.len() < MAX_ADDRESSES => {
+                self.addresses.push(Entry {
+                    address,
+                    expiry,
+                    failures: 0,
+                    proven: false,
+                    origin,
+                });
+                self.addresses.len() - 1
+            }
+            None => return None,
+        };
+        let entry = self.addresses.get_mut(place)?;
+        entry.expiry = entry.expiry.max(expiry);
+        if origin == Origin::Given {
+            entry.origin = origin;
+        }
+        Some(entry)
+    }
+}

@@ -1,0 +1,83 @@
+//! What is under way towards one peer, and who waits for it.
+
+use std::collections::HashSet;
+
+use libp2p::Multiaddr;
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    Cause, DialError,
+    race::Race,
+    target::{State, Target},
+};
+
+/// The answer to a caller.
+pub(in crate::node) type Reply = oneshot::Sender<Result<(), DialError>>;
+
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) id: u64,
+    pub(super) addresses: Vec<Multiaddr>,
+    pub(super) reply: Reply,
+}
+
+/// What is under way towards one peer.
+#[derive(Debug)]
+pub(super) struct PeerDial {
+    pub(super) id: u64,
+    pub(super) race: Race,
+    pub(super) targets: Vec<Target>,
+    pub(super) waiters: Vec<Waiter>,
+    pub(super) running: usize,
+}
+
+impl PeerDial {
+    pub(super) fn target(&mut self, address: &Multiaddr) -> Option<&mut Target> {
+        self.targets.iter_mut().find(|t| t.address == *address)
+    }
+
+    pub(super) fn unfinished(&self) -> usize {
+        let finished = |target: &&Target| {
+            matches!(
+                target.state,
+                State::Failed(_) | State::Dropped | State::Resolved(_)
+            )
+        };
+        self.targets.len() - self.targets.iter().filter(finished).count()
+    }
+
+    /// When the next target starts: at once while nothing else is under way.
+    pub(super) fn next_start(&self) -> Option<Instant> {
+        let starts = self.targets.iter().filter_map(|target| match target.state {
+            State::Waiting(at) => Some(at),
+            _ => None,
+        });
+        let first = starts.min()?;
+        Some(if self.running == 0 {
+            first.min(Instant::now())
+        } else {
+            first
+        })
+    }
+
+    /// Why each of `addresses` has failed, once all have; those of names in their place.
+    pub(super) fn failures(&self, addresses: &[Multiaddr]) -> Option<Vec<(Multiaddr, Cause)>> {
+        let mut failures = Vec::new();
+        let mut seen: HashSet<&Multiaddr> = HashSet::new();
+        let mut pending: Vec<&Multiaddr> = addresses.iter().rev().collect();
+        while let Some(address) = pending.pop() {
+            if !seen.insert(address) {
+                continue;
+            }
+            let target = self.targets.iter().find(|t| t.address == *address);
+            match target.map(|target| &target.state) {
+                Some(State::Failed(cause)) => failures.push((address.clone(), cause.clone())),
+                Some(State::Resolved(found)) => pending.extend(found.iter().rev()),
+                // There was no room for it.
+                Some(State::Dropped) | None => {}
+                Some(State::Resolving | State::Waiting(_) | State::Running(_)) => return None,
+            }
+        }
+        Some(failures)
+    }
+}
