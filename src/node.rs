@@ -10,6 +10,7 @@ mod connmgr;
 mod dial;
 mod driver;
 mod guarded;
+mod host_addresses;
 mod identify_request;
 mod interfaces;
 mod known_peers;
@@ -20,10 +21,12 @@ mod options;
 mod peer_address;
 mod plaintext;
 mod protocols;
+mod reach;
 mod readahead;
 mod report;
 mod security;
 mod shed;
+mod thin_waist;
 mod tls;
 mod transport;
 
@@ -51,13 +54,16 @@ use dial::NextRace;
 pub use dial::{Cause, DialError, RoutingError};
 use driver::{Command, Driver};
 use guarded::Guarded;
+use host_addresses::HostAddresses;
 pub use limits::{AddressLimits, ConnectionLimits};
 pub(crate) use limits::{CONNECTION_COST, PER_PEER};
 pub use listen::ListenError;
-use listen::{HostAddresses, Listening};
+use listen::Listening;
 pub use open_stream::{OpenedStream, StreamError};
 pub use options::{Options, StartError};
 pub use peer_address::PeerIdMismatch;
+pub use reach::Reach;
+use reach::Reachability;
 
 use crate::{
     muxer::Host,
@@ -77,8 +83,6 @@ pub struct Started {
     pub node: Node,
     /// The task that owns the swarm. It ends only after `stop`; any other end is fatal.
     pub driver: JoinHandle<()>,
-    /// Whether strangers can dial the node, as far as peers have told.
-    pub public: watch::Receiver<bool>,
     /// What the operator should know.
     pub notices: Vec<String>,
     /// Addresses that could not be listened on, beside others that could.
@@ -113,6 +117,7 @@ struct Inner {
     book: Arc<AddressBook>,
     filter: Arc<AddressFilter>,
     addresses: HostAddresses,
+    reachability: Arc<Reachability>,
     routing: OnceLock<Arc<dyn PeerRouting>>,
     connmgr: Arc<ConnectionManager>,
 }
@@ -150,13 +155,15 @@ impl Node {
         if !options.listen.is_empty() && failures.len() == options.listen.len() {
             return Err(StartError::Listen(failures));
         }
-        let addresses = HostAddresses::new(&options.announce);
-        addresses.update(&listeners, &mut swarm);
+        let reachability = Arc::new(Reachability::new(options.forced_reach));
+        let reach = options.forced_reach.unwrap_or_default();
+        let addresses = HostAddresses::new(&options.announce, reach, options.relays);
+        addresses.set_listened(listeners.told());
+        host_addresses::tell(&addresses.get(), &mut swarm);
         let book = Arc::new(AddressBook::default());
         let filter = Arc::new(AddressFilter::default());
         let (commands, received) = mpsc::channel(MAX_COMMANDS);
         let connmgr = Arc::new(ConnectionManager::new(options.watermarks));
-        let (public, is_public) = watch::channel(false);
         let driver = Driver::new(driver::Parts {
             swarm,
             streams: streams.clone(),
@@ -165,7 +172,7 @@ impl Node {
             connmgr: connmgr.clone(),
             addresses: addresses.clone(),
             listeners,
-            public,
+            reachability: reachability.clone(),
             next_race,
             max_dials: options.limits.pending_outbound,
         });
@@ -173,7 +180,6 @@ impl Node {
         let driver = tokio::spawn(driver.run(early, received, stop));
         Ok(Started {
             driver,
-            public: is_public,
             node: Self(Arc::new(Inner {
                 peer_id,
                 commands,
@@ -181,6 +187,7 @@ impl Node {
                 book,
                 filter,
                 addresses,
+                reachability,
                 routing: OnceLock::new(),
                 connmgr,
             })),
@@ -199,6 +206,59 @@ impl Node {
     #[must_use]
     pub fn addresses(&self) -> Arc<[Multiaddr]> {
         self.0.addresses.get()
+    }
+
+    /// This daemon's addresses, as they change.
+    #[must_use]
+    pub fn watch_addresses(&self) -> watch::Receiver<Arc<[Multiaddr]>> {
+        self.0.addresses.subscribe()
+    }
+
+    /// Where this daemon can be dialed without a relay, if anywhere: what it would tell if it
+    /// were known to be public.
+    #[must_use]
+    pub fn direct_addresses(&self) -> Vec<Multiaddr> {
+        self.0.addresses.direct()
+    }
+
+    /// Public addresses at which at least `observers` hosts see this daemon.
+    #[must_use]
+    pub fn observed_addresses(&self, observers: usize) -> Vec<Multiaddr> {
+        self.0.addresses.observed(observers)
+    }
+
+    /// Tells `addresses` instead of those that are listened on or were found, from now on; those
+    /// again if it is empty.
+    pub fn set_announced(&self, addresses: Vec<Multiaddr>) {
+        self.0.addresses.set_announced(addresses);
+    }
+
+    /// Tells `addresses` of circuits while private, if the daemon was started with autorelay.
+    pub fn set_circuits(&self, addresses: Vec<Multiaddr>) {
+        self.0.addresses.set_circuits(addresses);
+    }
+
+    /// Tells public `addresses` that a router forwards.
+    pub fn set_mapped(&self, addresses: Vec<Multiaddr>) {
+        self.0.addresses.set_mapped(addresses);
+    }
+
+    /// Whether strangers can dial this daemon, as that changes.
+    #[must_use]
+    pub fn watch_reach(&self) -> watch::Receiver<Reach> {
+        self.0.reachability.subscribe()
+    }
+
+    /// Takes note of whether strangers can dial this daemon, unless the operator has said it.
+    pub fn set_reach(&self, reach: Reach) {
+        let holds = self.0.reachability.set(reach);
+        self.0.addresses.set_reach(holds);
+    }
+
+    /// When a peer with a public address last connected to this daemon, if ever.
+    #[must_use]
+    pub fn last_inbound(&self) -> Option<std::time::Instant> {
+        self.0.reachability.last_inbound()
     }
 
     /// The user streams.

@@ -22,7 +22,7 @@ use crate::{
         disk::{Contents, Disk, DiskError},
     },
     memory::{self, Ledger, Pressure},
-    node::{Node, Options, REPLACEABLE_PROTOCOLS, Started},
+    node::{Node, Options, REPLACEABLE_PROTOCOLS, Reach, Started},
     pubsub::{self, PubSub, Signing},
     shutdown::Drain,
     streams::{Policy, Registry, Streams, StreamsParts, Target},
@@ -142,7 +142,6 @@ pub(super) async fn start(
     let Started {
         node,
         driver,
-        public,
         notices,
         failures,
     } = Node::start(identity, &options, streams, stop.node.clone()).await?;
@@ -170,7 +169,7 @@ pub(super) async fn start(
         stop.spawn_task(serve_dht(
             mode,
             config.nat.reachability,
-            public,
+            node.watch_reach(),
             dht.clone(),
         ));
         dht
@@ -233,15 +232,15 @@ fn watch_memory(system: System, base: &Base, node: &Node, pubsub: Option<&PubSub
 async fn serve_dht(
     mode: DhtMode,
     forced: Option<Reachability>,
-    mut public: watch::Receiver<bool>,
+    mut reach: watch::Receiver<Reach>,
     dht: Dht,
 ) {
     match (mode, forced) {
         (DhtMode::Server, _) | (DhtMode::Auto, Some(Reachability::Public)) => dht.set_serving(true),
         (DhtMode::Client, _) | (DhtMode::Auto, Some(Reachability::Private)) => {}
         (DhtMode::Auto, None) => {
-            while public.changed().await.is_ok() {
-                let serving = *public.borrow_and_update();
+            while reach.changed().await.is_ok() {
+                let serving = *reach.borrow_and_update() == Reach::Public;
                 dht.set_serving(serving);
             }
         }
@@ -284,6 +283,11 @@ fn options(config: &Config, system: System, base: &Base) -> Options {
         limits: connection_limits(config, system),
         watermarks: watermarks(config),
         probe_reachability: config.dht == Some(DhtMode::Auto) && config.nat.reachability.is_none(),
+        forced_reach: config.nat.reachability.map(|forced| match forced {
+            Reachability::Public => Reach::Public,
+            Reachability::Private => Reach::Private,
+        }),
+        relays: config.relay.auto,
         pressure: base.pressure.clone(),
         descriptors: base.descriptors.clone(),
     }

@@ -6,19 +6,21 @@ use std::{
     collections::{HashMap, HashSet},
     convert::Infallible,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::StreamExt as _;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, autonat, ping,
+    Multiaddr, PeerId, Swarm, autonat,
+    core::ConnectedPoint,
+    ping,
     swarm::{
         ConnectionId, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     time::interval,
 };
 use tokio_util::sync::CancellationToken;
@@ -30,8 +32,13 @@ use super::{
     connmgr::ConnectionManager,
     dial::{Candidate, Cause, DialError, Dials, Due, NextRace, Origin, Reply, Start},
     guarded::Guarded,
+    host_addresses::{
+        self, HostAddresses,
+        observed::{self, Observed},
+    },
     identify_request::Requests,
-    listen::{HostAddresses, Listeners, RESCAN_INTERVAL},
+    listen::{Listeners, RESCAN_INTERVAL},
+    reach::{Reach, Reachability},
     transport::remote_address,
 };
 use crate::{faults, limit_hits::Limit, streams::Streams};
@@ -71,8 +78,8 @@ pub(super) struct Driver {
     connmgr: Arc<ConnectionManager>,
     addresses: HostAddresses,
     listeners: Listeners,
-    /// Whether strangers can dial this node.
-    public: watch::Sender<bool>,
+    reachability: Arc<Reachability>,
+    observed: Observed,
     dials: Dials,
     next_race: NextRace,
     closings: Vec<Closing>,
@@ -90,7 +97,7 @@ pub(super) struct Parts {
     pub(super) connmgr: Arc<ConnectionManager>,
     pub(super) addresses: HostAddresses,
     pub(super) listeners: Listeners,
-    pub(super) public: watch::Sender<bool>,
+    pub(super) reachability: Arc<Reachability>,
     pub(super) next_race: NextRace,
     pub(super) max_dials: usize,
 }
@@ -105,7 +112,8 @@ impl Driver {
             connmgr: parts.connmgr,
             addresses: parts.addresses,
             listeners: parts.listeners,
-            public: parts.public,
+            reachability: parts.reachability,
+            observed: Observed::default(),
             dials: Dials::new(parts.max_dials),
             next_race: parts.next_race,
             closings: Vec::new(),
@@ -125,12 +133,23 @@ impl Driver {
             self.on_event(event);
         }
         let mut rescan = interval(RESCAN_INTERVAL);
+        let mut fading = interval(observed::REFRESH);
+        let mut told = self.addresses.subscribe();
+        told.mark_changed();
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 _ = rescan.tick(), if self.listeners.are_unwatched() => {
                     self.listeners.open_new(&mut self.swarm);
+                }
+                _ = fading.tick() => {
+                    self.observed.refresh(Instant::now());
+                    self.addresses.set_observed(self.observed.count());
+                }
+                Ok(()) = told.changed() => {
+                    let told = told.borrow_and_update().clone();
+                    host_addresses::tell(&told, &mut self.swarm);
                 }
                 // Commands are few and short; events may come without end.
                 Some(command) = commands.recv() => self.on_command(command),
@@ -286,7 +305,7 @@ impl Driver {
 
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         if self.listeners.on_event(&event) {
-            self.addresses.update(&self.listeners, &mut self.swarm);
+            self.addresses.set_listened(self.listeners.told());
         }
         match event {
             SwarmEvent::ConnectionEstablished {
@@ -297,6 +316,7 @@ impl Driver {
             } => {
                 let remote = remote_address(&endpoint, peer_id);
                 let dialed = endpoint.is_dialer().then(|| remote.clone());
+                self.on_endpoint(connection_id, &endpoint);
                 self.book.connected(peer_id, dialed);
                 self.connections
                     .entry(peer_id)
@@ -319,6 +339,7 @@ impl Driver {
                 } else if let Some(connections) = self.connections.get_mut(&peer_id) {
                     connections.remove(&connection_id);
                 }
+                self.observed.closed(connection_id);
                 self.streams.peers.settled();
                 self.on_closed(connection_id);
             }
@@ -343,8 +364,13 @@ impl Driver {
                 ..
             })) => {
                 tracing::info!(?new, "reachability");
-                let public = matches!(new, autonat::v1::NatStatus::Public(_));
-                self.public.send_replace(public);
+                let reach = match new {
+                    autonat::v1::NatStatus::Public(_) => Reach::Public,
+                    autonat::v1::NatStatus::Private => Reach::Private,
+                    autonat::v1::NatStatus::Unknown => Reach::Unknown,
+                };
+                let holds = self.reachability.set(reach);
+                self.addresses.set_reach(holds);
             }
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => {
                 if let Err(ping::Failure::Timeout) = event.result {
@@ -354,6 +380,19 @@ impl Driver {
             }
             _ => {}
         }
+    }
+
+    /// Takes note of how a new connection bears on what is known of this host's addresses.
+    fn on_endpoint(&mut self, id: ConnectionId, endpoint: &ConnectedPoint) {
+        let remote = endpoint.get_remote_address();
+        if endpoint.is_listener()
+            && Scope::of_teller(remote) == Scope::Public
+            && !endpoint.is_relayed()
+        {
+            self.reachability.inbound();
+        }
+        self.observed
+            .connected(id, endpoint, &self.addresses.listened());
     }
 
     fn on_dial_failed(

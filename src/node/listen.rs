@@ -10,7 +10,7 @@ use futures::StreamExt as _;
 use libp2p::{Multiaddr, Swarm, TransportError, core::transport::ListenerId, swarm::SwarmEvent};
 
 pub use error::ListenError;
-pub(super) use told::{HostAddresses, Listeners};
+pub(super) use told::Listeners;
 
 use super::{
     behaviour::{Behaviour, BehaviourEvent},

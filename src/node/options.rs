@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use libp2p::Multiaddr;
 
-use super::{connmgr::Watermarks, limits::ConnectionLimits, listen::error::ListenError};
+use super::{
+    connmgr::Watermarks, limits::ConnectionLimits, listen::error::ListenError, reach::Reach,
+};
 use crate::{descriptors::Descriptors, memory::Pressure};
 
 /// What the node is built from.
@@ -28,6 +30,10 @@ pub struct Options {
     pub watermarks: Watermarks,
     /// Ask peers whether strangers can dial this node.
     pub probe_reachability: bool,
+    /// Whether they can, by the operator's word.
+    pub forced_reach: Option<Reach>,
+    /// Tell circuits instead of public addresses while private.
+    pub relays: bool,
     /// Whether there is memory for inbound connections.
     pub pressure: Arc<Pressure>,
     /// Whether there are descriptors for them.

@@ -24,6 +24,9 @@ impl Driver {
                 connection_id,
                 info,
             } => {
+                if self.observed.told(connection_id, &info.observed_addr) {
+                    self.addresses.set_observed(self.observed.count());
+                }
                 let names = info.protocols.iter();
                 let identity = Identity {
                     public_key: Some(info.public_key),

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use socket2::{Domain, Type};
 
-use super::ListenError;
+use super::{super::thin_waist::ThinWaist, ListenError};
 
 /// A socket to be listened on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,56 +16,25 @@ pub(super) struct Socket {
     /// Where, with an IP address in the place of a name.
     pub(super) address: Multiaddr,
     /// Unless the address is of a kind that no transport here takes.
-    bound: Option<Bound>,
+    bound: Option<ThinWaist>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Bound {
-    ip: IpAddr,
-    port: u16,
-    udp: bool,
-    /// What follows the port.
-    over: Multiaddr,
-}
-
-impl Bound {
-    fn of(address: &Multiaddr) -> Option<Self> {
-        let mut parts = address.iter();
-        let ip = match parts.next()? {
-            Protocol::Ip4(ip) => IpAddr::V4(ip),
-            Protocol::Ip6(ip) => IpAddr::V6(ip),
-            _ => return None,
-        };
-        let (port, udp) = match parts.next()? {
-            Protocol::Tcp(port) => (port, false),
-            Protocol::Udp(port) => (port, true),
-            _ => return None,
-        };
-        Some(Self {
-            ip,
-            port,
-            udp,
-            over: parts.collect(),
-        })
-    }
-
-    /// Whether what comes for `other` comes here as well.
-    fn covers(&self, other: &Self) -> bool {
-        let same = Self {
-            ip: self.ip,
-            ..other.clone()
-        };
-        self.port != 0
-            && self.ip.is_unspecified()
-            && self.ip.is_ipv4() == other.ip.is_ipv4()
-            && *self == same
-    }
+/// Whether what comes for `other` comes to `wildcard` as well.
+fn takes(wildcard: &ThinWaist, other: &ThinWaist) -> bool {
+    let same = ThinWaist {
+        ip: wildcard.ip,
+        ..other.clone()
+    };
+    wildcard.port != 0
+        && wildcard.ip.is_unspecified()
+        && wildcard.ip.is_ipv4() == other.ip.is_ipv4()
+        && *wildcard == same
 }
 
 impl Socket {
     fn new(address: Multiaddr) -> Self {
         Self {
-            bound: Bound::of(&address),
+            bound: ThinWaist::of(&address),
             address,
         }
     }
@@ -78,7 +47,7 @@ impl Socket {
 
     /// Whether `address` is of such a socket, on whatever IP address.
     pub(super) fn is_like(&self, address: &Multiaddr) -> bool {
-        let (Some(own), Some(other)) = (&self.bound, Bound::of(address)) else {
+        let (Some(own), Some(other)) = (&self.bound, ThinWaist::of(address)) else {
             return false;
         };
         let port = own.port == 0 || own.port == other.port;
@@ -116,7 +85,7 @@ pub(super) async fn make(wanted: &[Multiaddr]) -> Plan {
         }
     }
     let covers = |wildcard: &Socket, socket: &Socket| match (&wildcard.bound, &socket.bound) {
-        (Some(wildcard), Some(socket)) => wildcard != socket && wildcard.covers(socket),
+        (Some(wildcard), Some(socket)) => wildcard != socket && takes(wildcard, socket),
         _ => false,
     };
     for (index, (socket, address)) in sockets.iter().enumerate() {
@@ -176,7 +145,7 @@ async fn resolve(address: &Multiaddr) -> Result<Multiaddr, String> {
 /// The tcp transport shares ports with other processes that do so too; two daemons on one
 /// port would each get half of the connections.
 fn probe(socket: &Socket) -> Result<(), String> {
-    let Some(Bound { ip, port, udp, .. }) = socket.bound else {
+    let Some(ThinWaist { ip, port, udp, .. }) = socket.bound else {
         return Ok(());
     };
     let network = match (udp, ip) {

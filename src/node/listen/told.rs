@@ -1,11 +1,10 @@
-//! The addresses that listeners have, and those that the host tells of.
+//! The addresses that listeners have, and those of them that the host tells of.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, net::IpAddr};
 
 use libp2p::{
     Multiaddr, Swarm, core::transport::ListenerId, multiaddr::Protocol, swarm::SwarmEvent,
 };
-use parking_lot::RwLock;
 
 use super::{
     super::{
@@ -15,51 +14,6 @@ use super::{
     },
     plan::Socket,
 };
-
-/// The host's own addresses, as IDENTIFY, identify, the DHT and the banner tell them.
-#[derive(Debug, Clone)]
-pub(in super::super) struct HostAddresses {
-    current: Arc<RwLock<Arc<[Multiaddr]>>>,
-    announced: bool,
-}
-
-impl HostAddresses {
-    /// `announce` replaces the listen addresses, verbatim, unless it is empty.
-    pub(in super::super) fn new(announce: &[Multiaddr]) -> Self {
-        Self {
-            current: Arc::new(RwLock::new(announce.into())),
-            announced: !announce.is_empty(),
-        }
-    }
-
-    /// The addresses at this moment.
-    pub(in super::super) fn get(&self) -> Arc<[Multiaddr]> {
-        self.current.read().clone()
-    }
-
-    /// Takes over what `listeners` have, and has identify tell peers the same.
-    pub(in super::super) fn update(
-        &self,
-        listeners: &Listeners,
-        swarm: &mut Swarm<Guarded<Behaviour>>,
-    ) {
-        if !self.announced {
-            *self.current.write() = listeners.told(&interfaces::primary()).into();
-        }
-        let told = self.get();
-        let gone: Vec<_> = swarm
-            .external_addresses()
-            .filter(|known| !told.contains(known))
-            .cloned()
-            .collect();
-        for address in gone {
-            swarm.remove_external_address(&address);
-        }
-        for address in told.iter() {
-            swarm.add_external_address(address.clone());
-        }
-    }
-}
 
 /// The listeners of a node.
 #[derive(Debug)]
@@ -123,7 +77,8 @@ impl Listeners {
     }
 
     /// The addresses to tell of, none twice.
-    fn told(&self, primary: &[IpAddr]) -> Vec<Multiaddr> {
+    pub(in super::super) fn told(&self) -> Vec<Multiaddr> {
+        let primary = interfaces::primary();
         let mut told: Vec<Multiaddr> = Vec::new();
         let listened = self.addresses.iter().filter(|(id, address)| {
             let ip = match address.iter().next() {
@@ -131,7 +86,7 @@ impl Listeners {
                 Some(Protocol::Ip6(ip)) => IpAddr::V6(ip),
                 _ => return true,
             };
-            !self.wildcards.contains_key(id) || interfaces::is_told(ip, primary)
+            !self.wildcards.contains_key(id) || interfaces::is_told(ip, &primary)
         });
         let listened = listened.map(|(_, address)| address);
         for address in listened.chain(&self.aliases) {

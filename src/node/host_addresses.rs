@@ -1,0 +1,212 @@
+//! The host's own addresses: one list for IDENTIFY, identify, the DHT, the banner and reservations.
+
+pub(super) mod observed;
+
+use std::sync::Arc;
+
+use libp2p::{Multiaddr, Swarm};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::{
+    address_filter::Scope, behaviour::Behaviour, guarded::Guarded, reach::Reach,
+    thin_waist::ThinWaist,
+};
+use observed::{ACTIVATION, Observation};
+
+/// Circuit addresses told (SECURITY.md 3): with more, identify's message would be too long for
+/// peers that read 4 KiB.
+const MAX_CIRCUITS: usize = 8;
+
+/// Public addresses told of one listener beside its own (go-libp2p's
+/// `maxExternalThinWaistAddrsPerLocalAddr`).
+const MAX_OBSERVED: usize = 3;
+
+/// What the list is made from.
+#[derive(Debug, Default)]
+struct Parts {
+    /// Replaces all others but circuits, unless it is empty.
+    announced: Vec<Multiaddr>,
+    listened: Vec<Multiaddr>,
+    /// By the router's word.
+    mapped: Vec<Multiaddr>,
+    /// By the word of peers, those that most agree on first.
+    observed: Vec<Observation>,
+    /// Of relays that hold a place for this node.
+    circuits: Vec<Multiaddr>,
+    reach: Reach,
+    /// While private, public addresses give way to circuits. go-libp2p does so with autorelay
+    /// alone.
+    relays: bool,
+}
+
+impl Parts {
+    /// The addresses to tell, none twice.
+    fn told(&self) -> Vec<Multiaddr> {
+        let direct = self.direct();
+        if !self.relays || self.reach != Reach::Private {
+            return direct;
+        }
+        let near = direct
+            .into_iter()
+            .filter(|address| Scope::of_address(address) != Scope::Public);
+        let mut told: Vec<Multiaddr> = near.collect();
+        for circuit in self.circuits.iter().take(MAX_CIRCUITS) {
+            push(&mut told, circuit);
+        }
+        told
+    }
+
+    /// Where the host can be dialed without a relay, if anywhere.
+    fn direct(&self) -> Vec<Multiaddr> {
+        if !self.announced.is_empty() {
+            return self.announced.clone();
+        }
+        let mut direct = Vec::new();
+        for address in self.mapped.iter().chain(&self.observed()) {
+            push(&mut direct, address);
+        }
+        for address in &self.listened {
+            push(&mut direct, address);
+        }
+        direct
+    }
+
+    /// Public addresses that enough peers agree on, for whatever is spoken on the same socket.
+    fn observed(&self) -> Vec<Multiaddr> {
+        let mut observed = Vec::new();
+        for own in self.listened.iter().filter_map(ThinWaist::of) {
+            let socket = (own.ip.is_ipv4(), own.udp, own.port);
+            let seen = self.observed.iter().filter(|seen| {
+                let at = (seen.external.ip().is_ipv4(), seen.udp, seen.local);
+                at == socket && seen.observers >= ACTIVATION
+            });
+            for seen in seen.take(MAX_OBSERVED) {
+                let address = ThinWaist {
+                    ip: seen.external.ip(),
+                    port: seen.external.port(),
+                    ..own.clone()
+                };
+                push(&mut observed, &address.address());
+            }
+        }
+        observed
+    }
+}
+
+fn push(list: &mut Vec<Multiaddr>, address: &Multiaddr) {
+    if !list.contains(address) {
+        list.push(address.clone());
+    }
+}
+
+/// The host's own addresses. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct HostAddresses(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    parts: Mutex<Parts>,
+    told: watch::Sender<Arc<[Multiaddr]>>,
+}
+
+impl HostAddresses {
+    /// `announce` replaces the listen addresses, verbatim, unless it is empty. With `relays`, and
+    /// while private, circuits replace public addresses.
+    pub(super) fn new(announce: &[Multiaddr], reach: Reach, relays: bool) -> Self {
+        let parts = Parts {
+            announced: announce.to_vec(),
+            reach,
+            relays,
+            ..Parts::default()
+        };
+        Self(Arc::new(Shared {
+            told: watch::Sender::new(parts.told().into()),
+            parts: Mutex::new(parts),
+        }))
+    }
+
+    /// The addresses at this moment.
+    pub(super) fn get(&self) -> Arc<[Multiaddr]> {
+        self.0.told.borrow().clone()
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Arc<[Multiaddr]>> {
+        self.0.told.subscribe()
+    }
+
+    /// Where the host can be dialed without a relay, if anywhere: the same whatever is known of
+    /// its reach.
+    pub(super) fn direct(&self) -> Vec<Multiaddr> {
+        self.0.parts.lock().direct()
+    }
+
+    /// The addresses that listeners have.
+    pub(super) fn listened(&self) -> Vec<Multiaddr> {
+        self.0.parts.lock().listened.clone()
+    }
+
+    /// Public addresses at which at least `observers` peers have seen this host.
+    pub(super) fn observed(&self, observers: usize) -> Vec<Multiaddr> {
+        let parts = self.0.parts.lock();
+        let seen = parts.observed.iter();
+        let seen = seen.filter(|seen| seen.observers >= observers);
+        seen.map(Observation::address).collect()
+    }
+
+    pub(super) fn set_announced(&self, addresses: Vec<Multiaddr>) {
+        self.change(|parts| parts.announced = addresses);
+    }
+
+    pub(super) fn set_listened(&self, addresses: Vec<Multiaddr>) {
+        self.change(|parts| parts.listened = addresses);
+    }
+
+    pub(super) fn set_mapped(&self, addresses: Vec<Multiaddr>) {
+        self.change(|parts| parts.mapped = addresses);
+    }
+
+    pub(super) fn set_observed(&self, observed: Vec<Observation>) {
+        self.change(|parts| parts.observed = observed);
+    }
+
+    pub(super) fn set_circuits(&self, addresses: Vec<Multiaddr>) {
+        self.change(|parts| parts.circuits = addresses);
+    }
+
+    pub(super) fn set_reach(&self, reach: Reach) {
+        self.change(|parts| parts.reach = reach);
+    }
+
+    /// The list is made while the lock is held, so that it is never older than its parts.
+    fn change(&self, change: impl FnOnce(&mut Parts)) {
+        let mut parts = self.0.parts.lock();
+        change(&mut parts);
+        let told = parts.told();
+        self.0.told.send_if_modified(|known| {
+            let changed = **known != *told;
+            if changed {
+                *known = told.into();
+            }
+            changed
+        });
+    }
+}
+
+/// Has identify tell peers `told`: the swarm's external addresses are what it tells.
+pub(super) fn tell(told: &[Multiaddr], swarm: &mut Swarm<Guarded<Behaviour>>) {
+    let gone: Vec<_> = swarm
+        .external_addresses()
+        .filter(|known| !told.contains(known))
+        .cloned()
+        .collect();
+    for address in gone {
+        swarm.remove_external_address(&address);
+    }
+    for address in told {
+        swarm.add_external_address(address.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests;
