@@ -1,6 +1,11 @@
 //! Compiles the protocols with a pure-Rust protobuf compiler: no `protoc` needed.
 
-const PROTOCOLS: [&str; 3] = ["proto/p2pd.proto", "proto/kad.proto", "proto/pubsub.proto"];
+const PROTOCOLS: [&str; 4] = [
+    "proto/p2pd.proto",
+    "proto/kad.proto",
+    "proto/pubsub.proto",
+    "proto/circuit.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for protocol in PROTOCOLS {

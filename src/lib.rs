@@ -1,13 +1,14 @@
 //! rp2pd, the libp2p daemon: one process runs a libp2p host, local programs drive it over a
 //! socket with the `p2pd` protocol.
 //!
-//! Six layers. Each depends only on those below it. [`pubsub`] stands beside [`dht`]:
+//! Six layers. Each depends only on those below it. [`pubsub`] and [`relay`] stand beside [`dht`]:
 //!
 //! | layer | knows | never knows |
 //! |---|---|---|
 //! | [`control`] | client sessions, the wording of answers, the control socket | the swarm |
 //! | [`dht`] | the Kademlia node: who is close to a key, records, providers | the swarm, protobuf of clients, sessions |
 //! | [`pubsub`] | the node by its handle, topics and their subscribers | the swarm, client sessions, the control protocol |
+//! | [`relay`] | the node by its handle, circuits and reservations | the swarm, client sessions, the control protocol |
 //! | [`node`] | the swarm and what lives in it, as plain values | protobuf, sessions |
 //! | [`streams`] | connected peers, user protocols and their negotiation | the two above |
 //! | [`muxer`] | one connection: its task, its multiplexer, its streams | everything above |
@@ -45,6 +46,7 @@ pub mod memory;
 pub mod muxer;
 pub mod node;
 pub mod pubsub;
+pub mod relay;
 pub mod settings;
 pub mod shutdown;
 pub mod streams;

@@ -1,0 +1,3 @@
+//! Circuit relay v2: what relays and their clients say to each other.
+
+pub mod message;
