@@ -3,6 +3,7 @@
 //! The node is known by its handle only, never its swarm, its behaviours or their events.
 
 pub mod arrivals;
+pub mod clients;
 pub mod context;
 mod dht;
 mod execute;

@@ -2,7 +2,6 @@
 
 mod join;
 mod limits;
-mod report;
 mod start;
 
 use std::{convert::Infallible, future::pending, pin::pin, time::Duration};
@@ -96,7 +95,7 @@ async fn until_stopped(
         tokio::select! {
             biased;
             asked = signals.next() => match asked {
-                Asked::Report => telemetry::report(report::text(running)),
+                Asked::Report => telemetry::report(running.sources.snapshot().to_string()),
                 Asked::Stop => return Ok(End::Clean),
             },
             result = &mut join, if !joined => {

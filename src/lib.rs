@@ -49,6 +49,7 @@ pub mod pubsub;
 pub mod relay;
 pub mod settings;
 pub mod shutdown;
+pub mod status;
 pub mod streams;
 pub mod telemetry;
 pub mod validate;

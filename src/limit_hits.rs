@@ -1,7 +1,6 @@
 //! Limits that bite: counted for the report, told to the log once a minute at most.
 
 use std::{
-    fmt::Write as _,
     sync::{
         LazyLock,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -100,6 +99,19 @@ impl Hits {
 }
 
 impl Limit {
+    /// Its name as the label of a metric: `per_address`.
+    #[must_use]
+    pub fn label(self) -> String {
+        let mut label = String::new();
+        for letter in format!("{self:?}").chars() {
+            if letter.is_ascii_uppercase() && !label.is_empty() {
+                label.push('_');
+            }
+            label.push(letter.to_ascii_lowercase());
+        }
+        label
+    }
+
     /// Counts that the limit has bitten.
     pub fn hit(self) {
         let (_, text) = ALL[self as usize];
@@ -109,19 +121,26 @@ impl Limit {
     }
 }
 
-/// The limits that have bitten so far, for the report of SIGUSR1.
+/// How often one limit has bitten since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// Which one.
+    pub limit: Limit,
+    /// What it bites on.
+    pub text: &'static str,
+    /// How often.
+    pub count: u64,
+}
+
+/// How often each limit has bitten so far, those that never have too.
 #[must_use]
-pub fn report() -> String {
-    let mut out = "Limits reached:\n".to_owned();
-    for ((_, text), hits) in ALL.iter().zip(&HITS) {
-        let count = hits.count.load(Relaxed);
-        if count > 0 {
-            // Writing to a String cannot fail.
-            let _ = writeln!(out, "\t{text}: {count}");
-        }
-    }
-    out += "End of limits\n";
-    out
+pub fn snapshot() -> Vec<Count> {
+    let count = |(&(limit, text), hits): (&(Limit, &'static str), &Hits)| Count {
+        limit,
+        text,
+        count: hits.count.load(Relaxed),
+    };
+    ALL.iter().zip(&HITS).map(count).collect()
 }
 
 #[cfg(test)]
@@ -146,7 +165,8 @@ mod tests {
             assert_eq!(twins, 1, "{text}");
         }
         Limit::Tags.hit();
-        let report = report();
-        assert!(report.contains("\ttags of peers: "), "{report}");
+        let told = snapshot();
+        let tags = told.iter().find(|told| told.limit == Limit::Tags);
+        assert!(tags.is_some_and(|tags| tags.count > 0 && tags.text == "tags of peers"));
     }
 }

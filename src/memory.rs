@@ -10,7 +10,7 @@ mod budget;
 mod ladder;
 
 use std::{
-    fmt::{self, Write as _},
+    fmt,
     fs::File,
     os::unix::fs::FileExt as _,
     sync::{
@@ -89,17 +89,29 @@ impl Pressure {
         self.streams.load(Relaxed)
     }
 
-    /// Memory in use and its limit, for the report of SIGUSR1.
+    /// Memory in use and what it has led to.
     #[must_use]
-    pub fn report(&self) -> String {
-        let mut out = String::new();
-        let (used, budget) = (self.used.load(Relaxed), self.budget.load(Relaxed));
-        if budget > 0 {
-            // Writing to a String cannot fail.
-            let _ = writeln!(out, "Memory: {used} of {budget} bytes");
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            used: self.used.load(Relaxed),
+            limit: self.budget.load(Relaxed),
+            refuses_connections: self.refuses_connections(),
+            refuses_streams: self.refuses_streams(),
         }
-        out
     }
+}
+
+/// The memory in use at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Bytes in use, 0 if nobody looks.
+    pub used: u64,
+    /// Bytes that may be used, 0 if nobody looks.
+    pub limit: u64,
+    /// Whether inbound connections are refused for want of memory.
+    pub refuses_connections: bool,
+    /// Whether inbound streams are.
+    pub refuses_streams: bool,
 }
 
 /// Looks at the memory in use until dropped. Each of `sheds` is asked in turn until enough has

@@ -139,6 +139,15 @@ impl fmt::Debug for Protocol {
 }
 
 impl Protocol {
+    /// The name under which it is negotiated; none on quic.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Yamux { .. } => "/yamux/1.0.0",
+            Self::Mplex(_) => "/mplex/6.7.0",
+            Self::Quic(_) => "",
+        }
+    }
+
     fn engine(self) -> Box<dyn Engine> {
         let driver = Arc::new(AtomicWaker::new());
         match self {
@@ -169,7 +178,7 @@ impl Protocol {
 
 impl Muxer {
     /// A connection to `peer`, whose address is `remote` (without `/p2p/<peer>`); `dialed` from
-    /// this side or not.
+    /// this side or not. `security` is the name of its security protocol, empty on quic.
     ///
     /// Its task starts when the swarm first polls it.
     pub fn new(
@@ -177,9 +186,12 @@ impl Muxer {
         peer: PeerId,
         remote: Multiaddr,
         dialed: bool,
+        security: &'static str,
         host: Arc<dyn Host>,
     ) -> Self {
         Self(State::Accepted(Some(task::Pending {
+            security,
+            muxer: protocol.name(),
             engine: protocol.engine(),
             peer,
             remote,

@@ -23,9 +23,9 @@ mod plaintext;
 mod protocols;
 mod reach;
 mod readahead;
-mod report;
 mod security;
 mod shed;
+mod snapshot;
 mod thin_waist;
 mod tls;
 mod transport;
@@ -64,6 +64,7 @@ pub use options::{Options, StartError};
 pub use peer_address::PeerIdMismatch;
 pub use reach::Reach;
 use reach::Reachability;
+pub use snapshot::{ConnectionSnapshot, PeerSnapshot, Snapshot, transport_name};
 
 use crate::{
     muxer::Host,

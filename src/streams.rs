@@ -25,7 +25,7 @@ use negotiate::{Choice, Negotiated};
 pub use negotiate::{MAX_NAME, NegotiationError, UserStream};
 pub(crate) use peers::MAX_DIALS as MAX_PEER_DIALS;
 pub use peers::{Observer, Peer, Peers};
-pub use registry::{Policy, Registry, RegistryError};
+pub use registry::{Handlers, Policy, Registry, RegistryError};
 pub use target::{
     InboundStream, Listening, PersistentId, RequestOrigin, Serve, Service, Target, Targets,
 };

@@ -1,11 +1,12 @@
 //! What all sessions share.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{arrivals::Arrivals, guard::Guard};
+use super::{arrivals::Arrivals, clients::Clients, guard::Guard};
 use crate::{dht::Dht, memory::Ledger, node::Node, pubsub::PubSub, shutdown::Drain};
 
 /// How long a frame may take to arrive once it has begun (SECURITY.md 3). Between frames a
@@ -14,6 +15,12 @@ pub(crate) const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes of answers collected while further requests are waiting.
 pub(super) const MAX_BATCH: usize = 64 * 1024;
+
+/// Tells what all layers know.
+pub trait Reporter: fmt::Debug + Send + Sync {
+    /// The state of the daemon as a JSON document.
+    fn status(&self) -> Bytes;
+}
 
 /// What every session works with.
 #[derive(Debug)]
@@ -26,6 +33,10 @@ pub struct Context {
     pub pubsub: Option<PubSub>,
     /// Who may use the control socket, and how far requests reach.
     pub guard: Arc<Guard>,
+    /// How many clients there are.
+    pub clients: Arc<Clients>,
+    /// Answers STATUS.
+    pub reporter: Arc<dyn Reporter>,
     /// Largest frame accepted from a client, or from a peer that makes or answers a call, in
     /// bytes of payload.
     pub max_frame: usize,

@@ -19,6 +19,7 @@ pub(super) async fn execute(
     let registry = &node.streams().registry;
     Outcome::Answer(match request {
         Request::Identify => response::identify(node.peer_id(), &node.addresses()),
+        Request::Status => response::status(context.reporter.status()),
         Request::ListPeers => response::peers(node.peers()),
         Request::PubSub(request) => return pubsub::serve(context, request).await,
         Request::Connect {

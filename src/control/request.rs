@@ -45,6 +45,7 @@ pub(super) enum Request {
 #[derive(Debug)]
 pub(super) enum HostRequest {
     Identify,
+    Status,
     Connect {
         peer: PeerId,
         addresses: Vec<Multiaddr>,
@@ -153,6 +154,7 @@ pub(super) fn parse(frame: Bytes) -> Result<Request, Rejected> {
     use pb::request::Type;
     Ok(Request::Host(match kind {
         Type::Identify => HostRequest::Identify,
+        Type::Status => HostRequest::Status,
         Type::Connect => {
             let connect = request.connect.ok_or_else(|| refuse(MISSING_PARAMETERS))?;
             HostRequest::Connect {

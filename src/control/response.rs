@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 
 use super::{guard::AccessDenied, persistent::error::CallError};
@@ -50,6 +51,13 @@ pub(super) fn identify(peer: PeerId, addresses: &[Multiaddr]) -> pb::Response {
             id: peer.to_bytes().into(),
             addrs: bytes(addresses),
         }),
+        ..ok()
+    }
+}
+
+pub(super) fn status(document: Bytes) -> pb::Response {
+    pb::Response {
+        status: Some(document),
         ..ok()
     }
 }

@@ -11,6 +11,7 @@ use tokio::{
 
 use super::{
     arrivals::{Serving, Watched},
+    clients::Use,
     context::{Context, FRAME_TIMEOUT, MAX_BATCH},
     dht::{Asker, Served},
     execute::execute,
@@ -90,12 +91,25 @@ impl Session {
     /// # Errors
     /// If the client can no longer be written to.
     pub(super) async fn run(self) -> io::Result<()> {
+        let clients = self.context.clients.clone();
+        let asking = clients.enter(Use::Requests);
         // Boxed, so that a pipe does not carry the far larger state of the requests along.
-        match Box::pin(self.requests()).await? {
+        let mode = Box::pin(self.requests()).await?;
+        drop(asking);
+        match mode {
             Mode::Closed => {}
-            Mode::Pipe(pipe) => pipe.await,
-            Mode::Feed(feed) => feed.run().await?,
-            Mode::Persistent(persistent) => Box::pin(persistent.run()).await?,
+            Mode::Pipe(pipe) => {
+                let _present = clients.enter(Use::Stream);
+                pipe.await;
+            }
+            Mode::Feed(feed) => {
+                let _present = clients.enter(Use::Subscription);
+                feed.run().await?;
+            }
+            Mode::Persistent(persistent) => {
+                let _present = clients.enter(Use::Persistent);
+                Box::pin(persistent.run()).await?;
+            }
         }
         Ok(())
     }

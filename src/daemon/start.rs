@@ -1,8 +1,9 @@
 //! The layers of the daemon, from the bottom up.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Instant};
 
-use libp2p::identity::Keypair;
+use libp2p::{PeerId, identity::Keypair};
+use parking_lot::Mutex;
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinHandle,
@@ -13,8 +14,8 @@ use super::limits::{System, connection_limits, dht_share, max_unsent, stream_lim
 use crate::{
     config::{self, Config, DhtMode, Muxer, Reachability},
     control::{
-        arrivals::Arrivals, context::Context, guard::Guard, handler_dial, listener::Listener,
-        persistent::Connections,
+        arrivals::Arrivals, clients::Clients, context::Context, guard::Guard, handler_dial,
+        listener::Listener, persistent::Connections,
     },
     descriptors::Descriptors,
     dht::{
@@ -25,6 +26,7 @@ use crate::{
     node::{Node, Options, REPLACEABLE_PROTOCOLS, Reach, Started},
     pubsub::{self, PubSub, Signing},
     shutdown::Drain,
+    status::{self, History, Sources},
     streams::{Policy, Registry, Streams, StreamsParts, Target},
     telemetry::operator_line,
     wire::maddr::ControlAddr,
@@ -74,8 +76,8 @@ pub(super) struct Running {
     /// The task that owns the swarm.
     pub(super) driver: JoinHandle<()>,
     pub(super) dht: Option<Dht>,
-    pub(super) pubsub: Option<PubSub>,
-    pub(super) pressure: Arc<Pressure>,
+    /// What all layers know.
+    pub(super) sources: Arc<Sources>,
     pub(super) persistent: Arc<Connections>,
     /// Accepts clients.
     pub(super) listener: JoinHandle<io::Result<()>>,
@@ -90,6 +92,8 @@ struct Base {
     pressure: Arc<Pressure>,
     ledger: Arc<Ledger>,
     arrivals: Arc<Arrivals>,
+    clients: Arc<Clients>,
+    started: Instant,
 }
 
 impl Base {
@@ -101,6 +105,8 @@ impl Base {
             pressure: Arc::new(Pressure::default()),
             ledger: Ledger::new(system.memory.bytes),
             arrivals: Arrivals::new(),
+            clients: Arc::default(),
+            started: Instant::now(),
         }
     }
 
@@ -182,7 +188,24 @@ pub(super) async fn start(
     let pubsub = pubsub.transpose()?;
     watch_memory(system, &base, &node, pubsub.as_ref(), stop);
     let control_addr = listener.addr().clone();
+    let sources = Arc::new(Sources {
+        started: base.started,
+        control: control_addr.clone(),
+        node: node.clone(),
+        dht: dht.clone(),
+        pubsub: pubsub.clone(),
+        pressure: base.pressure,
+        clients: base.clients.clone(),
+        bootstrap: bootstrap_peers(config),
+        reach: node.watch_reach(),
+        history: History::default(),
+        last: Mutex::default(),
+    });
+    let (watched, of) = (sources.clone(), node.clone());
+    stop.spawn_task(async move { watched.history.watch(&of).await });
     let context = Arc::new(Context {
+        clients: base.clients,
+        reporter: sources.clone(),
         node: node.clone(),
         dht: dht.clone(),
         pubsub: pubsub.clone(),
@@ -207,12 +230,19 @@ pub(super) async fn start(
         node,
         driver,
         dht,
-        pubsub,
-        pressure: base.pressure,
+        sources,
         persistent: base.persistent,
         listener: stop.pipes.spawn(accepting),
         control_addr,
     })
+}
+
+/// The peers through which the daemon is to join, if it is to.
+fn bootstrap_peers(config: &Config) -> Vec<PeerId> {
+    match config.bootstrap.enabled {
+        true => status::named_peers(&config.bootstrap.peers),
+        false => Vec::new(),
+    }
 }
 
 /// Watches the memory in use, where there is a budget for it.

@@ -1,6 +1,6 @@
 //! A live connection as everything outside its own task sees it.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Instant};
 
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +28,12 @@ pub struct Connection {
     pub relayed: bool,
     /// Whether this side dialed.
     pub dialed: bool,
+    /// Name of the security protocol; empty on quic, which has its own.
+    pub security: &'static str,
+    /// Name of the multiplexer; empty on quic.
+    pub muxer: &'static str,
+    /// When the connection's task began.
+    pub since: Instant,
     pub(super) opens: mpsc::Sender<OpenRequest>,
     pub(super) streams: Arc<StreamCounts>,
     pub(super) buffered: Arc<Buffered>,
@@ -52,6 +58,18 @@ impl Connection {
     #[must_use]
     pub fn outbound_streams(&self) -> usize {
         self.streams.outbound()
+    }
+
+    /// Payload of its streams that has come so far, in bytes.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.streams.received()
+    }
+
+    /// Payload of its streams that was accepted for sending so far, in bytes.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.streams.sent()
     }
 
     /// Bytes of memory that the connection's streams take. mplex and quic do not count what waits

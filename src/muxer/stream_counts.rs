@@ -1,8 +1,8 @@
-//! How many streams a connection has.
+//! How many streams a connection has, and the bytes that they carry.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 /// The streams of one connection that are open now.
@@ -12,6 +12,10 @@ pub(super) struct StreamCounts {
     outbound: AtomicUsize,
     /// How many of both are the daemon's own. Peers keep such streams open without using them.
     background: AtomicUsize,
+    /// Payload read from streams so far, in bytes.
+    received: AtomicU64,
+    /// Payload written to streams so far, in bytes.
+    sent: AtomicU64,
 }
 
 /// Who opened a stream.
@@ -51,6 +55,14 @@ impl StreamCounts {
         self.outbound.load(Ordering::Acquire)
     }
 
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     /// Whether every stream is one of the daemon's own.
     pub(super) fn are_background(&self) -> bool {
         let background = self.background.load(Ordering::Acquire);
@@ -74,6 +86,18 @@ pub(super) struct StreamGuard {
 }
 
 impl StreamGuard {
+    /// So many bytes have come on the stream.
+    pub(super) fn received(&self, bytes: usize) {
+        let received = &self.counts.received;
+        received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// So many bytes are accepted for sending.
+    pub(super) fn sent(&self, bytes: usize) {
+        let sent = &self.counts.sent;
+        sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     /// The stream is one of the daemon's own.
     pub(super) fn set_background(&mut self) {
         if !self.background {

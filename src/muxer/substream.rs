@@ -134,7 +134,11 @@ impl AsyncRead for Substream {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        each!(self, poll_read(cx, buf))
+        let read = each!(self, poll_read(cx, buf));
+        if let (Poll::Ready(Ok(bytes)), Some(guard)) = (&read, &self.count) {
+            guard.received(*bytes);
+        }
+        read
     }
 }
 
@@ -144,7 +148,11 @@ impl AsyncWrite for Substream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        each!(self, poll_write(cx, buf))
+        let written = each!(self, poll_write(cx, buf));
+        if let (Poll::Ready(Ok(bytes)), Some(guard)) = (&written, &self.count) {
+            guard.sent(*bytes);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

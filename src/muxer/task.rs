@@ -6,7 +6,7 @@ use std::{
     io,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
@@ -37,6 +37,8 @@ pub(super) struct Pending {
     pub(super) peer: PeerId,
     pub(super) remote: Multiaddr,
     pub(super) dialed: bool,
+    pub(super) security: &'static str,
+    pub(super) muxer: &'static str,
     pub(super) host: Arc<dyn Host>,
 }
 
@@ -52,6 +54,9 @@ impl Pending {
             peer: self.peer,
             remote: self.remote,
             dialed: self.dialed,
+            security: self.security,
+            muxer: self.muxer,
+            since: Instant::now(),
             opens: opens.clone(),
             streams: Arc::default(),
             buffered: self.engine.buffered(),

@@ -372,12 +372,14 @@ impl Driver {
                 let holds = self.reachability.set(reach);
                 self.addresses.set_reach(holds);
             }
-            SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => {
-                if let Err(ping::Failure::Timeout) = event.result {
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => match event.result {
+                Ok(time) => self.streams.peers.set_round_trip(&event.peer, time),
+                Err(ping::Failure::Timeout) => {
                     tracing::debug!(peer = %event.peer, "no answer to ping: closing");
                     self.swarm.close_connection(event.connection);
                 }
-            }
+                Err(_) => {}
+            },
             _ => {}
         }
     }

@@ -1,6 +1,6 @@
 //! Security and multiplexing upgrades, chosen at start from the configuration.
 
-use std::{io, sync::Arc, vec};
+use std::{cell::Cell, io, sync::Arc, vec};
 
 use futures::{
     FutureExt as _, TryFutureExt as _,
@@ -28,13 +28,47 @@ pub(super) enum Channel {
     Plaintext,
 }
 
-impl AsRef<str> for Channel {
-    fn as_ref(&self) -> &str {
+impl Channel {
+    fn name(self) -> &'static str {
         match self {
             Self::Tls => "/tls/1.0.0",
             Self::Noise => "/noise",
             Self::Plaintext => "/plaintext/2.0.0",
         }
+    }
+}
+
+impl AsRef<str> for Channel {
+    fn as_ref(&self) -> &str {
+        self.name()
+    }
+}
+
+/// The security protocol of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Handshake {
+    pub(super) channel: Channel,
+}
+
+thread_local! {
+    static FINISHED: Cell<Option<Handshake>> = const { Cell::new(None) };
+}
+
+impl Handshake {
+    fn begin(channel: Channel) -> Self {
+        Self { channel }
+    }
+
+    /// Leaves it for whoever builds the next upgrade of the same connection. The library passes on
+    /// nothing but the peer and its bytes. It builds that upgrade in the same poll in which the
+    /// security upgrade ends, so nothing else runs on the thread in between.
+    fn finish(self) {
+        FINISHED.set(Some(self));
+    }
+
+    /// What the security upgrade that has just ended has left.
+    pub(super) fn taken() -> Option<Self> {
+        FINISHED.take()
     }
 }
 
@@ -86,8 +120,9 @@ fn disabled() -> Secured {
 }
 
 macro_rules! secure {
-    ($self:ident, $upgrade:ident, $tls:ident, $io:ident, $channel:ident) => {
-        match $channel {
+    ($self:ident, $upgrade:ident, $tls:ident, $io:ident, $channel:ident) => {{
+        let handshake = Handshake::begin($channel);
+        let secured: Secured = match $channel {
             Channel::Noise => match $self.noise {
                 Some(noise) => noise
                     .$upgrade($io, "/noise")
@@ -106,8 +141,9 @@ macro_rules! secure {
             Channel::Plaintext => plaintext::handshake($io, $self.identity)
                 .map_ok(|(peer, io)| (peer, Box::pin(io) as SecureIo))
                 .boxed(),
-        }
-    };
+        };
+        secured.inspect_ok(move |_| handshake.finish()).boxed()
+    }};
 }
 
 impl<C> InboundConnectionUpgrade<C> for Security
@@ -142,6 +178,7 @@ pub(super) struct Multiplex {
     pub(super) mplex: Option<libp2p_mplex::Config>,
     pub(super) peer: PeerId,
     pub(super) remote: Multiaddr,
+    pub(super) handshake: Option<Handshake>,
     pub(super) host: Arc<dyn Host>,
 }
 
@@ -173,6 +210,8 @@ impl Multiplex {
                 self.peer,
                 self.remote,
                 dialer,
+                self.handshake
+                    .map_or("", |handshake| handshake.channel.name()),
                 self.host,
             ))
         })

@@ -23,7 +23,7 @@ use super::{
     dial::{NextRace, Raced},
     peer_address::{PeerIdMismatch, strip_peer},
     readahead::ReadAhead,
-    security::{Channel, Multiplex, Security},
+    security::{Channel, Handshake, Multiplex, Security},
 };
 use crate::muxer::{Host, MAX_STREAMS, Muxer, Protocol, QUIC_STREAM_WINDOW, QUIC_WINDOW};
 
@@ -128,7 +128,14 @@ pub(super) fn build(
         .map(move |(peer, connection), endpoint| {
             let remote = remote_address(&endpoint, peer);
             let dialed = endpoint.is_dialer();
-            let muxer = Muxer::new(Protocol::Quic(connection), peer, remote, dialed, quic_host);
+            let muxer = Muxer::new(
+                Protocol::Quic(connection),
+                peer,
+                remote,
+                dialed,
+                "",
+                quic_host,
+            );
             (peer, StreamMuxerBox::new(muxer))
         })
         .boxed();
@@ -195,6 +202,7 @@ where
             mplex: mplex.clone(),
             peer: *peer,
             remote: remote_address(endpoint, *peer),
+            handshake: Handshake::taken(),
             host: host.clone(),
         })
         .timeout(UPGRADE_TIMEOUT)

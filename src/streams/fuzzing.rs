@@ -140,6 +140,7 @@ async fn exchange(sent: &[u8], step: usize) {
         PeerId::random(),
         Multiaddr::empty(),
         false,
+        "",
         host,
     );
     // The connection's task begins when it is polled.

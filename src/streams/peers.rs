@@ -3,11 +3,15 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use libp2p::PeerId;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::{
     sync::{Notify, Semaphore, futures::Notified, watch},
     time::Instant,
@@ -24,6 +28,9 @@ const MAX_PROTOCOLS: usize = 256;
 /// Names remembered that a peer has agreed to (SECURITY.md 3); more begin the list anew.
 const MAX_AGREED: usize = 256;
 
+/// Bytes remembered of what a peer says of its program (SECURITY.md 3).
+const MAX_AGENT: usize = 128;
+
 /// Large calls that one peer may be sending (SECURITY.md 3); its further ones wait.
 const MAX_LARGE: usize = 8;
 
@@ -39,6 +46,10 @@ pub struct Peer {
     protocols: watch::Sender<Option<Arc<[String]>>>,
     /// Why identify told nothing, if it began and failed.
     unreadable: RwLock<Option<Arc<str>>>,
+    /// What it says of its own program, [`MAX_AGENT`] bytes at most.
+    agent: RwLock<Option<Arc<str>>>,
+    /// Its last answer to a ping took so many microseconds; 0 before the first.
+    round_trip: AtomicU64,
     /// Names it has agreed to on an earlier call; identify cannot list those without a slash.
     agreed: RwLock<HashSet<Box<str>>>,
     /// A place for each large call that the peer is sending.
@@ -91,6 +102,22 @@ impl Peer {
         self.unreadable.read().clone()
     }
 
+    /// What the peer says of its program, cut to 128 bytes. A stranger's text: to be escaped
+    /// wherever it is shown.
+    #[must_use]
+    pub fn agent(&self) -> Option<Arc<str>> {
+        self.agent.read().clone()
+    }
+
+    /// How long its last answer to a ping took.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        match self.round_trip.load(Relaxed) {
+            0 => None,
+            micros => Some(Duration::from_micros(micros)),
+        }
+    }
+
     /// Whether the peer spoke `name` when last asked, or lists it.
     pub(super) fn speaks(&self, name: &str) -> bool {
         self.agreed.read().contains(name)
@@ -130,6 +157,8 @@ pub struct Peers {
     changed: Notify,
     observers: RwLock<Vec<Observer>>,
     ledger: Arc<Ledger>,
+    /// Bytes received and sent on connections that are gone.
+    gone: Mutex<(u64, u64)>,
 }
 
 impl fmt::Debug for Peers {
@@ -148,6 +177,7 @@ impl Peers {
             changed: Notify::default(),
             observers: RwLock::default(),
             ledger,
+            gone: Mutex::default(),
         }
     }
 
@@ -190,6 +220,8 @@ impl Peers {
                 connections: RwLock::default(),
                 protocols: watch::Sender::new(None),
                 unreadable: RwLock::default(),
+                agent: RwLock::default(),
+                round_trip: AtomicU64::new(0),
                 agreed: RwLock::default(),
                 large: Arc::new(Semaphore::new(MAX_LARGE)),
                 dials: Arc::new(Semaphore::new(MAX_DIALS)),
@@ -207,7 +239,13 @@ impl Peers {
             return;
         };
         let mut connections = peer.connections.write();
+        let before = connections.len();
         connections.retain(|other| !Arc::ptr_eq(other, connection));
+        if connections.len() < before {
+            let mut gone = self.gone.lock();
+            gone.0 += connection.received();
+            gone.1 += connection.sent();
+        }
         let empty = connections.is_empty();
         drop(connections);
         if empty && let Some(gone) = table.remove(&connection.peer) {
@@ -218,6 +256,39 @@ impl Peers {
                 waited_for
             });
         }
+    }
+
+    /// Records what `peer` says of its program.
+    pub fn set_agent(&self, peer: &PeerId, agent: &str) {
+        if let Some(known) = self.get(peer) {
+            let end = |len: &usize| agent.is_char_boundary(*len);
+            let end = (0..=MAX_AGENT.min(agent.len())).rev().find(end);
+            let agent = agent.get(..end.unwrap_or(0)).unwrap_or_default();
+            *known.agent.write() = Some(agent.into());
+        }
+    }
+
+    /// Records how long `peer` took to answer a ping.
+    pub fn set_round_trip(&self, peer: &PeerId, time: Duration) {
+        if let Some(known) = self.get(peer) {
+            let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+            known.round_trip.store(micros.max(1), Relaxed);
+        }
+    }
+
+    /// Payload of all connections so far, of those that are gone too: received and sent, in bytes.
+    #[must_use]
+    pub fn traffic(&self) -> (u64, u64) {
+        // Under the lock no connection passes from the living to the gone.
+        let table = self.table.read();
+        let (mut received, mut sent) = *self.gone.lock();
+        for peer in table.values() {
+            for connection in &*peer.connections.read() {
+                received += connection.received();
+                sent += connection.sent();
+            }
+        }
+        (received, sent)
     }
 
     /// Records that the identify message of `peer` could not be read.

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use super::{
     negotiate::MAX_NAME,
-    target::{Listening, PersistentId, Service, Target},
+    target::{Kind, Listening, PersistentId, Service, Target},
 };
 use crate::{limit_hits::Limit, wire::maddr::ControlAddr};
 use announced::{Announced, Rank};
@@ -66,6 +66,19 @@ pub enum RegistryError {
     /// [`MAX_SLOTS`] is reached.
     #[error("too many handlers")]
     Full,
+}
+
+/// Who handles one protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handlers {
+    /// Its name.
+    pub protocol: String,
+    /// Registrations that take streams.
+    pub streams: usize,
+    /// Registrations that answer calls.
+    pub calls: usize,
+    /// Whether the daemon itself serves it.
+    pub is_builtin: bool,
 }
 
 /// What only changes look at.
@@ -319,6 +332,24 @@ impl Registry {
             is_first: true,
             position,
         })
+    }
+
+    /// Who handles what. Streams are served meanwhile; changes wait.
+    #[must_use]
+    pub fn handlers(&self) -> Vec<Handlers> {
+        let changes = self.changes.lock();
+        let of = |name: &str| {
+            let table = self.slots.lock();
+            let slots = table.get(name)?;
+            let (streams, calls) = (slots.of(Kind::Streams), slots.of(Kind::Calls));
+            Some(Handlers {
+                protocol: name.to_owned(),
+                streams: streams.len(),
+                calls: calls.len(),
+                is_builtin: slots.are_service() || calls.is_empty() && streams.is_builtin(),
+            })
+        };
+        changes.announced.names().filter_map(of).collect()
     }
 
     /// What identify tells peers, now and later.

@@ -27,6 +27,7 @@ impl Driver {
                 if self.observed.told(connection_id, &info.observed_addr) {
                     self.addresses.set_observed(self.observed.count());
                 }
+                self.streams.peers.set_agent(&peer_id, &info.agent_version);
                 let names = info.protocols.iter();
                 let identity = Identity {
                     public_key: Some(info.public_key),

@@ -21,7 +21,7 @@ pub(super) enum Rank {
 /// The registered names, and those of them that identify tells.
 #[derive(Debug)]
 pub(super) struct Announced {
-    /// In the order in which identify tells them. Only such as identify can tell.
+    /// In the order in which identify tells them.
     names: BTreeSet<(Rank, String)>,
     told: watch::Sender<Arc<[StreamProtocol]>>,
 }
@@ -37,10 +37,12 @@ impl Default for Announced {
 
 impl Announced {
     pub(super) fn add(&mut self, rank: Rank, name: &str) {
-        // The library's names begin with a slash.
-        if name.starts_with('/') {
-            self.names.insert((rank, name.to_owned()));
-        }
+        self.names.insert((rank, name.to_owned()));
+    }
+
+    /// Every registered name.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|(_, name)| name.as_str())
     }
 
     pub(super) fn remove(&mut self, name: &str) {
@@ -62,7 +64,8 @@ impl Announced {
         let told: Arc<[StreamProtocol]> = self
             .names
             .iter()
-            .filter(|(_, name)| !library.contains(name))
+            // The library's names begin with a slash.
+            .filter(|(_, name)| name.starts_with('/') && !library.contains(name))
             .filter_map(|(_, name)| StreamProtocol::try_from_owned(name.clone()).ok())
             .take(MAX_ANNOUNCED)
             .take_while(|name| {

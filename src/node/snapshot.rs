@@ -1,0 +1,162 @@
+//! The node at one moment, for whoever reports it.
+
+use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
+
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+
+use super::Node;
+use crate::{
+    muxer::Connection,
+    streams::{Handlers, Peer},
+};
+
+/// The node at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// This daemon's peer id.
+    pub peer_id: PeerId,
+    /// Its addresses.
+    pub addresses: Arc<[Multiaddr]>,
+    /// Connected peers, in no order.
+    pub peers: Vec<PeerSnapshot>,
+    /// Who handles which protocol, in the order of the names.
+    pub handlers: Vec<Handlers>,
+    /// Inbound user streams served so far.
+    pub served: u64,
+    /// Inbound streams reset so far because a limit was reached.
+    pub refused: u64,
+    /// Payload received on all connections since the start, in bytes.
+    pub received: u64,
+    /// Payload sent on all connections since the start, in bytes.
+    pub sent: u64,
+}
+
+/// A connected peer.
+#[derive(Debug, Clone)]
+pub struct PeerSnapshot {
+    /// Its id.
+    pub id: PeerId,
+    /// What it says of its program: a stranger's text of 128 bytes at most.
+    pub agent: Option<Arc<str>>,
+    /// What identify says that it speaks, none before identify has finished.
+    pub protocols: Arc<[String]>,
+    /// How long its last answer to a ping took.
+    pub round_trip: Option<Duration>,
+    /// Its connections, the oldest first.
+    pub connections: Vec<ConnectionSnapshot>,
+}
+
+/// One connection.
+#[derive(Debug, Clone)]
+pub struct ConnectionSnapshot {
+    /// The remote's address, without `/p2p/<peer>`.
+    pub remote: Multiaddr,
+    /// Whether this side dialed.
+    pub dialed: bool,
+    /// See [`transport_name`].
+    pub transport: &'static str,
+    /// Name of the security protocol; empty on quic, which has its own.
+    pub security: &'static str,
+    /// Name of the multiplexer; empty on quic.
+    pub muxer: &'static str,
+    /// Since it was made.
+    pub age: Duration,
+    /// Streams that the peer has opened and that are open.
+    pub inbound_streams: usize,
+    /// Streams that this side has opened and that are open.
+    pub outbound_streams: usize,
+    /// Bytes of memory that its streams take.
+    pub memory: u64,
+    /// Payload received, in bytes.
+    pub received: u64,
+    /// Payload sent, in bytes.
+    pub sent: u64,
+}
+
+/// What carries a connection to `remote`: `p2p-circuit`, `quic-v1`, `ws`, `wss` or `tcp`.
+#[must_use]
+pub fn transport_name(remote: &Multiaddr) -> &'static str {
+    let mut name = "tcp";
+    let mut is_tls = false;
+    for part in remote {
+        match part {
+            Protocol::P2pCircuit => return "p2p-circuit",
+            Protocol::QuicV1 | Protocol::Quic => name = "quic-v1",
+            Protocol::Tls => is_tls = true,
+            Protocol::Wss(_) => name = "wss",
+            Protocol::Ws(_) => name = if is_tls { "wss" } else { "ws" },
+            _ => {}
+        }
+    }
+    name
+}
+
+impl Node {
+    /// What the node knows at this moment.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let streams = self.streams();
+        let (received, sent) = streams.peers.traffic();
+        let peers = streams.peers.list();
+        Snapshot {
+            peer_id: self.peer_id(),
+            addresses: self.addresses(),
+            peers: peers.iter().map(|(id, peer)| of_peer(*id, peer)).collect(),
+            handlers: streams.registry.handlers(),
+            served: streams.counters.served.load(Relaxed),
+            refused: streams.counters.refused.load(Relaxed),
+            received,
+            sent,
+        }
+    }
+}
+
+fn of_peer(id: PeerId, peer: &Peer) -> PeerSnapshot {
+    let connections = peer.connections();
+    PeerSnapshot {
+        id,
+        agent: peer.agent(),
+        protocols: peer.protocols().unwrap_or_default(),
+        round_trip: peer.round_trip(),
+        connections: connections.iter().map(|one| of_connection(one)).collect(),
+    }
+}
+
+fn of_connection(connection: &Connection) -> ConnectionSnapshot {
+    ConnectionSnapshot {
+        remote: connection.remote.clone(),
+        dialed: connection.dialed,
+        transport: transport_name(&connection.remote),
+        security: connection.security,
+        muxer: connection.muxer,
+        age: connection.since.elapsed(),
+        inbound_streams: connection.inbound_streams(),
+        outbound_streams: connection.outbound_streams(),
+        memory: connection.memory(),
+        received: connection.received(),
+        sent: connection.sent(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transports_are_read_from_the_address() {
+        let relay = PeerId::random();
+        for (text, name) in [
+            ("/ip4/1.2.3.4/tcp/1", "tcp"),
+            ("/dns4/a.b/tcp/1/ws", "ws"),
+            ("/dns4/a.b/tcp/1/wss", "wss"),
+            ("/ip4/1.2.3.4/tcp/1/tls/ws", "wss"),
+            ("/ip6/::1/udp/1/quic-v1", "quic-v1"),
+            (
+                &format!("/ip4/1.2.3.4/udp/1/quic-v1/p2p/{relay}/p2p-circuit"),
+                "p2p-circuit",
+            ),
+        ] {
+            assert_eq!(transport_name(&text.parse().unwrap()), name, "{text}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What all layers know at one moment: gathered here, told in three ways.
+//!
+//! Each layer gives a snapshot of its own. [`Sources`] gathers them into a [`Snapshot`]. SIGUSR1
+//! prints it in Go's layout (`report`); STATUS, `/status.json` and `rp2pd status` have it as a
+//! [`Document`].
+
+mod document;
+mod history;
+mod report;
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+pub(crate) use document::Document;
+pub use history::{History, Traffic};
+
+use crate::{
+    control::{clients, clients::Clients, context::Reporter},
+    dht::{self, Dht},
+    limit_hits,
+    memory::{self, Pressure},
+    node::{self, Node, Reach},
+    pubsub::{self, PubSub},
+    wire::maddr::ControlAddr,
+};
+
+/// A document is told again for so long. Whoever asks often, or with many connections, costs the
+/// daemon no more than this many looks at all layers.
+const DOCUMENT_AGE: Duration = Duration::from_millis(250);
+
+/// The layers that are asked.
+pub struct Sources {
+    /// When the daemon began.
+    pub started: Instant,
+    /// The bound control socket.
+    pub control: ControlAddr,
+    /// The node.
+    pub node: Node,
+    /// The DHT, unless it is off.
+    pub dht: Option<Dht>,
+    /// Pubsub, unless it is off.
+    pub pubsub: Option<PubSub>,
+    /// The memory in use.
+    pub pressure: Arc<Pressure>,
+    /// The clients.
+    pub clients: Arc<Clients>,
+    /// Peers that the node is to be connected to from the start.
+    pub bootstrap: Vec<PeerId>,
+    /// Whether strangers can dial this node.
+    pub reach: watch::Receiver<Reach>,
+    /// The traffic of the last minutes.
+    pub history: History,
+    /// The last document, and when it was made.
+    pub last: Mutex<Option<(Instant, Bytes)>>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").finish_non_exhaustive()
+    }
+}
+
+/// What is known at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Since the daemon began.
+    pub uptime: Duration,
+    /// The bound control socket.
+    pub control: ControlAddr,
+    /// The node.
+    pub node: node::Snapshot,
+    /// The DHT, unless it is off.
+    pub dht: Option<dht::Snapshot>,
+    /// Pubsub, unless it is off.
+    pub pubsub: Option<pubsub::Snapshot>,
+    /// The memory in use.
+    pub memory: memory::Snapshot,
+    /// The clients.
+    pub clients: clients::Snapshot,
+    /// How often each limit has bitten.
+    pub limits: Vec<limit_hits::Count>,
+    /// Whether strangers can dial the node.
+    pub reach: Reach,
+    /// Bootstrap peers that are connected, and all of them.
+    pub bootstrap: (usize, usize),
+    /// The traffic of the last minutes.
+    pub traffic: Traffic,
+}
+
+/// The peers that `addresses` name, each once.
+#[must_use]
+pub fn named_peers(addresses: &[Multiaddr]) -> Vec<PeerId> {
+    let mut peers = Vec::new();
+    for address in addresses {
+        if let Some(Protocol::P2p(peer)) = address.iter().last()
+            && !peers.contains(&peer)
+        {
+            peers.push(peer);
+        }
+    }
+    peers
+}
+
+impl Sources {
+    /// Asks every layer.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let is_connected = |peer: &&PeerId| self.node.is_connected(peer);
+        Snapshot {
+            uptime: self.started.elapsed(),
+            control: self.control.clone(),
+            node: self.node.snapshot(),
+            dht: self.dht.as_ref().map(Dht::snapshot),
+            pubsub: self.pubsub.as_ref().map(PubSub::snapshot),
+            memory: self.pressure.snapshot(),
+            clients: self.clients.snapshot(),
+            limits: limit_hits::snapshot(),
+            reach: *self.reach.borrow(),
+            bootstrap: (
+                self.bootstrap.iter().filter(is_connected).count(),
+                self.bootstrap.len(),
+            ),
+            traffic: self.history.traffic(),
+        }
+    }
+
+    /// The document as JSON, not older than a quarter of a second.
+    #[must_use]
+    pub fn json(&self) -> Bytes {
+        // Held while one is made: others that ask wait for the same one.
+        let mut last = self.last.lock();
+        if let Some((made, json)) = &*last
+            && made.elapsed() < DOCUMENT_AGE
+        {
+            return json.clone();
+        }
+        let document = Document::of(&self.snapshot());
+        let json = Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
+        *last = Some((Instant::now(), json.clone()));
+        json
+    }
+}
+
+impl Reporter for Sources {
+    fn status(&self) -> Bytes {
+        self.json()
+    }
+}

@@ -1,0 +1,357 @@
+//! The document that STATUS and `/status.json` give, and that `rp2pd status` reads.
+//!
+//! Names are added, never changed. A reader takes a name that is missing for empty, so that a
+//! program and a daemon of different versions understand each other. Times are seconds unless the
+//! name says otherwise, sizes bytes. Texts of peers (`agent`) are as they came: whoever shows them
+//! escapes them.
+
+use serde::{Deserialize, Serialize};
+
+use super::Snapshot;
+use crate::{
+    dht::Mode,
+    node::{self, Reach},
+};
+
+/// Peers that a document names. The number of all is in `peers_connected`.
+const MAX_PEERS: usize = 4096;
+
+/// The state of a daemon.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Document {
+    pub(crate) version: String,
+    pub(crate) pid: u32,
+    pub(crate) uptime: u64,
+    pub(crate) peer_id: String,
+    pub(crate) control: String,
+    pub(crate) addresses: Vec<String>,
+    /// `unknown`, `public` or `private`.
+    pub(crate) reachability: String,
+    pub(crate) bootstrap: Bootstrap,
+    pub(crate) peers_connected: usize,
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) traffic: Traffic,
+    pub(crate) streams: Streams,
+    pub(crate) clients: Clients,
+    pub(crate) handlers: Vec<Handler>,
+    pub(crate) dht: Option<Dht>,
+    pub(crate) pubsub: Option<PubSub>,
+    pub(crate) memory: Memory,
+    /// Limits that have bitten, with how often each did.
+    pub(crate) limits: Vec<Limit>,
+}
+
+/// Peers that the operator names for joining.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Bootstrap {
+    pub(crate) connected: usize,
+    pub(crate) configured: usize,
+}
+
+/// A connected peer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Peer {
+    pub(crate) id: String,
+    /// What it says of its program.
+    pub(crate) agent: String,
+    /// How many protocols it says that it speaks.
+    pub(crate) protocols: usize,
+    /// Microseconds; absent before its first answer to a ping.
+    pub(crate) round_trip_micros: Option<u64>,
+    pub(crate) connections: Vec<Connection>,
+}
+
+/// A connection.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Connection {
+    pub(crate) address: String,
+    /// `inbound` or `outbound`.
+    pub(crate) direction: String,
+    pub(crate) transport: String,
+    /// Empty on quic.
+    pub(crate) security: String,
+    /// Empty on quic.
+    pub(crate) muxer: String,
+    pub(crate) age: u64,
+    pub(crate) inbound_streams: usize,
+    pub(crate) outbound_streams: usize,
+    pub(crate) memory: u64,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+}
+
+/// The payload of all connections.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Traffic {
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    /// What a sample of the two lists covers.
+    pub(crate) interval: u64,
+    /// Received in each interval of the last ten minutes, the oldest first.
+    pub(crate) received_history: Vec<u64>,
+    /// The same, sent.
+    pub(crate) sent_history: Vec<u64>,
+}
+
+/// Inbound streams so far.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Streams {
+    pub(crate) served: u64,
+    pub(crate) refused: u64,
+}
+
+/// Connections of clients, by what they are used for.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Clients {
+    pub(crate) requests: usize,
+    pub(crate) streams: usize,
+    pub(crate) subscriptions: usize,
+    pub(crate) persistent: usize,
+}
+
+/// Who handles a protocol.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Handler {
+    pub(crate) protocol: String,
+    pub(crate) builtin: bool,
+    pub(crate) streams: usize,
+    pub(crate) calls: usize,
+}
+
+/// The DHT.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Dht {
+    /// `client` or `server`.
+    pub(crate) mode: String,
+    pub(crate) peers: usize,
+    /// Peers of each k-bucket in use.
+    pub(crate) buckets: Vec<Bucket>,
+    pub(crate) records: usize,
+    pub(crate) providers: usize,
+    pub(crate) queries: usize,
+    pub(crate) answered: u64,
+    pub(crate) refused: u64,
+    pub(crate) failed: u64,
+}
+
+/// A k-bucket.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Bucket {
+    pub(crate) common_prefix_length: usize,
+    pub(crate) peers: usize,
+}
+
+/// Pubsub.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct PubSub {
+    pub(crate) peers: usize,
+    pub(crate) topics: Vec<Topic>,
+    pub(crate) published: u64,
+    pub(crate) delivered: u64,
+    pub(crate) lost_by_subscribers: u64,
+    pub(crate) lost_by_peers: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) rejected: u64,
+}
+
+/// A topic that the daemon takes part in.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Topic {
+    pub(crate) topic: String,
+    pub(crate) subscribers: usize,
+    pub(crate) peers: usize,
+    pub(crate) mesh: usize,
+    pub(crate) fanout: usize,
+}
+
+/// The memory in use.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Memory {
+    /// 0 if nobody looks.
+    pub(crate) used: u64,
+    pub(crate) limit: u64,
+    pub(crate) refuses_connections: bool,
+    pub(crate) refuses_streams: bool,
+}
+
+/// A limit that has bitten.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Limit {
+    /// The name of the metric's label.
+    pub(crate) name: String,
+    /// What it bites on.
+    pub(crate) text: String,
+    pub(crate) count: u64,
+}
+
+impl Document {
+    /// The document of what was known at one moment.
+    #[must_use]
+    pub(crate) fn of(now: &Snapshot) -> Self {
+        let node = &now.node;
+        let reached = now.limits.iter().filter(|limit| limit.count > 0);
+        let mut peers: Vec<_> = node.peers.iter().take(MAX_PEERS).map(of_peer).collect();
+        // A table that is read again and again must not jump.
+        peers.sort_by(|a, b| a.id.cmp(&b.id));
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime: now.uptime.as_secs(),
+            peer_id: node.peer_id.to_string(),
+            control: now.control.to_string(),
+            addresses: node.addresses.iter().map(ToString::to_string).collect(),
+            reachability: match now.reach {
+                Reach::Unknown => "unknown",
+                Reach::Public => "public",
+                Reach::Private => "private",
+            }
+            .to_owned(),
+            bootstrap: Bootstrap {
+                connected: now.bootstrap.0,
+                configured: now.bootstrap.1,
+            },
+            peers_connected: node.peers.len(),
+            peers,
+            traffic: Traffic {
+                received: node.received,
+                sent: node.sent,
+                interval: now.traffic.interval.as_secs(),
+                received_history: now.traffic.samples.iter().map(|one| one.0).collect(),
+                sent_history: now.traffic.samples.iter().map(|one| one.1).collect(),
+            },
+            streams: Streams {
+                served: node.served,
+                refused: node.refused,
+            },
+            clients: Clients {
+                requests: now.clients.requests,
+                streams: now.clients.streams,
+                subscriptions: now.clients.subscriptions,
+                persistent: now.clients.persistent,
+            },
+            handlers: node
+                .handlers
+                .iter()
+                .map(|handlers| Handler {
+                    protocol: handlers.protocol.clone(),
+                    builtin: handlers.is_builtin,
+                    streams: handlers.streams,
+                    calls: handlers.calls,
+                })
+                .collect(),
+            dht: now.dht.as_ref().map(Dht::of),
+            pubsub: now.pubsub.as_ref().map(PubSub::of),
+            memory: Memory {
+                used: now.memory.used,
+                limit: now.memory.limit,
+                refuses_connections: now.memory.refuses_connections,
+                refuses_streams: now.memory.refuses_streams,
+            },
+            limits: reached
+                .map(|reached| Limit {
+                    name: reached.limit.label(),
+                    text: reached.text.to_owned(),
+                    count: reached.count,
+                })
+                .collect(),
+        }
+    }
+}
+
+fn of_peer(peer: &node::PeerSnapshot) -> Peer {
+    let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    Peer {
+        id: peer.id.to_string(),
+        agent: peer.agent.as_deref().unwrap_or_default().to_owned(),
+        protocols: peer.protocols.len(),
+        round_trip_micros: peer.round_trip.map(micros),
+        connections: peer
+            .connections
+            .iter()
+            .map(|connection| Connection {
+                address: connection.remote.to_string(),
+                direction: if connection.dialed {
+                    "outbound"
+                } else {
+                    "inbound"
+                }
+                .to_owned(),
+                transport: connection.transport.to_owned(),
+                security: connection.security.to_owned(),
+                muxer: connection.muxer.to_owned(),
+                age: connection.age.as_secs(),
+                inbound_streams: connection.inbound_streams,
+                outbound_streams: connection.outbound_streams,
+                memory: connection.memory,
+                received: connection.received,
+                sent: connection.sent,
+            })
+            .collect(),
+    }
+}
+
+impl Dht {
+    fn of(now: &crate::dht::Snapshot) -> Self {
+        Self {
+            mode: match now.mode {
+                Mode::Client => "client",
+                Mode::Server => "server",
+            }
+            .to_owned(),
+            peers: now.table_size(),
+            buckets: now
+                .buckets
+                .iter()
+                .map(|(length, peers)| Bucket {
+                    common_prefix_length: *length,
+                    peers: peers.len(),
+                })
+                .collect(),
+            records: now.records.entries,
+            providers: now.providers.entries,
+            queries: now.queries,
+            answered: now.answered,
+            refused: now.refused,
+            failed: now.failed,
+        }
+    }
+}
+
+impl PubSub {
+    fn of(now: &crate::pubsub::Snapshot) -> Self {
+        Self {
+            peers: now.peers.len(),
+            topics: now
+                .topics
+                .iter()
+                .map(|(topic, state)| Topic {
+                    topic: topic.clone(),
+                    subscribers: state.subscribers,
+                    peers: state.peers,
+                    mesh: state.mesh,
+                    fanout: state.fanout,
+                })
+                .collect(),
+            published: now.published,
+            delivered: now.delivered,
+            lost_by_subscribers: now.lost_by_subscribers,
+            lost_by_peers: now.lost_by_peers,
+            duplicates: now.duplicates,
+            rejected: now.rejected,
+        }
+    }
+}

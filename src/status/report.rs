@@ -1,0 +1,59 @@
+//! The report of SIGUSR1 (COMPATIBILITY.md 1.9). No line starts like one of the banner.
+
+use std::fmt;
+
+use super::Snapshot;
+use crate::{memory, node, pubsub};
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(dht) = &self.dht {
+            dht.fmt(f)?;
+        }
+        of_node(&self.node, f)?;
+        if let Some(pubsub) = &self.pubsub {
+            of_pubsub(pubsub, f)?;
+        }
+        let memory::Snapshot { used, limit, .. } = self.memory;
+        if limit > 0 {
+            writeln!(f, "Memory: {used} of {limit} bytes")?;
+        }
+        writeln!(f, "Limits reached:")?;
+        for reached in self.limits.iter().filter(|limit| limit.count > 0) {
+            writeln!(f, "\t{}: {}", reached.text, reached.count)?;
+        }
+        writeln!(f, "End of limits")
+    }
+}
+
+/// Connections and streams as Go lays them out.
+fn of_node(node: &node::Snapshot, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let connections = node.peers.iter().map(|peer| peer.connections.len());
+    let count: usize = connections.sum();
+    writeln!(f, "Connections and streams ({count}):")?;
+    for peer in &node.peers {
+        for connection in &peer.connections {
+            writeln!(f, "{} {}", peer.id, connection.remote)?;
+            writeln!(f, "\tprotocols: {}", peer.protocols.join(" "))?;
+            writeln!(f, "\tinbound streams ({})", connection.inbound_streams)?;
+            writeln!(f, "\tmemory ({} bytes)", connection.memory)?;
+        }
+    }
+    let (served, refused) = (node.served, node.refused);
+    writeln!(f, "Inbound streams served: {served}, refused: {refused}")
+}
+
+/// One line.
+fn of_pubsub(now: &pubsub::Snapshot, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(
+        f,
+        "Pubsub messages published: {}, delivered: {}, lost by slow subscribers: {}, \
+         lost by slow peers: {}, duplicates: {}, refused: {}",
+        now.published,
+        now.delivered,
+        now.lost_by_subscribers,
+        now.lost_by_peers,
+        now.duplicates,
+        now.rejected
+    )
+}
