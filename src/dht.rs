@@ -1,5 +1,6 @@
 //! The Kademlia DHT: queries for clients, answers for peers (`/ipfs/kad/1.0.0`).
 
+mod admission;
 mod answer;
 pub mod disk;
 pub(crate) mod fuzzing;
@@ -34,13 +35,14 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use admission::Checks;
 use disk::{Contents, Disk};
 pub use record::{KeyBook, RecordError, Validator};
 use rpc::Rpc;
 pub use snapshot::{Mode, Snapshot, Usage};
 use store::Store;
 pub(crate) use store::{MAX_PROVIDER_BYTES, MAX_RECORD_BYTES};
-use table::{Admission, Table};
+use table::Table;
 use turns::Turns;
 
 use crate::node::{Node, PeerRouting, RoutingError, Standing};
@@ -58,6 +60,10 @@ const TABLE_WORTH: i64 = 5;
 
 /// Queries under way (SECURITY.md 3); further ones wait for their turn.
 pub(crate) const MAX_QUERIES: usize = 64;
+
+/// Corrections of stale holders under way (SECURITY.md 3); further ones are left to the next
+/// reader.
+const MAX_CORRECTIONS: usize = 64;
 
 /// A peer and where it may be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +112,9 @@ struct Inner {
     validator: Validator,
     rpc: Rpc,
     turns: Turns,
+    checks: Checks,
     queries: Semaphore,
+    corrections: Arc<Semaphore>,
     serving: AtomicBool,
     counters: Counters,
     refresh_wanted: Notify,
@@ -150,7 +158,9 @@ impl Dht {
             validator,
             rpc: Rpc::new(node.clone()),
             turns: Turns::default(),
+            checks: Checks::default(),
             queries: Semaphore::new(MAX_QUERIES),
+            corrections: Arc::new(Semaphore::new(MAX_CORRECTIONS)),
             serving: AtomicBool::new(false),
             counters: Counters::default(),
             refresh_wanted: Notify::new(),
@@ -257,35 +267,6 @@ impl Inner {
         self.tasks.spawn(async move {
             closing.run_until_cancelled(task).await;
         });
-    }
-
-    /// Takes note of what identify told. Servers go into the table.
-    fn identified(&self, peer: &PeerId, protocols: &[String]) {
-        if protocols.iter().any(|name| name == PROTOCOL) {
-            let connected = |peer: &PeerId| self.node.is_connected(peer);
-            let admission = self.table().admit(*peer, connected);
-            if let Admission::New(replaced) = admission {
-                let addresses = self.known_info(*peer).addresses;
-                self.store.remember_peer(peer, &addresses);
-                replaced.iter().for_each(|old| self.store.forget_peer(old));
-            }
-        } else {
-            self.drop_peer(peer);
-        }
-    }
-
-    /// Takes a peer from the table that has failed, or serves no longer.
-    fn drop_peer(&self, peer: &PeerId) {
-        let known = self.table().remove(peer);
-        if known {
-            self.store.forget_peer(peer);
-        }
-    }
-
-    fn admit_if_serving(&self, peer: &PeerId) {
-        if let Some(protocols) = self.node.connected_protocols(peer) {
-            self.identified(peer, &protocols);
-        }
     }
 
     fn own_info(&self) -> PeerInfo {

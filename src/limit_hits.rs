@@ -63,6 +63,7 @@ limits! {
     AddressRate "new inbound connections from one address";
     Tags "tags of peers";
     DhtQueries "DHT queries under way";
+    DhtChecks "newcomers to the DHT table being checked";
     PubsubSubscribers "messages that wait for one subscriber";
     PubsubPeers "messages that wait for one peer";
     PubsubTopics "topics of peers";

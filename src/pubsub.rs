@@ -9,7 +9,6 @@ mod message_cache;
 mod reader;
 mod router;
 mod rpc_queue;
-mod rpc_reader;
 mod seen;
 mod snapshot;
 mod subscription;

@@ -2,6 +2,7 @@
 
 mod announce;
 pub(crate) mod fuzzing;
+mod message_reader;
 mod negotiate;
 mod peers;
 pub(crate) mod registry;
@@ -21,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use announce::Announce;
+pub(crate) use message_reader::{MessageError, MessageReader};
 use negotiate::{Choice, Negotiated};
 pub use negotiate::{MAX_NAME, NegotiationError, UserStream};
 pub(crate) use peers::MAX_DIALS as MAX_PEER_DIALS;

@@ -17,6 +17,7 @@ use super::{
     rpc::RpcError,
     table::K,
 };
+use crate::{node::StreamError, telemetry::Chain};
 
 /// Requests under way in one lookup (go-libp2p-kad-dht's concurrency).
 const ALPHA: usize = 10;
@@ -122,14 +123,18 @@ impl Lookup {
                     }
                     return Some((peer, answer));
                 }
-                Err(RpcError::Peer(error)) => {
+                Err(error) if error.is_own() => {
+                    let error = Chain(&error);
+                    tracing::debug!(%peer, %error, "DHT request without an answer");
+                }
+                Err(error) => {
+                    let error = Chain(&error);
                     tracing::debug!(%peer, %error, "DHT peer failed");
                     self.dht.counters.failed.fetch_add(1, Ordering::Relaxed);
                     if self.sought != Some(peer) {
                         self.dht.drop_peer(&peer);
                     }
                 }
-                Err(RpcError::Own(error)) => tracing::debug!(%peer, %error, "DHT request not sent"),
             }
         }
     }
@@ -226,7 +231,7 @@ impl Lookup {
                 let connected = dht.node.connect_directly(peer, addresses, deadline).await;
                 let answer = connected
                     .map(|()| Message::default())
-                    .map_err(|_| RpcError::Peer(std::io::ErrorKind::HostUnreachable.into()));
+                    .map_err(|error| RpcError::Open(StreamError::Dial(error)));
                 (distance, peer, answer)
             }
             .boxed();

@@ -19,7 +19,7 @@ pub(super) mod pb {
     include!(concat!(env!("OUT_DIR"), "/kad.pb.rs"));
 }
 
-pub(super) use channel::{Channel, is_own_limit};
+pub(super) use channel::{Channel, ChannelError};
 pub(super) use decode::decode;
 pub(super) use pb::{Message, Record, message::Type};
 
@@ -50,7 +50,7 @@ pub(super) fn record(key: &[u8], value: &[u8]) -> Record {
     Record {
         key: Bytes::copy_from_slice(key),
         value: Bytes::copy_from_slice(value),
-        time_received: String::new(),
+        time_received: Bytes::new(),
     }
 }
 

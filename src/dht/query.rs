@@ -20,8 +20,7 @@ use super::{
     message::{self, Type},
     store::Holder,
 };
-use crate::limit_hits::Limit;
-use crate::wire::frame;
+use crate::{limit_hits::Limit, telemetry::Chain, wire::frame};
 
 /// Found and not yet taken by the client; the query then waits.
 const MAX_FOUND: usize = 16;
@@ -178,7 +177,8 @@ impl Dht {
                 .into_iter()
                 .flat_map(Result::err)
             {
-                tracing::debug!(?failed, "provider not announced");
+                let error = Chain(&failed);
+                tracing::debug!(%error, "provider not announced");
             }
             finished.map_err(|_| QueryError::DeadlineExceeded)
         };

@@ -1,6 +1,6 @@
 //! Requests to other nodes, over streams that are kept for the next request.
 
-use std::{collections::HashMap, io, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
 use parking_lot::Mutex;
@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     PROTOCOL,
-    message::{self, Channel, MAX_PROVIDERS, Message, Type, is_own_limit},
+    message::{self, Channel, ChannelError, MAX_PROVIDERS, Message, Type},
 };
 use crate::node::{DialError, Node, StreamError};
 use crate::wire::frame;
@@ -38,20 +38,41 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_UNASKED: usize = 3;
 
 /// Why a request failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum RpcError {
-    /// The peer was not reached, or gave no proper answer.
-    Peer(io::Error),
-    /// This daemon could not ask, or a limit of its own kept it from reading the answer: no
-    /// fault of the peer's.
-    Own(io::Error),
+    /// The peer was not reached, or does not speak the protocol.
+    #[error("no stream to the peer")]
+    Open(#[source] StreamError),
+    /// The stream failed, or what came on it is no message.
+    #[error("the stream failed")]
+    Stream(#[source] ChannelError),
+    /// There was no answer within [`ANSWER_TIMEOUT`].
+    #[error("no answer in time")]
+    TimedOut,
+    /// The peer has ended the stream instead of an answer.
+    #[error("the peer has ended the stream")]
+    Ended,
+    /// The peer answers, and never what it was asked.
+    #[error("answers to questions nobody asked")]
+    Unasked,
+    /// The answer waited for others to be read, of which there are as many as may be.
+    #[error("too many large answers at once")]
+    Busy,
+    /// The daemon ends.
+    #[error("the daemon ends")]
+    Closing,
 }
 
-fn blame(error: io::Error) -> RpcError {
-    if is_own_limit(&error) {
-        RpcError::Own(error)
-    } else {
-        RpcError::Peer(error)
+impl RpcError {
+    /// Whether this daemon could not ask, or a limit of its own kept it from reading the answer:
+    /// no fault of the peer's.
+    pub(super) fn is_own(&self) -> bool {
+        match self {
+            Self::Open(error) => matches!(error, StreamError::Dial(DialError::Denied(_))),
+            Self::Stream(error) => error.is_own_limit(),
+            Self::Busy | Self::Closing => true,
+            Self::TimedOut | Self::Ended | Self::Unasked => false,
+        }
     }
 }
 
@@ -83,6 +104,14 @@ impl Rpc {
         self.exchange(peer, addresses, frame, None).await
     }
 
+    /// Asks `peer` for itself, which every server answers.
+    pub(super) async fn check(&self, peer: PeerId) -> Result<(), RpcError> {
+        let request = message::request(Type::FindNode, &peer.to_bytes());
+        let frame = frame::encode(&request);
+        let answer = self.exchange(peer, Vec::new(), &frame, Some(Type::FindNode));
+        answer.await.map(drop)
+    }
+
     /// Sends an encoded message that has no answer, and returns when the peer has dealt with
     /// it: a ping comes after it on the same stream, and streams are served in order.
     pub(super) async fn tell(&self, peer: PeerId, frame: &[u8]) -> Result<(), RpcError> {
@@ -102,14 +131,13 @@ impl Rpc {
         if let Some(channel) = self.take_idle(&peer) {
             match self.talk(peer, channel, frames, wanted).await {
                 // The peer may have closed the stream in the meantime.
-                Err(error) if error.kind() != io::ErrorKind::TimedOut => {}
-                done => return done.map_err(blame),
+                Err(RpcError::Ended) => {}
+                Err(RpcError::Stream(error)) if error.is_lost() => {}
+                done => return done,
             }
         }
         let channel = self.open(peer, addresses).await?;
-        self.talk(peer, channel, frames, wanted)
-            .await
-            .map_err(blame)
+        self.talk(peer, channel, frames, wanted).await
     }
 
     /// The first answer, or the first of the `wanted` kind: some implementations answer what
@@ -120,21 +148,26 @@ impl Rpc {
         mut channel: Channel,
         frames: &[u8],
         wanted: Option<Type>,
-    ) -> io::Result<Message> {
+    ) -> Result<Message, RpcError> {
         let talk = async {
-            channel.send(frames).await?;
+            channel.send(frames).await.map_err(RpcError::Stream)?;
             for _ in 0..MAX_UNASKED {
-                let answer = channel.receive(MAX_PROVIDERS).await?;
-                let answer = answer.ok_or(io::ErrorKind::UnexpectedEof)?;
+                let answer = channel.receive(MAX_PROVIDERS).await;
+                let answer = answer.map_err(RpcError::Stream)?.ok_or(RpcError::Ended)?;
                 if wanted.is_none_or(|wanted| answer.r#type() == wanted) {
                     return Ok(answer);
                 }
             }
-            Err(io::Error::other("answers to questions nobody asked"))
+            Err(RpcError::Unasked)
         };
-        let answer = timeout(ANSWER_TIMEOUT, talk)
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+        let Ok(answer) = timeout(ANSWER_TIMEOUT, talk).await else {
+            return Err(if channel.waits_for_others() {
+                RpcError::Busy
+            } else {
+                RpcError::TimedOut
+            });
+        };
+        let answer = answer?;
         channel.release();
         self.keep(peer, channel).await;
         Ok(answer)
@@ -145,24 +178,16 @@ impl Rpc {
             None
         } else {
             let place = self.dials.acquire().await;
-            Some(place.map_err(|error| RpcError::Own(io::Error::other(error)))?)
+            Some(place.map_err(|_| RpcError::Closing)?)
         };
         let deadline = Instant::now() + DIAL_TIMEOUT;
         let opened = self
             .node
             .open_service_stream(peer, addresses, PROTOCOL, deadline);
-        match opened.await {
-            Ok(stream) => {
-                let connected = self.node.streams().peers.get(&peer);
-                let connected = connected
-                    .ok_or_else(|| RpcError::Peer(io::ErrorKind::ConnectionReset.into()))?;
-                Ok(Channel::new(stream, connected.account.clone()))
-            }
-            Err(error @ StreamError::Dial(DialError::Denied(_))) => {
-                Err(RpcError::Own(io::Error::other(error)))
-            }
-            Err(error) => Err(RpcError::Peer(io::Error::other(error))),
-        }
+        let stream = opened.await.map_err(RpcError::Open)?;
+        let connected = self.node.streams().peers.get(&peer);
+        let connected = connected.ok_or(RpcError::Ended)?;
+        Ok(Channel::new(stream, &connected.account))
     }
 
     fn take_idle(&self, peer: &PeerId) -> Option<Channel> {

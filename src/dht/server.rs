@@ -22,6 +22,7 @@ use crate::{
     limit_hits::Limit,
     memory::{Account, Charge, OverBudget, prefix},
     streams::{InboundStream, Service},
+    telemetry::Chain,
     wire::frame,
 };
 
@@ -75,7 +76,7 @@ impl Inner {
         }))
     }
 
-    async fn serve(&self, inbound: InboundStream) {
+    async fn serve(self: &Arc<Self>, inbound: InboundStream) {
         let peer = inbound.peer;
         // A peer that asks is one to ask, if it serves; identify knows.
         self.admit_if_serving(&peer);
@@ -85,13 +86,14 @@ impl Inner {
         };
         let account = inbound.account;
         let turn = self.turns.of(peer);
-        let mut channel = Channel::new(inbound.stream, account.clone());
+        let mut channel = Channel::new(inbound.stream, &account);
         loop {
             let received = channel.receive(MAX_REQUEST_PROVIDERS);
             let request = match timeout(IDLE_TIMEOUT, received).await {
                 Ok(Ok(Some(request))) => request,
                 Ok(Ok(None)) => return channel.close().await,
                 Ok(Err(error)) => {
+                    let error = Chain(&error);
                     tracing::debug!(%peer, %error, "DHT stream failed");
                     return;
                 }
@@ -112,6 +114,7 @@ impl Inner {
                 Ok(Some(prepared)) => prepared,
                 Ok(None) => continue,
                 Err(error) => {
+                    let error = Chain(&error);
                     tracing::debug!(%peer, %error, "DHT request refused");
                     return;
                 }
@@ -248,7 +251,7 @@ impl Inner {
         if sought == Some(self.node.peer_id()) {
             return self.encode(vec![self.own_info()], budget);
         }
-        let mut closest = self.table().closest(&Key::of(key), K);
+        let mut closest = self.table().closest_verified(&Key::of(key), K);
         closest.retain(|peer| peer != from);
         if let Some(sought) = sought.filter(|sought| sought != from && !closest.contains(sought)) {
             closest.push(sought);

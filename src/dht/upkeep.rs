@@ -6,8 +6,7 @@ use std::{
     time::{Duration, Instant as Moment},
 };
 
-use futures::StreamExt as _;
-use libp2p::PeerId;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::{
     sync::Notify,
     time::{Instant, MissedTickBehavior, interval, timeout},
@@ -19,9 +18,8 @@ use super::{
     key::Key,
     lookup::Lookup,
     message::{self, Type},
-    rpc::RpcError,
 };
-use crate::wire::frame;
+use crate::telemetry::Chain;
 
 /// Time between two refreshes of the routing table (go-libp2p-kad-dht's default).
 const REFRESH_INTERVAL: Duration = Duration::from_secs(10 * 60);
@@ -112,8 +110,9 @@ impl Inner {
             .await;
     }
 
-    async fn sweep(&self) {
+    async fn sweep(self: &Arc<Self>) {
         self.store.expire();
+        self.offer_waiting();
         self.rpc.sweep().await;
     }
 
@@ -134,14 +133,10 @@ impl Inner {
             .checked_sub(REFRESH_INTERVAL)
             .map(|since| self.table().silent(since))
             .unwrap_or_default();
-        let own = frame::encode(&message::request(
-            Type::FindNode,
-            &self.node.peer_id().to_bytes(),
-        ));
         futures::stream::iter(silent)
-            .for_each_concurrent(MAX_PROBES, |peer| self.probe(peer, &own))
+            .for_each_concurrent(MAX_PROBES, |peer| self.is_alive(peer).map(drop))
             .await;
-        let peers = self.table().peers();
+        let peers = self.table().verified();
         for peer in &peers {
             self.store
                 .remember_peer(peer, &self.known_info(*peer).addresses);
@@ -161,7 +156,8 @@ impl Inner {
                 let dialed = self.node.connect_known(peer, addresses, deadline);
                 if let Err(error) = dialed.await {
                     // It stays on disk: perhaps it is this node that is cut off.
-                    tracing::debug!(%peer, ?error, "known DHT peer not reached");
+                    let error = Chain(&error);
+                    tracing::debug!(%peer, %error, "known DHT peer not reached");
                 }
             })
             .await;
@@ -175,17 +171,6 @@ impl Inner {
         };
         let walk = async { while lookup.next().await.is_some() {} };
         let _ = tokio::time::timeout_at(deadline, walk).await;
-    }
-
-    async fn probe(&self, peer: PeerId, request: &[u8]) {
-        match self.rpc.request(peer, Vec::new(), request).await {
-            Ok(_) => self.table().answered(&peer),
-            Err(RpcError::Peer(error)) => {
-                tracing::debug!(%peer, %error, "silent DHT peer dropped");
-                self.drop_peer(&peer);
-            }
-            Err(RpcError::Own(_)) => {}
-        }
     }
 
     /// A key that shares exactly `bits` leading bits with this daemon's.

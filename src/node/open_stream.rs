@@ -20,7 +20,7 @@ use crate::{
 pub enum StreamError {
     /// The peer could not be reached.
     #[error("failed to dial")]
-    Dial(DialError),
+    Dial(#[source] DialError),
     /// The client proposed nothing.
     #[error("no protocols specified")]
     NoProtocols,

@@ -1,22 +1,26 @@
 //! The stream that a peer writes: RPCs are read field by field and handed to the router.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::AsyncWriteExt as _;
 use libp2p::PeerId;
-use prost::Message as _;
-use tokio::task::yield_now;
+use prost::{DecodeError, Message as _};
+use tokio::{sync::Semaphore, task::yield_now};
 
 use super::{
     Inner,
-    message::{self, Message, Validator, pb},
-    rpc_reader::RpcReader,
+    message::{self, MAX_RPC, Message, Validator, pb},
     seen::IdHash,
 };
 use crate::{
     memory::Charge,
-    streams::{InboundStream, Service, UserStream},
+    streams::{InboundStream, MessageError, MessageReader, Service, UserStream},
 };
+
+/// RPCs above 64 KiB that are read at once, of all peers together (SECURITY.md 3).
+const MAX_LARGE: usize = 64;
+
+static LARGE_PERMITS: Semaphore = Semaphore::const_new(MAX_LARGE);
 
 /// Messages in one RPC (SECURITY.md 3). A peer that sent IWANT for many gets them together.
 const MAX_RPC_MESSAGES: usize = 5000;
@@ -32,6 +36,17 @@ const BURST: usize = 8;
 const TURN: usize = 256;
 const MESSAGE_WORK: usize = TURN / BURST;
 const FIELD_WORK: usize = 1;
+
+/// Why a stream of RPCs is given up.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error(transparent)]
+    Stream(#[from] MessageError),
+    #[error("malformed RPC")]
+    Malformed(#[source] DecodeError),
+    #[error("too many messages in an RPC")]
+    TooMany,
+}
 
 impl Inner {
     /// The service that reads what peers write.
@@ -79,12 +94,12 @@ impl Inner {
         charge: Charge,
         stream: &mut UserStream,
         fresh: &mut Vec<Arc<Message>>,
-    ) -> io::Result<()> {
-        let mut rpcs = RpcReader::new(charge);
+    ) -> Result<(), ReadError> {
+        let mut rpcs = MessageReader::new(MAX_RPC, charge, &LARGE_PERMITS);
         let mut validator = Validator::new(self.signing);
-        let malformed = |error: prost::DecodeError| {
+        let malformed = |error: DecodeError| {
             self.router.malformed(peer);
-            io::Error::other(error)
+            ReadError::Malformed(error)
         };
         let mut work = 0;
         while let Some(rpc) = rpcs.next(stream).await? {
@@ -105,7 +120,7 @@ impl Inner {
                         messages += 1;
                         if messages > MAX_RPC_MESSAGES {
                             self.router.malformed(peer);
-                            return Err(io::Error::other("too many messages in an RPC"));
+                            return Err(ReadError::TooMany);
                         }
                         let raw = pb::Message::decode(value).map_err(malformed)?;
                         fresh.extend(self.accept_message(peer, &raw, &mut validator).await);

@@ -10,16 +10,21 @@ mod bootstrap;
 mod hostile;
 mod lookups;
 mod modes;
+mod newcomers;
 mod providers;
 mod records;
 mod restart;
 mod served;
+mod shares;
 mod waiting;
 
+use std::collections::HashSet;
+
 use libp2p::PeerId;
+use rustix::process::Signal;
 use sha2::{Digest, Sha256};
 
-use support::{Daemon, Launch};
+use support::{Daemon, Launch, PATIENCE, eventually};
 
 const LISTEN: &str = "-hostAddrs=/ip4/127.0.0.1/tcp/0";
 
@@ -72,4 +77,27 @@ fn row<const N: usize>() -> [Daemon; N] {
 fn distance(key: &[u8], peer: PeerId) -> [u8; 32] {
     let (key, peer) = (Sha256::digest(key), Sha256::digest(peer.to_bytes()));
     std::array::from_fn(|at| key[at] ^ peer[at])
+}
+
+const TABLE: &str = "DHT Routing Table:\n";
+
+/// The routing table, as the report of SIGUSR1 tells it.
+fn table(daemon: &Daemon) -> HashSet<PeerId> {
+    let reports = || daemon.stderr().matches(TABLE).count();
+    let before = reports();
+    daemon.signal(Signal::USR1);
+    let told = eventually(PATIENCE, || {
+        let text = daemon.stderr();
+        reports() > before
+            && text
+                .rsplit(TABLE)
+                .next()
+                .is_some_and(|last| last.contains("\nrecords:"))
+    });
+    assert!(told, "no report");
+    let text = daemon.stderr();
+    let last = text.rsplit(TABLE).next().expect("a report");
+    let table = last.split("records:").next().expect("a table");
+    let peers = table.lines().filter_map(|line| line.strip_prefix('\t'));
+    peers.map(|peer| peer.parse().expect("a peer id")).collect()
 }

@@ -38,8 +38,9 @@ pub struct Record {
     pub key: Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
     pub value: Vec<u8>,
-    #[prost(string, tag = "5")]
-    pub received: String,
+    /// A string on paper, of which nobody checks that it is one.
+    #[prost(bytes = "vec", tag = "5")]
+    pub received: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -111,7 +112,7 @@ impl Message {
         self.record = Some(Record {
             key: key.to_vec(),
             value: value.to_vec(),
-            received: String::new(),
+            received: Vec::new(),
         });
         self
     }

@@ -14,9 +14,6 @@ use super::super::{
 };
 use crate::wire::frame;
 
-/// Corrections of stale holders under way; further ones are left to the next reader.
-const MAX_CORRECTIONS: usize = 64;
-
 /// PUT_VALUE of a record, encoded.
 pub(super) fn put_request(key: &[u8], value: &[u8]) -> Bytes {
     let mut request = message::request(Type::PutValue, key);
@@ -103,9 +100,10 @@ impl Search {
         }
         let mut stale = lookup.closest();
         stale.retain(|peer| !self.holders.contains(peer));
-        if stale.is_empty() || self.dht.tasks.len() > MAX_CORRECTIONS {
+        let place = self.dht.corrections.clone().try_acquire_owned();
+        let (false, Ok(place)) = (stale.is_empty(), place) else {
             return;
-        }
+        };
         let request = put_request(&self.key, &best);
         let dht = self.dht.clone();
         self.dht.spawn(async move {
@@ -114,6 +112,7 @@ impl Search {
                 .map(|peer| dht.rpc.request(peer, Vec::new(), &request));
             // Who refuses keeps what it has.
             let _ = futures::future::join_all(puts).await;
+            drop(place);
         });
     }
 }

@@ -11,6 +11,7 @@ use super::{
     search::{Search, put_request},
     stream_of, within,
 };
+use crate::telemetry::Chain;
 
 /// The namespace of public keys.
 const PUBLIC_KEY_PREFIX: &[u8] = b"/pk/";
@@ -108,7 +109,8 @@ impl Dht {
                 .into_iter()
                 .flat_map(Result::err)
             {
-                tracing::debug!(?refused, "record not accepted");
+                let error = Chain(&refused);
+                tracing::debug!(%error, "record not accepted");
             }
             Ok(())
         };
