@@ -1,5 +1,7 @@
 //! The task that owns the swarm: dials, closings, identify. Nothing else runs here.
 
+mod closings;
+mod dials;
 mod identified;
 
 use std::{
@@ -14,10 +16,7 @@ use libp2p::{
     Multiaddr, PeerId, Swarm, autonat,
     core::ConnectedPoint,
     ping,
-    swarm::{
-        ConnectionId, SwarmEvent,
-        dial_opts::{DialOpts, PeerCondition},
-    },
+    swarm::{ConnectionId, SwarmEvent},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -28,9 +27,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     address_filter::{AddressFilter, Scope},
     behaviour::{Behaviour, BehaviourEvent},
-    book::{AddressBook, Fate},
+    book::AddressBook,
     connmgr::ConnectionManager,
-    dial::{Candidate, Cause, DialError, Dials, Due, NextRace, Origin, Reply, Start},
+    dial::{DialError, Dials, NextRace, Origin, Reply},
     guarded::Guarded,
     host_addresses::{
         self, HostAddresses,
@@ -41,7 +40,8 @@ use super::{
     reach::{Reach, Reachability},
     transport::remote_address,
 };
-use crate::{faults, limit_hits::Limit, streams::Streams};
+use crate::{faults, streams::Streams};
+use closings::Closings;
 
 /// How long connections may take to close when the daemon ends.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
@@ -65,11 +65,6 @@ pub(super) enum Command {
     },
 }
 
-struct Closing {
-    connections: HashSet<ConnectionId>,
-    reply: oneshot::Sender<()>,
-}
-
 pub(super) struct Driver {
     pub(super) swarm: Swarm<Guarded<Behaviour>>,
     pub(super) streams: Arc<Streams>,
@@ -82,7 +77,7 @@ pub(super) struct Driver {
     observed: Observed,
     dials: Dials,
     next_race: NextRace,
-    closings: Vec<Closing>,
+    closings: Closings,
     /// Established connections and the remote address of each.
     connections: HashMap<PeerId, HashMap<ConnectionId, Multiaddr>>,
     identities: Requests,
@@ -116,7 +111,7 @@ impl Driver {
             observed: Observed::default(),
             dials: Dials::new(parts.max_dials),
             next_race: parts.next_race,
-            closings: Vec::new(),
+            closings: Closings::default(),
             connections: HashMap::new(),
             identities: Requests::default(),
         }
@@ -192,114 +187,11 @@ impl Driver {
                 self.dials.abandon(&peer, &DialError::ConnectionFailed);
                 let known = self.swarm.disconnect_peer_id(peer).is_ok();
                 if known && !connections.is_empty() {
-                    self.closings.push(Closing { connections, reply });
+                    self.closings.add(connections, reply);
                 } else {
                     let _ = reply.send(());
                 }
             }
-        }
-    }
-
-    fn on_dial(
-        &mut self,
-        peer: PeerId,
-        addresses: Vec<Multiaddr>,
-        origin: Origin,
-        reply: Reply,
-        gone: oneshot::Receiver<Infallible>,
-    ) {
-        if self.connections.contains_key(&peer) {
-            let _ = reply.send(Ok(()));
-            return;
-        }
-        let known = self.book.candidates(&peer);
-        let mut candidates: Vec<Candidate> = Vec::new();
-        for address in addresses {
-            let known = known.iter().find(|known| known.address == address);
-            let mut candidate = Candidate::new(address, origin);
-            if let Some(known) = known {
-                candidate.history = known.history;
-                if known.origin == Origin::Given {
-                    candidate.origin = known.origin;
-                }
-            }
-            candidates.push(candidate);
-        }
-        for known in known {
-            if !candidates.iter().any(|c| c.address == known.address) {
-                candidates.push(known);
-            }
-        }
-        candidates.retain(|candidate| self.may_dial(candidate.origin, &candidate.address));
-        if candidates.is_empty() {
-            let _ = reply.send(Err(DialError::NoAddresses(peer)));
-            return;
-        }
-        self.dials.add(peer, candidates, reply, gone);
-    }
-
-    /// Whether an address may be dialed on this word. What is only a name is looked at again once
-    /// it is resolved.
-    fn may_dial(&self, origin: Origin, address: &Multiaddr) -> bool {
-        match origin {
-            Origin::Given => true,
-            Origin::Told(scope) => self.filter.admits_dial(scope, address),
-            // It was checked against its teller when it was heard.
-            Origin::Hearsay => self.filter.admits_dial(Scope::of_address(address), address),
-        }
-    }
-
-    fn on_due(&mut self, due: Due) {
-        match due {
-            Due::Start(start) => self.start_dial(&start),
-            Due::Resolved(mut resolved) => {
-                let scope = match resolved.origin {
-                    // The client named what leads there, the records themselves are a stranger's.
-                    Origin::Given => None,
-                    Origin::Told(scope) => Some(scope),
-                    Origin::Hearsay => Some(self.network_scope()),
-                };
-                resolved.retain(|address| match scope {
-                    None => true,
-                    Some(scope) => self.filter.admits_dial(scope, address),
-                });
-                self.dials.resolved(resolved);
-            }
-        }
-    }
-
-    /// The scope of the farthest connected peer: whoever told something is at most that far away.
-    fn network_scope(&self) -> Scope {
-        let remotes = self.connections.values().flat_map(HashMap::values);
-        remotes
-            .map(Scope::of_teller)
-            .fold(Scope::Loopback, Scope::farther)
-    }
-
-    /// Dials from a port that is listened on, where there is one, unless the port is to be new.
-    fn start_dial(&mut self, start: &Start) {
-        let mut options = DialOpts::peer_id(start.peer)
-            .condition(PeerCondition::Always)
-            .addresses(vec![start.address.clone()]);
-        if start.own_port {
-            options = options.allocate_new_port();
-        }
-        let options = options.build();
-        let id = options.connection_id();
-        self.next_race.set(start.race.clone());
-        let dialed = self.swarm.dial(options);
-        self.next_race.clear();
-        match dialed {
-            Ok(()) => self.dials.started(start, id),
-            // It is this host's own.
-            Err(libp2p::swarm::DialError::NoAddresses) => self.dials.refused(start, None),
-            Err(error) => match DialError::from_swarm(&error, start.peer) {
-                DialError::AllFailed(_, failures) => {
-                    let cause = failures.into_iter().next().map(|(_, cause)| cause);
-                    self.dials.refused(start, cause);
-                }
-                error => self.dials.abandon(&start.peer, &error),
-            },
         }
     }
 
@@ -341,7 +233,7 @@ impl Driver {
                 }
                 self.observed.closed(connection_id);
                 self.streams.peers.settled();
-                self.on_closed(connection_id);
+                self.closings.closed(connection_id);
             }
             SwarmEvent::OutgoingConnectionError {
                 peer_id: Some(peer),
@@ -395,54 +287,5 @@ impl Driver {
         }
         self.observed
             .connected(id, endpoint, &self.addresses.listened());
-    }
-
-    fn on_dial_failed(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        error: &libp2p::swarm::DialError,
-    ) {
-        let error = DialError::from_swarm(error, peer);
-        let DialError::AllFailed(_, failures) = &error else {
-            self.dials.failed_for_all(connection, &error);
-            return;
-        };
-        for (address, cause) in failures {
-            if self.dials.failed(connection, cause) {
-                tracing::debug!(%peer, %address, %cause, "dial failed");
-                self.note_failure(&peer, address, cause);
-            }
-        }
-    }
-
-    /// An address that leads to another peer is forgotten, and so is one that leads nowhere.
-    fn note_failure(&self, peer: &PeerId, address: &Multiaddr, cause: &Cause) {
-        match cause {
-            Cause::PeerIdMismatch(_) => {
-                if self.book.wrong(peer, address) == Fate::Forgotten {
-                    Limit::WrongPeer.hit();
-                }
-            }
-            _ => {
-                if self.book.failed(peer, address) == Fate::Forgotten {
-                    Limit::DeadAddress.hit();
-                }
-            }
-        }
-    }
-
-    fn on_closed(&mut self, connection: ConnectionId) {
-        let mut index = 0;
-        while index < self.closings.len() {
-            let closing = &mut self.closings[index];
-            closing.connections.remove(&connection);
-            if closing.connections.is_empty() {
-                let closing = self.closings.swap_remove(index);
-                let _ = closing.reply.send(());
-            } else {
-                index += 1;
-            }
-        }
     }
 }
