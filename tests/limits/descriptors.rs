@@ -16,11 +16,11 @@ const HANDLERS: &str = "handler connections that the descriptors leave no room f
 const DESCRIPTORS: usize = 128;
 const TAKEN: usize = DESCRIPTORS - 64;
 
-/// A daemon that may open few files.
+/// A daemon that may open few files. Its connections would not use them up by themselves.
 fn limited() -> Daemon {
     Launch::new()
         .shell(&format!("ulimit -n {DESCRIPTORS}; exec \"$0\" \"$@\""))
-        .args([LISTEN])
+        .args([LISTEN, "-connMax=1000", "-connMaxInbound=1000"])
         .spawn()
 }
 
@@ -134,4 +134,32 @@ fn streams_to_handlers_leave_the_last_descriptors() {
         .expect("open");
     handler.accept(PATIENCE).expect("a stream");
     drop(pipe);
+}
+
+/// Descriptors with high numbers that the daemon was started with, and none below them: the lowest
+/// free number says nothing of how many are left.
+#[test]
+fn descriptors_inherited_with_high_numbers_count() {
+    const INHERITED: usize = 30;
+    // bash has names for descriptors above 9.
+    let inherit = "for n in {90..119}; do eval \"exec $n</dev/null\"; done; exec \"$0\" \"$@\"";
+    let script = format!("ulimit -n {DESCRIPTORS}; exec bash -c '{inherit}' \"$0\" \"$@\"");
+    let daemon = Launch::new().shell(&script).args([LISTEN]).spawn();
+    let mut client = daemon.client();
+    let before = daemon.fds();
+    assert!(before > INHERITED && before < TAKEN, "{before} descriptors");
+    let at = socket_addr(&daemon);
+    let sockets: Vec<TcpStream> = (0..100)
+        .map(|_| TcpStream::connect(at).expect("the system's queue has room"))
+        .collect();
+    assert!(eventually(PATIENCE, || daemon.bites(PEERS) > 0));
+    // A few more may have been accepted before the look.
+    assert!(
+        daemon.fds() <= TAKEN + 4,
+        "{} descriptors, {before} before",
+        daemon.fds()
+    );
+    assert_eq!(client.identify().0, daemon.peer_id());
+    drop(sockets);
+    assert!(eventually(PATIENCE, || daemon.fds() <= before));
 }
