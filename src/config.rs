@@ -12,6 +12,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use libp2p::Multiaddr;
 
 use crate::cli::Args;
@@ -78,6 +79,10 @@ pub struct Config {
     pub conn_manager: Option<ConnManager>,
     /// What one address may do to this host.
     pub per_address: AddressLimits,
+    /// What a private address may do to it, or one of the machine's own.
+    pub per_local_address: AddressLimits,
+    /// Networks whose addresses may have any number of connections.
+    pub exempt: Vec<IpNet>,
     /// Limits that replace defaults.
     pub limits: Limits,
     /// Address translation and reachability.
@@ -253,6 +258,9 @@ pub enum ConfigError {
     /// An entry of `-controlAllow`.
     #[error("controlAllow: {} is no network", quote(.0))]
     ControlAllow(String),
+    /// An entry of `-connExempt`.
+    #[error("connExempt: {} is no network", quote(.0))]
+    ConnExempt(String),
     /// `-noise=0 -tls=0` without plaintext.
     #[error("at least one channel security protocol must be enabled")]
     NoSecurity,

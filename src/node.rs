@@ -55,6 +55,7 @@ pub use dial::{Cause, DialError, RoutingError};
 use driver::{Command, Driver};
 use guarded::Guarded;
 use host_addresses::HostAddresses;
+use limits::Admission;
 pub use limits::{AddressLimits, ConnectionLimits};
 pub(crate) use limits::{CONNECTION_COST, PER_PEER};
 pub use listen::ListenError;
@@ -137,13 +138,27 @@ impl Node {
         let peer_id = identity.public().to_peer_id();
         let host: Arc<dyn Host> = Arc::new(StreamHost(streams.clone()));
         let next_race = NextRace::default();
-        let transport =
-            transport::build(identity, options, &host, &next_race).map_err(StartError::Identity)?;
-        let alone = behaviour::behaviour(identity, options, &Arc::new(Registry::new(Vec::new())));
+        let own = tokio::task::spawn_blocking(interfaces::addresses).await;
+        let admission = Admission::new(
+            options.limits,
+            options.exempt.clone(),
+            own.ok().and_then(Result::ok).unwrap_or_default(),
+            options.pressure.clone(),
+            options.ledger.clone(),
+        );
+        let transport = transport::build(identity, options, &host, &next_race, &admission)
+            .map_err(StartError::Identity)?;
+        let nobody = Arc::new(Registry::new(Vec::new()));
+        let alone = behaviour::behaviour(identity, options, &nobody, &admission);
         streams.registry.set_library(protocols::served(alone));
         let mut swarm = Swarm::new(
             transport,
-            Guarded::new(behaviour::behaviour(identity, options, &streams.registry)),
+            Guarded::new(behaviour::behaviour(
+                identity,
+                options,
+                &streams.registry,
+                &admission,
+            )),
             peer_id,
             behaviour::swarm_config(),
         );

@@ -219,6 +219,23 @@ fn of_peers(config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
             given("connRefill"),
         ),
         row(
+            "connections from a private or own address",
+            limits.per_local_address.connections,
+            "",
+            given("connPerAddress"),
+        ),
+        row(
+            "new ones from such an address at once",
+            limits.per_local_address.burst,
+            "",
+            given("connBurst"),
+        ),
+        time(
+            "until one more from there",
+            limits.per_local_address.refill,
+            given("connRefill"),
+        ),
+        row(
             "connections after a trim (-connLo)",
             watermarks.low,
             "",

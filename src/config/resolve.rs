@@ -4,6 +4,7 @@ use std::net::{AddrParseError, IpAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
@@ -47,6 +48,11 @@ pub(super) fn resolve(flags: &Given, file: &Given) -> Result<Config, ConfigError
         return Err(ConfigError::NoSecurity);
     }
     let nat = nat(&values)?;
+    let per_address = AddressLimits {
+        connections: count(values.conn_per_address),
+        burst: count(values.conn_burst),
+        refill: span(values.conn_refill),
+    };
     Ok(Config {
         listen,
         listen_mode: values.listen_mode.0,
@@ -80,11 +86,9 @@ pub(super) fn resolve(flags: &Given, file: &Given) -> Result<Config, ConfigError
         pubsub: pubsub(&values, flags, file)?,
         relay,
         conn_manager: conn_manager(&values),
-        per_address: AddressLimits {
-            connections: count(values.conn_per_address),
-            burst: count(values.conn_burst),
-            refill: span(values.conn_refill),
-        },
+        per_address,
+        per_local_address: per_local_address(&per_address),
+        exempt: networks(values.conn_exempt.as_deref(), ConfigError::ConnExempt)?,
         limits: limits(&values),
         nat,
         metrics_addr: values.metrics_addr,
@@ -125,19 +129,39 @@ fn control(values: &Values) -> Result<Rules, ConfigError> {
         let uid = text.parse();
         uid.map_err(|_| ConfigError::ControlUid(text.to_owned()))
     };
-    let network = |text: &str| {
-        let network = text.parse().or_else(|_| text.parse().map(IpAddr::into));
-        network.map_err(|_: AddrParseError| ConfigError::ControlAllow(text.to_owned()))
-    };
     let uids = values.control_uids.as_deref();
-    let allow = values.control_allow.as_deref();
     Ok(Rules {
         uids: uids.map_or(Ok(Vec::new()), |list| list.split(',').map(uid).collect())?,
-        allow: allow.map_or(Ok(Vec::new()), |list| {
-            list.split(',').map(network).collect()
-        })?,
+        allow: networks(values.control_allow.as_deref(), ConfigError::ControlAllow)?,
         handler_any: values.handler_any,
     })
+}
+
+/// The networks and addresses in a list; `wrong` with the first entry that is none.
+fn networks(
+    list: Option<&str>,
+    wrong: impl Fn(String) -> ConfigError,
+) -> Result<Vec<IpNet>, ConfigError> {
+    let network = |text: &str| {
+        let network = text.parse().or_else(|_| text.parse().map(IpAddr::into));
+        network.map_err(|_: AddrParseError| wrong(text.to_owned()))
+    };
+    list.map_or(Ok(Vec::new()), |list| {
+        list.split(',').map(network).collect()
+    })
+}
+
+/// What is set to something else than its default holds for private addresses as well.
+fn per_local_address(set: &AddressLimits) -> AddressLimits {
+    fn or<T: PartialEq>(set: T, default: T, local: T) -> T {
+        if set == default { local } else { set }
+    }
+    let (default, local) = (AddressLimits::default(), AddressLimits::local());
+    AddressLimits {
+        connections: or(set.connections, default.connections, local.connections),
+        burst: or(set.burst, default.burst, local.burst),
+        refill: or(set.refill, default.refill, local.refill),
+    }
 }
 
 fn dht(values: &Values) -> Result<Option<DhtMode>, ConfigError> {

@@ -46,6 +46,7 @@ pub(crate) fn connection_limits(config: &Config, system: System) -> ConnectionLi
         established_inbound: set.inbound.unwrap_or(scaled.established_inbound),
         per_peer: set.per_peer,
         per_address: config.per_address,
+        per_local_address: config.per_local_address,
         ..scaled
     }
 }

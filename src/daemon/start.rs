@@ -311,6 +311,7 @@ fn options(config: &Config, system: System, base: &Base) -> Options {
         },
         announce: config.announce_addrs.clone(),
         limits: connection_limits(config, system),
+        exempt: config.exempt.clone(),
         watermarks: watermarks(config),
         probe_reachability: config.dht == Some(DhtMode::Auto) && config.nat.reachability.is_none(),
         forced_reach: config.nat.reachability.map(|forced| match forced {
@@ -319,6 +320,7 @@ fn options(config: &Config, system: System, base: &Base) -> Options {
         }),
         relays: config.relay.auto,
         pressure: base.pressure.clone(),
+        ledger: base.ledger.clone(),
         descriptors: base.descriptors.clone(),
     }
 }

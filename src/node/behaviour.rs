@@ -12,7 +12,7 @@ use libp2p::{
 };
 
 use super::{
-    limits::{self, Limiter},
+    limits::{Admission, Limiter},
     options::Options,
 };
 use crate::streams::{Announce, Registry};
@@ -40,6 +40,7 @@ pub(super) fn behaviour(
     identity: &Keypair,
     options: &Options,
     registry: &Arc<Registry>,
+    admission: &Arc<Admission>,
 ) -> Behaviour {
     let identify = identify::Config::new(String::new(), identity.public())
         .with_agent_version(concat!("rp2pd/", env!("CARGO_PKG_VERSION")).to_owned())
@@ -50,7 +51,7 @@ pub(super) fn behaviour(
         // The host's addresses are told as external ones: see `HostAddresses::update`.
         .with_hide_listen_addrs(true);
     Behaviour {
-        limits: limits::Limiter::new(options.limits, options.pressure.clone()),
+        limits: Limiter::new(admission.clone()),
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::new(
             ping::Config::new()

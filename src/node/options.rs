@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use libp2p::Multiaddr;
 
 use super::{
     connmgr::Watermarks, limits::ConnectionLimits, listen::error::ListenError, reach::Reach,
 };
-use crate::{descriptors::Descriptors, memory::Pressure};
+use crate::{
+    descriptors::Descriptors,
+    memory::{Ledger, Pressure},
+};
 
 /// What the node is built from.
 #[derive(Debug, Clone)]
@@ -26,6 +30,8 @@ pub struct Options {
     pub announce: Vec<Multiaddr>,
     /// Hard limits on connections.
     pub limits: ConnectionLimits,
+    /// Networks whose addresses may have any number of connections.
+    pub exempt: Vec<IpNet>,
     /// When connections are closed that are worth little.
     pub watermarks: Watermarks,
     /// Ask peers whether strangers can dial this node.
@@ -36,6 +42,8 @@ pub struct Options {
     pub relays: bool,
     /// Whether there is memory for inbound connections.
     pub pressure: Arc<Pressure>,
+    /// What handshakes are charged to.
+    pub ledger: Arc<Ledger>,
     /// Whether there are descriptors for them.
     pub descriptors: Descriptors,
 }

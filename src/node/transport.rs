@@ -21,6 +21,7 @@ use super::{
     Options,
     accept::Accept,
     dial::{NextRace, Raced},
+    limits::{Admission, Gate},
     peer_address::{PeerIdMismatch, strip_peer},
     readahead::ReadAhead,
     security::{Channel, Handshake, Multiplex, Security},
@@ -93,7 +94,8 @@ pub(super) fn remote_address(endpoint: &ConnectedPoint, peer: PeerId) -> Multiad
     }
 }
 
-/// Builds the transport of a node whose connections report to `host`.
+/// Builds the transport of a node whose connections report to `host`, where `admission` decides on
+/// the inbound ones.
 ///
 /// # Errors
 /// If the identity cannot be used for a security protocol.
@@ -102,6 +104,7 @@ pub(super) fn build(
     options: &Options,
     host: &Arc<dyn Host>,
     next_race: &NextRace,
+    admission: &Arc<Admission>,
 ) -> anyhow::Result<Boxed<(PeerId, StreamMuxerBox)>> {
     let security = Security::new(identity, security_order(options), hardware_aes())?;
     let mplex = options.mplex.then(|| {
@@ -169,7 +172,8 @@ pub(super) fn build(
                 .into_inner()
         })
         .boxed();
-    Ok(Raced::new(all, next_race.clone()).boxed())
+    let raced = Raced::new(all, next_race.clone());
+    Ok(Gate::new(raced, admission.clone()).boxed())
 }
 
 fn expected(endpoint: &ConnectedPoint) -> Option<PeerId> {

@@ -106,11 +106,13 @@ settings! {
         conn_per_peer "connPerPeer" "Limits.ConnectionsPerPeer" i64 = PER_PEER as i64,
             over, "connections", Works, "connections with one peer at most";
         conn_per_address "connPerAddress" "PerAddress.Connections" i64 = AddressLimits::default().connections as i64,
-            over, "connections", Works, "inbound connections that one address may have; 0 is no limit";
+            over, "connections", Works, "inbound connections that one address (IPv4, or an IPv6 /56) may have, 8 times as many a /48; 0 is no limit. Unless changed 256 for private addresses and the machine's own; loopback has no limit";
         conn_burst "connBurst" "PerAddress.Burst" i64 = AddressLimits::default().burst as i64,
-            over, "connections", Works, "new inbound connections that one address may make at once; 0 is no limit";
+            over, "connections", Works, "new inbound connections that one address may make at once, 5 times as many a /48; 0 is no limit. Unless changed 1024 for private addresses and the machine's own";
         conn_refill "connRefill" "PerAddress.Refill" GoDuration = AddressLimits::default().refill,
-            over, "duration", Works, "time after which an address that has used up its burst may connect once more, with a unit";
+            over, "duration", Works, "time after which an address that has used up its burst may connect once more, with a unit; two fifths of that for a /48. Unless changed 50ms for private addresses and the machine's own";
+        conn_exempt "connExempt" "PerAddress.Exempt" String,
+            not_empty, "", Works, "comma separated list of networks whose addresses may have and make any number of inbound connections, such as that of a cluster behind one NAT";
         streams_max "streamsMax" "Limits.InboundStreams" i64 = 0,
             over, "streams", Works, "inbound streams of all peers at most; 0 is as many as memory allows";
         streams_per_conn "streamsPerConn" "Limits.InboundStreamsPerConnection" i64 = MAX_STREAMS as i64,

@@ -65,7 +65,7 @@ const AS_ROOT: [Case; 4] = [
     ),
 ];
 
-const IN_NAMESPACE: [Case; 10] = [
+const IN_NAMESPACE: [Case; 13] = [
     (
         "addresses::only_networks_on_the_list_are_served",
         addresses::only_networks_on_the_list_are_served,
@@ -95,8 +95,20 @@ const IN_NAMESPACE: [Case; 10] = [
         connections::quic_counts_as_well,
     ),
     (
-        "connections::half_an_ipv6_address_is_one_address",
-        connections::half_an_ipv6_address_is_one_address,
+        "connections::customers_and_sites_of_ipv6_count_as_in_go",
+        connections::customers_and_sites_of_ipv6_count_as_in_go,
+    ),
+    (
+        "connections::who_is_refused_hears_so_before_the_handshake",
+        connections::who_is_refused_hears_so_before_the_handshake,
+    ),
+    (
+        "connections::private_addresses_have_far_more",
+        connections::private_addresses_have_far_more,
+    ),
+    (
+        "connections::exempt_networks_have_no_limit",
+        connections::exempt_networks_have_no_limit,
     ),
     (
         "connections::limits_of_addresses_may_be_in_the_file",
@@ -111,11 +123,14 @@ const IN_NAMESPACE: [Case; 10] = [
 /// The first word that makes this program run one case in the namespace it is in.
 const INSIDE: &str = "inside-namespace";
 
-/// Gives the namespace three addresses; then the arguments are the program.
+/// Gives the namespace three private addresses, and public ones that are no interface's: what
+/// comes from those comes from elsewhere, as far as the daemon can tell. Then the arguments are the
+/// program.
 const SET_UP: &str = "ip link set lo up && ip address add 10.9.0.1/24 dev lo && \
                       ip address add 10.9.0.2/24 dev lo && ip address add 10.9.0.3/24 dev lo && \
-                      ip address add fd00:9::1/64 dev lo nodad && \
-                      ip address add fd00:9::2/64 dev lo nodad";
+                      ip route add local 203.0.113.0/24 dev lo && \
+                      ip -6 route add local 2001:db8::/32 dev lo && \
+                      echo 1 > /proc/sys/net/ipv6/ip_nonlocal_bind";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().collect();

@@ -11,6 +11,7 @@
 mod support;
 
 mod clients;
+mod connections;
 mod dht;
 mod frames;
 mod handshakes;
@@ -24,12 +25,12 @@ mod topics;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 
 use support::cgroup::Group;
 use support::crowd::{Crowd, Streams};
 use support::quiet::Quiet;
-use support::{Daemon, Launch, eventually};
+use support::{Daemon, Launch, eventually, namespace};
 
 /// A trial.
 type Case = (&'static str, fn());
@@ -75,7 +76,50 @@ cases! {
     panics::without_its_swarm_the_daemon_ends,
 }
 
+cases! {
+    /// Attacks from many addresses.
+    IN_NAMESPACE:
+    connections::networks_of_one_customer_do_not_fill_the_node,
+    connections::silent_sockets_of_one_customer_pin_nothing,
+    connections::silent_sockets_of_many_sites_give_way,
+    connections::two_dozen_peers_behind_one_private_address_stay,
+    connections::two_dozen_peers_of_an_exempt_network_stay,
+}
+
+/// The first word that makes this program run one case in the namespace it is in.
+const INSIDE: &str = "inside-namespace";
+
+/// Two private addresses of its own, and public ones that are no interface's: what comes from
+/// those comes from elsewhere, as far as the daemon can tell.
+const SET_UP: &str = "ip link set lo up && ip address add 10.9.0.1/24 dev lo && \
+                      ip address add 10.9.0.2/24 dev lo && \
+                      ip route add local 203.0.113.0/24 dev lo && \
+                      ip -6 route add local 2001:db8::/32 dev lo && \
+                      echo 1 > /proc/sys/net/ipv6/ip_nonlocal_bind";
+
+fn run_inside(name: &str) -> Result<(), Failed> {
+    let output = namespace::inside(SET_UP)
+        .ok_or("no network namespaces")?
+        .arg(std::env::current_exe()?)
+        .args([INSIDE, name])
+        .output()?;
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).into_owned().into())
+}
+
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().collect();
+    if let [_, inside, name] = &words[..]
+        && inside == INSIDE
+    {
+        let _ = rlimit::increase_nofile_limit(u64::MAX);
+        let case = IN_NAMESPACE.iter().find(|(case, _)| case == name);
+        case.expect("a case").1();
+        return ExitCode::SUCCESS;
+    }
     let mut arguments = Arguments::from_args();
     // One after another: each measures how long others wait.
     arguments.test_threads = Some(1);
@@ -95,6 +139,11 @@ fn main() -> ExitCode {
             .iter()
             .map(|case| trial(case).with_ignored_flag(!panics)),
     );
+    let namespaces = namespace::inside(SET_UP).is_some();
+    for (name, _) in IN_NAMESPACE {
+        let trial = Trial::test(*name, move || run_inside(name));
+        trials.push(trial.with_ignored_flag(!namespaces));
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -2,7 +2,7 @@
 //! wants it. The daemon that it talks to needs `-plaintext=true`.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
+use socket2::{Domain, Socket as RawSocket, Type};
 
 use super::{Daemon, PATIENCE, Pipe, Socket, raw};
 
@@ -71,6 +72,7 @@ pub fn address(daemon: &Daemon) -> SocketAddr {
         let mut parts = addr.iter();
         match (parts.next(), parts.next(), parts.next()) {
             (Some(Protocol::Ip4(ip)), Some(Protocol::Tcp(port)), None) => Some((ip, port).into()),
+            (Some(Protocol::Ip6(ip)), Some(Protocol::Tcp(port)), None) => Some((ip, port).into()),
             _ => None,
         }
     };
@@ -83,6 +85,19 @@ pub fn dial(daemon: &Daemon) -> Pipe {
     let socket = Socket::Tcp(TcpStream::connect(address(daemon)).expect("connect"));
     socket.set_timeout(PATIENCE).expect("set a timeout");
     Pipe::new(socket)
+}
+
+/// A tcp connection from the address `from`, nothing said on it.
+///
+/// # Errors
+/// I/O.
+pub fn dial_from(from: impl Into<IpAddr>, at: SocketAddr) -> io::Result<Pipe> {
+    let socket = RawSocket::new(Domain::for_address(at), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(from.into(), 0).into())?;
+    socket.connect(&at.into())?;
+    let socket = Socket::Tcp(TcpStream::from(socket));
+    socket.set_timeout(PATIENCE)?;
+    Ok(Pipe::new(socket))
 }
 
 /// Proposes `protocol` and reads that the other side agrees.
@@ -151,8 +166,15 @@ impl ByHand {
     /// # Errors
     /// If the daemon refuses.
     pub fn try_connect(daemon: &Daemon) -> io::Result<Self> {
+        Self::try_over(dial(daemon))
+    }
+
+    /// As [`ByHand::try_connect`], on a connection on which nothing was said.
+    ///
+    /// # Errors
+    /// If the daemon refuses.
+    pub fn try_over(mut pipe: Pipe) -> io::Result<Self> {
         let key = Keypair::generate_ed25519();
-        let mut pipe = dial(daemon);
         agree(&mut pipe, "/plaintext/2.0.0")?;
         let public = key.public();
         let ours = exchange(&public.to_peer_id().to_bytes(), &public.encode_protobuf());

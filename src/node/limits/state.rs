@@ -1,0 +1,443 @@
+//! Which inbound connections there are, and which handshake gives way to a newcomer.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use ipnet::IpNet;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    rates::Rates,
+    source::{Level, Source},
+};
+use crate::memory::Charge;
+
+/// The number of a connection.
+pub(super) type Id = u64;
+
+/// Why a connection is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// Its prefix has as many as it may.
+    Count(Level),
+    /// Its prefix has made as many of late as it may.
+    Rate(Level),
+    /// There are as many inbound connections as there may be.
+    Inbound,
+    /// There are as many connections as there may be.
+    Established,
+    /// There is no room for its handshake.
+    Memory,
+}
+
+/// How many inbound connections there may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// Handshakes.
+    pub(super) pending: usize,
+    /// Connections, handshakes included.
+    pub(super) inbound: usize,
+    /// The same, where that is more than all connections leave beside those that were dialed.
+    pub(super) beside_outbound: usize,
+}
+
+/// A connection that is being secured.
+#[derive(Debug)]
+struct Handshake {
+    source: Option<Source>,
+    /// When it last made progress, in any unit.
+    moved: Arc<AtomicU64>,
+    over: CancellationToken,
+    /// For its buffers. Given back with the place.
+    _charge: Charge,
+}
+
+impl Handshake {
+    fn group(&self) -> Option<IpNet> {
+        self.source.map(|source| source.group)
+    }
+
+    fn is_within(&self, prefix: IpNet) -> bool {
+        let mut levels = self.source.iter().flat_map(Source::levels);
+        levels.any(|level| level.prefix == prefix)
+    }
+}
+
+/// What a newcomer gets.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) id: Id,
+    pub(super) source: Option<Source>,
+    pub(super) moved: Arc<AtomicU64>,
+    /// Cancelled when the handshake gives way.
+    pub(super) over: CancellationToken,
+}
+
+/// A newcomer's place, and what it has cost others.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub(super) place: Place,
+    /// The prefix within which a handshake gave way.
+    pub(super) full: Option<Level>,
+    /// Handshakes that gave way since there were too many of all.
+    pub(super) gave_way: usize,
+}
+
+/// All inbound connections.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    handshakes: HashMap<Id, Handshake>,
+    established: usize,
+    /// Connections of each prefix, handshakes included.
+    counts: HashMap<IpNet, usize>,
+    rates: Rates,
+    last: Id,
+}
+
+impl State {
+    /// A place for a connection from `source`, whose handshake is charged by `charge`.
+    ///
+    /// Whoever is established stays. A handshake gives way where its place is needed: within a
+    /// prefix that has as many connections as it may, or among all, where the prefix with the most
+    /// handshakes loses one. Of several, the one that has made no progress for longest.
+    pub(super) fn admit(
+        &mut self,
+        source: Option<Source>,
+        room: Room,
+        now: Instant,
+        mut charge: impl FnMut() -> Option<Charge>,
+    ) -> Result<Admitted, Reason> {
+        if let Some(source) = &source {
+            self.rates
+                .admit(source.levels(), now)
+                .map_err(Reason::Rate)?;
+            let full = source.levels().find(|level| self.is_full_for_good(*level));
+            if let Some(level) = full {
+                return Err(Reason::Count(level));
+            }
+        }
+        if self.established >= room.inbound {
+            return Err(Reason::Inbound);
+        }
+        if self.established >= room.beside_outbound {
+            return Err(Reason::Established);
+        }
+        let (mut full, mut gave_way) = (None, 0);
+        for level in source.iter().flat_map(Source::levels) {
+            let limit = level.limits.connections;
+            if limit > 0 && self.count(level.prefix) >= limit {
+                self.give_way(|one| one.is_within(level.prefix))
+                    .ok_or(Reason::Count(level))?;
+                full = Some(level);
+            }
+        }
+        let most = room.inbound.min(room.beside_outbound);
+        while self.handshakes.len() >= room.pending
+            || self.established + self.handshakes.len() >= most
+        {
+            self.largest_gives_way().ok_or(Reason::Inbound)?;
+            gave_way += 1;
+        }
+        let charge = loop {
+            if let Some(charge) = charge() {
+                break charge;
+            }
+            self.larger_gives_way(source.map(|source| source.group))
+                .ok_or(Reason::Memory)?;
+            gave_way += 1;
+        };
+        Ok(Admitted {
+            place: self.take_place(source, charge),
+            full,
+            gave_way,
+        })
+    }
+
+    fn take_place(&mut self, source: Option<Source>, charge: Charge) -> Place {
+        self.last += 1;
+        let place = Place {
+            id: self.last,
+            source,
+            moved: Arc::default(),
+            over: CancellationToken::new(),
+        };
+        for level in source.iter().flat_map(Source::levels) {
+            *self.counts.entry(level.prefix).or_default() += 1;
+        }
+        let handshake = Handshake {
+            source,
+            moved: place.moved.clone(),
+            over: place.over.clone(),
+            _charge: charge,
+        };
+        self.handshakes.insert(place.id, handshake);
+        place
+    }
+
+    /// The handshake is done. False if it has given way meanwhile.
+    pub(super) fn establish(&mut self, id: Id) -> bool {
+        let done = self.handshakes.remove(&id).is_some();
+        self.established += usize::from(done);
+        done
+    }
+
+    /// An established connection has ended.
+    pub(super) fn close(&mut self, source: Option<Source>) {
+        self.established = self.established.saturating_sub(1);
+        self.release(source);
+    }
+
+    /// A handshake has failed, unless it has given way.
+    pub(super) fn abandon(&mut self, id: Id) {
+        if let Some(handshake) = self.handshakes.remove(&id) {
+            self.release(handshake.source);
+        }
+    }
+
+    fn release(&mut self, source: Option<Source>) {
+        for level in source.iter().flat_map(Source::levels) {
+            let count = self.count(level.prefix);
+            if count > 1 {
+                self.counts.insert(level.prefix, count - 1);
+            } else {
+                self.counts.remove(&level.prefix);
+            }
+        }
+    }
+
+    fn count(&self, prefix: IpNet) -> usize {
+        self.counts.get(&prefix).copied().unwrap_or(0)
+    }
+
+    /// Whether no handshake could make room within the prefix.
+    fn is_full_for_good(&self, level: Level) -> bool {
+        let (prefix, limit) = (level.prefix, level.limits.connections);
+        let count = self.count(prefix);
+        if limit == 0 || count < limit {
+            return false;
+        }
+        let handshakes = self.handshakes.values();
+        let pending = handshakes.filter(|one| one.is_within(prefix)).count();
+        count.saturating_sub(pending) >= limit
+    }
+
+    /// Handshakes of each group.
+    fn groups(&self) -> HashMap<Option<IpNet>, usize> {
+        let mut groups = HashMap::new();
+        for handshake in self.handshakes.values() {
+            *groups.entry(handshake.group()).or_default() += 1;
+        }
+        groups
+    }
+
+    /// Takes its place from a handshake of the group that has the most.
+    fn largest_gives_way(&mut self) -> Option<()> {
+        let groups = self.groups();
+        let most = groups.values().copied().max()?;
+        self.give_way(|one| groups.get(&one.group()) == Some(&most))
+    }
+
+    /// As [`State::largest_gives_way`], where that group will still not have fewer than `group`
+    /// with a newcomer, else from `group` itself. What it lacks may be held by others than
+    /// handshakes: whoever has one alone does not pay for that.
+    fn larger_gives_way(&mut self, group: Option<IpNet>) -> Option<()> {
+        let groups = self.groups();
+        let own = groups.get(&group).copied().unwrap_or(0);
+        let most = groups.values().copied().max()?;
+        if most >= own + 2 {
+            self.give_way(|one| groups.get(&one.group()) == Some(&most))
+        } else {
+            self.give_way(|one| one.group() == group)
+        }
+    }
+
+    /// Takes its place from the handshake that has made no progress for longest, among those of
+    /// `which`.
+    fn give_way(&mut self, which: impl Fn(&Handshake) -> bool) -> Option<()> {
+        let candidates = self.handshakes.iter().filter(|(_, one)| which(one));
+        let quietest = candidates.min_by_key(|(id, one)| (one.moved.load(Relaxed), **id));
+        let id = *quietest?.0;
+        let handshake = self.handshakes.remove(&id)?;
+        handshake.over.cancel();
+        self.release(handshake.source);
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::Multiaddr;
+
+    use super::*;
+    use crate::memory::{Account, Ledger};
+    use crate::node::limits::{source::Classes, values::ConnectionLimits};
+
+    const ROOM: Room = Room {
+        pending: 16,
+        inbound: 100,
+        beside_outbound: usize::MAX,
+    };
+
+    struct Scene {
+        state: State,
+        classes: Classes,
+        account: Arc<Account>,
+        room: Room,
+    }
+
+    impl Scene {
+        /// Rates are another matter.
+        fn new() -> Self {
+            let mut limits = ConnectionLimits::scaled(0, 0);
+            limits.per_address.burst = 0;
+            Self {
+                state: State::default(),
+                classes: Classes::new(&limits, Vec::new()),
+                account: Ledger::new(0).client(),
+                room: ROOM,
+            }
+        }
+
+        fn admit(&mut self, remote: &str) -> Result<Admitted, Reason> {
+            let remote: Multiaddr = remote.parse().unwrap();
+            let source = self.classes.source(&remote, |_| false);
+            let account = &self.account;
+            self.state
+                .admit(source, self.room, Instant::now(), || account.charge(1).ok())
+        }
+
+        fn place(&mut self, remote: &str) -> Place {
+            self.admit(remote).unwrap().place
+        }
+
+        fn establish(&mut self, remote: &str) -> Place {
+            let place = self.place(remote);
+            assert!(self.state.establish(place.id));
+            place
+        }
+    }
+
+    #[test]
+    fn established_connections_of_a_prefix_stay_and_its_handshakes_give_way() {
+        let mut scene = Scene::new();
+        let remote = "/ip4/1.2.3.4/tcp/1";
+        let old: Vec<_> = (0..6).map(|_| scene.establish(remote)).collect();
+        let (first, second) = (scene.place(remote), scene.place(remote));
+        first.moved.store(5, Relaxed);
+        let third = scene.admit(remote).unwrap();
+        assert!(third.gave_way == 0 && third.full.is_some());
+        let third = third.place;
+        assert!(second.over.is_cancelled() && !first.over.is_cancelled());
+        // It may not come back.
+        assert!(!scene.state.establish(second.id));
+        scene.state.abandon(second.id);
+        assert!(scene.state.establish(first.id) && scene.state.establish(third.id));
+        assert!(matches!(scene.admit(remote), Err(Reason::Count(_))));
+        scene.state.close(old[0].source);
+        assert!(scene.admit(remote).is_ok());
+    }
+
+    #[test]
+    fn customers_of_a_site_have_its_places_together() {
+        let mut scene = Scene::new();
+        scene.room.pending = 1000;
+        let customer = |n: usize| format!("/ip6/2001:db8:0:{:x}::1/tcp/1", n << 8);
+        for n in 0..8 {
+            (0..8).for_each(|_| drop(scene.establish(&customer(n))));
+            assert!(matches!(scene.admit(&customer(n)), Err(Reason::Count(_))));
+        }
+        let Err(Reason::Count(level)) = scene.admit(&customer(9)) else {
+            panic!("the site has 64");
+        };
+        assert_eq!(level.prefix.to_string(), "2001:db8::/48");
+        assert!(scene.admit("/ip6/2001:db8:1::1/tcp/1").is_ok());
+    }
+
+    #[test]
+    fn when_all_handshakes_are_taken_the_prefix_with_most_loses_one() {
+        let mut scene = Scene::new();
+        let honest = scene.place("/ip4/9.9.9.9/tcp/1");
+        let many: Vec<_> = (0..8).map(|_| scene.place("/ip4/1.1.1.1/tcp/1")).collect();
+        let few: Vec<_> = (0..7).map(|_| scene.place("/ip4/2.2.2.2/tcp/1")).collect();
+        many.iter().for_each(|one| one.moved.store(7, Relaxed));
+        let newcomer = scene.admit("/ip4/3.3.3.3/tcp/1").unwrap();
+        assert!(newcomer.gave_way == 1 && newcomer.full.is_none());
+        assert!(many[0].over.is_cancelled());
+        let cancelled = |places: &[Place]| {
+            let over = places.iter().filter(|one| one.over.is_cancelled());
+            over.count()
+        };
+        // From now on both lose.
+        for n in 0..8 {
+            drop(scene.admit(&format!("/ip4/3.3.4.{n}/tcp/1")).unwrap());
+        }
+        assert_eq!((cancelled(&many), cancelled(&few)), (5, 4));
+        assert!(!honest.over.is_cancelled());
+    }
+
+    #[test]
+    fn loopback_has_no_limit_but_those_of_all() {
+        let mut scene = Scene::new();
+        let remote = "/ip4/127.0.0.1/tcp/1";
+        let places: Vec<_> = (0..16).map(|_| scene.place(remote)).collect();
+        places[0].moved.store(1, Relaxed);
+        assert_eq!(scene.admit(remote).unwrap().gave_way, 1);
+        assert!(places[1].over.is_cancelled() && !places[0].over.is_cancelled());
+        for place in &places[2..] {
+            assert!(scene.state.establish(place.id));
+        }
+        scene.room.inbound = 14;
+        assert_eq!(scene.admit(remote).unwrap_err(), Reason::Inbound);
+        scene.room = ROOM;
+        scene.room.beside_outbound = 14;
+        assert_eq!(scene.admit(remote).unwrap_err(), Reason::Established);
+        // The last place is the newcomer's, not the handshake's.
+        scene.room.beside_outbound = 16;
+        assert_eq!(scene.admit(remote).unwrap().gave_way, 1);
+    }
+
+    #[test]
+    fn a_handshake_without_memory_is_refused_and_nothing_stays() {
+        let mut scene = Scene::new();
+        let limit = usize::try_from(scene.account.limit()).unwrap();
+        let all = scene.account.charge(limit).unwrap();
+        let remote = "/ip4/1.2.3.4/tcp/1";
+        assert_eq!(scene.admit(remote).unwrap_err(), Reason::Memory);
+        drop(all);
+        // Neighbours give way, and whoever has two, but nobody who has one alone.
+        let alone = scene.place("/ip4/1.1.1.1/tcp/1");
+        let (first, second) = (
+            scene.place("/ip4/2.2.2.2/tcp/1"),
+            scene.place("/ip4/2.2.2.2/tcp/1"),
+        );
+        let rest = scene.account.charge(limit - 3).unwrap();
+        let newcomer = scene.admit(remote).unwrap();
+        assert!(newcomer.gave_way == 1 && first.over.is_cancelled());
+        let newcomer = newcomer.place;
+        assert_eq!(scene.admit(remote).unwrap().gave_way, 1);
+        assert!(newcomer.over.is_cancelled());
+        assert_eq!(
+            scene.admit("/ip4/3.3.3.3/tcp/1").unwrap_err(),
+            Reason::Memory
+        );
+        assert!(!alone.over.is_cancelled() && !second.over.is_cancelled());
+        drop(rest);
+        scene.state = State::default();
+        let places: Vec<_> = (0..4).map(|_| scene.place(remote)).collect();
+        assert_eq!(scene.account.used(), 4);
+        for place in &places[1..] {
+            scene.state.abandon(place.id);
+        }
+        assert!(scene.state.establish(places[0].id));
+        assert_eq!(scene.account.used(), 0);
+        scene.state.close(places[0].source);
+        assert!(scene.state.counts.is_empty() && scene.state.handshakes.is_empty());
+        assert_eq!(scene.state.established, 0);
+    }
+}
