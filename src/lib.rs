@@ -1,12 +1,14 @@
 //! rp2pd, the libp2p daemon: one process runs a libp2p host, local programs drive it over a
 //! socket with the `p2pd` protocol.
 //!
-//! Six layers. Each depends only on those below it. [`pubsub`] and [`relay`] stand beside [`dht`]:
+//! Six layers. Each depends only on those below it. [`pubsub`], [`relay`] and [`autonat`] stand beside
+//! [`dht`]:
 //!
 //! | layer | knows | never knows |
 //! |---|---|---|
 //! | [`control`] | client sessions, the wording of answers, the control socket | the swarm |
 //! | [`dht`] | the Kademlia node: who is close to a key, records, providers | the swarm, protobuf of clients, sessions |
+//! | [`autonat`] | the node by its handle | the swarm, client sessions |
 //! | [`pubsub`] | the node by its handle, topics and their subscribers | the swarm, client sessions, the control protocol |
 //! | [`relay`] | the node by its handle, circuits and reservations | the swarm, client sessions, the control protocol |
 //! | [`node`] | the swarm and what lives in it, as plain values | protobuf, sessions |
@@ -29,6 +31,7 @@
     clippy::unwrap_used
 )]
 
+pub mod autonat;
 pub mod banner;
 pub mod cli;
 pub mod config;

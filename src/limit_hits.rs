@@ -62,6 +62,7 @@ limits! {
     PerAddress "inbound connections from one address";
     AddressRate "new inbound connections from one address";
     Tags "tags of peers";
+    AutonatDials "dials that other nodes ask for";
     DhtQueries "DHT queries under way";
     DhtChecks "newcomers to the DHT table being checked";
     PubsubSubscribers "messages that wait for one subscriber";

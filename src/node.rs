@@ -8,6 +8,7 @@ mod bootstrap;
 mod connect;
 mod connmgr;
 mod dial;
+mod dial_back;
 mod driver;
 mod guarded;
 mod host_addresses;
@@ -52,6 +53,7 @@ use connmgr::ConnectionManager;
 pub use connmgr::{Standing, TagError, Watermarks};
 use dial::NextRace;
 pub use dial::{Cause, DialError, RoutingError};
+pub use dial_back::DialBack;
 use driver::{Command, Driver};
 use guarded::Guarded;
 use host_addresses::HostAddresses;
@@ -252,6 +254,12 @@ impl Node {
     /// Tells `addresses` of circuits while private, if the daemon was started with autorelay.
     pub fn set_circuits(&self, addresses: Vec<Multiaddr>) {
         self.0.addresses.set_circuits(addresses);
+    }
+
+    /// Whether there are relays through which this daemon can be reached.
+    #[must_use]
+    pub fn has_circuits(&self) -> bool {
+        self.0.addresses.has_circuits()
     }
 
     /// Tells public `addresses` that a router forwards.

@@ -35,10 +35,10 @@ use crate::wording::system_error;
 const SUBSYSTEMS: [(&str, &[&str]); 10] = [
     ("dht", &["rp2pd::dht"]),
     ("pubsub", &["rp2pd::pubsub"]),
+    ("autonat", &["rp2pd::autonat"]),
     ("p2pd", &["rp2pd"]),
     ("swarm2", &["libp2p_swarm"]),
     ("relay", &["libp2p_relay"]),
-    ("autonat", &["libp2p_autonat"]),
     ("p2p-holepunch", &["libp2p_dcutr"]),
     ("net/identify", &["libp2p_identify"]),
     ("nat", &["libp2p_upnp"]),

@@ -1,6 +1,6 @@
 //! What the operator should know about a configuration that is accepted.
 
-use super::{Config, DhtMode, Muxer};
+use super::{Config, Muxer};
 use crate::cli::Args;
 use crate::settings::{Effect, Given, SETTINGS, Setting};
 use crate::wire::maddr::ControlAddr;
@@ -15,7 +15,7 @@ pub(super) fn of(args: &Args, file: &Given, config: &Config) -> Vec<String> {
             "flags end at {word}: it and what follows is ignored"
         ));
     }
-    let absent = not_available(&args.given, file, config);
+    let absent = not_available(&args.given, file);
     if !absent.is_empty() {
         let absent = absent.join(", ");
         notices.push(format!("not available yet, ignored: {absent}"));
@@ -63,12 +63,9 @@ fn typed(setting: &Setting) -> String {
 }
 
 /// What is asked for and no code does yet.
-fn not_available(flags: &Given, file: &Given, config: &Config) -> Vec<String> {
+fn not_available(flags: &Given, file: &Given) -> Vec<String> {
     let asked = changed(Effect::NotYet, flags).chain(changed(Effect::NotYet, file));
     let mut names: Vec<_> = asked.map(typed).collect();
-    if config.nat.reachability.is_some() && config.dht != Some(DhtMode::Auto) {
-        names.push("-forceReachability".into());
-    }
     names.sort();
     names.dedup();
     names

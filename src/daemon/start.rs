@@ -12,6 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::limits::{System, connection_limits, dht_share, max_unsent, stream_limits, watermarks};
 use crate::{
+    autonat,
     config::{self, Config, DhtMode, Muxer, Reachability},
     control::{
         arrivals::Arrivals, clients::Clients, context::Context, guard::Guard, handler_dial,
@@ -23,7 +24,7 @@ use crate::{
         disk::{Contents, Disk, DiskError},
     },
     memory::{self, Ledger, Pressure},
-    node::{Node, Options, REPLACEABLE_PROTOCOLS, Reach, Started},
+    node::{DialBack, Node, Options, REPLACEABLE_PROTOCOLS, Reach, StartError, Started},
     pubsub::{self, PubSub, Signing},
     shutdown::Drain,
     status::{self, History, Sources},
@@ -162,6 +163,7 @@ pub(super) async fn start(
         ));
     }
     stop.spawn_task(node.clone().keep_trimmed());
+    find_reach(config, &node, &options, stop)?;
     let dht = config.dht.map(|mode| {
         let dht = Dht::new(
             &node,
@@ -258,6 +260,24 @@ fn watch_memory(system: System, base: &Base, node: &Node, pubsub: Option<&PubSub
     stop.spawn_task(memory::watch(budget, base.pressure.clone(), sheds));
 }
 
+/// Asks others whether strangers can dial this node, and answers the same question of them.
+fn find_reach(
+    config: &Config,
+    node: &Node,
+    options: &Options,
+    stop: &Stop,
+) -> Result<(), StartError> {
+    let forced = config.nat.reachability;
+    if forced.is_none() {
+        stop.spawn_task(autonat::probe(node.clone()));
+    }
+    if config.nat.autonat && forced != Some(Reachability::Private) {
+        let dial_back = DialBack::new(options)?;
+        stop.spawn_task(autonat::serve(node.clone(), dial_back));
+    }
+    Ok(())
+}
+
 /// Answers other DHT nodes as `mode` wants it; in automatic mode while strangers can dial.
 async fn serve_dht(
     mode: DhtMode,
@@ -313,7 +333,6 @@ fn options(config: &Config, system: System, base: &Base) -> Options {
         limits: connection_limits(config, system),
         exempt: config.exempt.clone(),
         watermarks: watermarks(config),
-        probe_reachability: config.dht == Some(DhtMode::Auto) && config.nat.reachability.is_none(),
         forced_reach: config.nat.reachability.map(|forced| match forced {
             Reachability::Public => Reach::Public,
             Reachability::Private => Reach::Private,

@@ -3,12 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use libp2p::{
-    autonat,
     core::upgrade::Version,
     identify,
     identity::Keypair,
     ping,
-    swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
+    swarm::{self, NetworkBehaviour},
 };
 
 use super::{
@@ -33,7 +32,6 @@ pub(super) struct Behaviour {
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
     pub(super) announce: Announce,
-    pub(super) autonat: Toggle<autonat::v1::Behaviour>,
 }
 
 pub(super) fn behaviour(
@@ -59,14 +57,6 @@ pub(super) fn behaviour(
                 .with_timeout(PING_TIMEOUT),
         ),
         announce: Announce(registry.clone()),
-        autonat: Toggle::from(options.probe_reachability.then(|| {
-            let config = autonat::v1::Config {
-                // Asks only: others are told that nobody dials them from here.
-                throttle_clients_global_max: 0,
-                ..autonat::v1::Config::default()
-            };
-            autonat::v1::Behaviour::new(identity.public().to_peer_id(), config)
-        })),
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use futures::StreamExt as _;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, autonat,
+    Multiaddr, PeerId, Swarm,
     core::ConnectedPoint,
     ping,
     swarm::{ConnectionId, SwarmEvent},
@@ -37,7 +37,7 @@ use super::{
     },
     identify_request::Requests,
     listen::{Listeners, RESCAN_INTERVAL},
-    reach::{Reach, Reachability},
+    reach::Reachability,
     transport::remote_address,
 };
 use crate::{faults, streams::Streams};
@@ -251,19 +251,6 @@ impl Driver {
                 tracing::warn!(%error, "listener failed to accept");
             }
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event),
-            SwarmEvent::Behaviour(BehaviourEvent::Autonat(autonat::v1::Event::StatusChanged {
-                new,
-                ..
-            })) => {
-                tracing::info!(?new, "reachability");
-                let reach = match new {
-                    autonat::v1::NatStatus::Public(_) => Reach::Public,
-                    autonat::v1::NatStatus::Private => Reach::Private,
-                    autonat::v1::NatStatus::Unknown => Reach::Unknown,
-                };
-                let holds = self.reachability.set(reach);
-                self.addresses.set_reach(holds);
-            }
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => match event.result {
                 Ok(time) => self.streams.peers.set_round_trip(&event.peer, time),
                 Err(ping::Failure::Timeout) => {

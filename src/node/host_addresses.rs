@@ -154,6 +154,10 @@ impl HostAddresses {
         seen.map(Observation::address).collect()
     }
 
+    pub(super) fn has_circuits(&self) -> bool {
+        !self.0.parts.lock().circuits.is_empty()
+    }
+
     pub(super) fn set_announced(&self, addresses: Vec<Multiaddr>) {
         self.change(|parts| parts.announced = addresses);
     }

@@ -34,8 +34,6 @@ pub struct Options {
     pub exempt: Vec<IpNet>,
     /// When connections are closed that are worth little.
     pub watermarks: Watermarks,
-    /// Ask peers whether strangers can dial this node.
-    pub probe_reachability: bool,
     /// Whether they can, by the operator's word.
     pub forced_reach: Option<Reach>,
     /// Tell circuits instead of public addresses while private.

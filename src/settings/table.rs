@@ -154,7 +154,7 @@ settings! {
         nat_port_map "natPortMap" "NatPortMap" bool = false,
             switch, "", NotYet, "Enables NAT port mapping";
         autonat "autonat" "AutoNat" bool = false,
-            switch, "", NotYet, "Enables the AutoNAT service";
+            switch, "", Works, "Enables the AutoNAT service";
         force_public "forceReachabilityPublic" "" bool = false,
             switch, "", Works, "Set up ForceReachability as public for autonat";
         force_private "forceReachabilityPrivate" "" bool = false,

@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod dht;
 pub mod handler;
 pub mod kad;
+pub mod lab;
 pub mod namespace;
 pub mod output;
 pub mod persistent;

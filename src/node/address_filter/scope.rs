@@ -75,7 +75,7 @@ impl Scope {
     }
 
     /// The scope of the host that `address` begins with, public if that is a name.
-    pub(in super::super) fn of_address(address: &Multiaddr) -> Self {
+    pub(crate) fn of_address(address: &Multiaddr) -> Self {
         match address.iter().next() {
             Some(Protocol::Ip4(ip)) => Self::of_ip4(ip),
             Some(Protocol::Ip6(ip)) => Self::of_ip6(ip),

@@ -1,0 +1,132 @@
+//! Dials beside the swarm: with another identity, from ports of their own, and only to see whether
+//! a peer answers.
+//!
+//! The swarm knows nothing of them, so they are in no table, and what is learned of an address
+//! here does not bear on how this node itself would reach the peer.
+
+use std::{io, sync::Arc};
+
+use futures::{FutureExt as _, StreamExt as _, stream};
+use libp2p::{
+    Multiaddr, PeerId, Transport as _, TransportError,
+    core::{
+        Endpoint,
+        muxing::StreamMuxerBox,
+        transport::{Boxed, DialOpts, PortUse},
+    },
+    identity::Keypair,
+    multiaddr::Protocol,
+};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::{Options, StartError, dial::NextRace, transport};
+use crate::{
+    descriptors::{Descriptors, RESERVE},
+    muxer::{Connection, Handover, Host, Substream},
+};
+
+/// Sockets being connected for all peers together (SECURITY.md 3); further ones wait.
+const MAX_SOCKETS: usize = 32;
+
+/// Sockets being connected for one peer.
+const MAX_PER_DIAL: usize = 4;
+
+/// Dials on which no stream is ever opened.
+pub struct DialBack {
+    transport: Mutex<Boxed<(PeerId, StreamMuxerBox)>>,
+    sockets: Semaphore,
+    descriptors: Descriptors,
+}
+
+impl std::fmt::Debug for DialBack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DialBack")
+    }
+}
+
+impl DialBack {
+    /// Offers the security protocols of `options`.
+    ///
+    /// # Errors
+    /// If an identity cannot be used for one of them.
+    pub fn new(options: &Options) -> Result<Self, StartError> {
+        let identity = Keypair::generate_ed25519();
+        let host: Arc<dyn Host> = Arc::new(Nobody);
+        let transport = transport::build(&identity, options, &host, &NextRace::default());
+        Ok(Self {
+            transport: Mutex::new(transport.map_err(StartError::Identity)?),
+            sockets: Semaphore::new(MAX_SOCKETS),
+            descriptors: options.descriptors.clone(),
+        })
+    }
+
+    /// Whether there are descriptors for another dial.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        self.descriptors.can_spare(RESERVE)
+    }
+
+    /// The first of `addresses` at which `peer` proves who it is. The connection is closed at
+    /// once.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the dials.
+    pub async fn dial(&self, peer: PeerId, addresses: Vec<Multiaddr>) -> Option<Multiaddr> {
+        let dials = addresses.into_iter();
+        let dials: Vec<_> = dials
+            .map(|address| self.answers(peer, address).boxed())
+            .collect();
+        let mut dials = stream::iter(dials).buffer_unordered(MAX_PER_DIAL);
+        while let Some(answered) = dials.next().await {
+            if answered.is_some() {
+                return answered;
+            }
+        }
+        None
+    }
+
+    /// `address`, if the peer answers there.
+    async fn answers(&self, peer: PeerId, address: Multiaddr) -> Option<Multiaddr> {
+        let _socket = self.sockets.acquire().await.ok()?;
+        match self.try_one(peer, &address).await {
+            Ok(()) => Some(address),
+            Err(error) => {
+                tracing::debug!(%peer, %address, %error, "dial back failed");
+                None
+            }
+        }
+    }
+
+    async fn try_one(&self, peer: PeerId, address: &Multiaddr) -> io::Result<()> {
+        let options = DialOpts {
+            role: Endpoint::Dialer,
+            port_use: PortUse::New,
+        };
+        let named = address.clone().with(Protocol::P2p(peer));
+        let dial = self.transport.lock().dial(named, options);
+        let dial = dial.map_err(|error| match error {
+            TransportError::Other(error) => error,
+            error @ TransportError::MultiaddrNotSupported(_) => io::Error::other(error.to_string()),
+        })?;
+        // Not polled, the connection never begins to run.
+        dial.await.map(drop)
+    }
+}
+
+/// Nobody has to learn of connections that are closed before they run.
+struct Nobody;
+
+impl Host for Nobody {
+    fn connected(&self, _: &Arc<Connection>) {}
+
+    fn disconnected(&self, _: &Arc<Connection>) {}
+
+    fn max_streams(&self) -> usize {
+        0
+    }
+
+    fn inbound(&self, _: &Arc<Connection>, _: Substream, _: Handover) {}
+
+    fn refused(&self, _: &Arc<Connection>) {}
+}
