@@ -151,13 +151,12 @@ impl Node {
         let transport = transport::build(identity, options, &host, &next_race, &admission)
             .map_err(StartError::Identity)?;
         let nobody = Arc::new(Registry::new(Vec::new()));
-        let alone = behaviour::behaviour(identity, options, &nobody, &admission);
+        let alone = behaviour::behaviour(identity, &nobody, &admission);
         streams.registry.set_library(protocols::served(alone));
         let mut swarm = Swarm::new(
             transport,
             Guarded::new(behaviour::behaviour(
                 identity,
-                options,
                 &streams.registry,
                 &admission,
             )),

@@ -10,10 +10,7 @@ use libp2p::{
     swarm::{self, NetworkBehaviour},
 };
 
-use super::{
-    limits::{Admission, Limiter},
-    options::Options,
-};
+use super::limits::{Admission, Limiter};
 use crate::streams::{Announce, Registry};
 
 /// Time from an answered ping to the next (SECURITY.md 3). The library reports only the second
@@ -36,7 +33,6 @@ pub(super) struct Behaviour {
 
 pub(super) fn behaviour(
     identity: &Keypair,
-    options: &Options,
     registry: &Arc<Registry>,
     admission: &Arc<Admission>,
 ) -> Behaviour {

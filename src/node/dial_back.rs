@@ -20,7 +20,7 @@ use libp2p::{
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::{Options, StartError, dial::NextRace, transport};
+use super::{Options, StartError, dial::NextRace, limits::Admission, transport};
 use crate::{
     descriptors::{Descriptors, RESERVE},
     muxer::{Connection, Handover, Host, Substream},
@@ -53,7 +53,16 @@ impl DialBack {
     pub fn new(options: &Options) -> Result<Self, StartError> {
         let identity = Keypair::generate_ed25519();
         let host: Arc<dyn Host> = Arc::new(Nobody);
-        let transport = transport::build(&identity, options, &host, &NextRace::default());
+        // Nothing comes in here, so there is nothing to admit.
+        let admission = Admission::new(
+            options.limits,
+            Vec::new(),
+            Vec::new(),
+            options.pressure.clone(),
+            options.ledger.clone(),
+        );
+        let next_race = NextRace::default();
+        let transport = transport::build(&identity, options, &host, &next_race, &admission);
         Ok(Self {
             transport: Mutex::new(transport.map_err(StartError::Identity)?),
             sockets: Semaphore::new(MAX_SOCKETS),

@@ -34,7 +34,7 @@ pub struct Options {
     pub exempt: Vec<IpNet>,
     /// When connections are closed that are worth little.
     pub watermarks: Watermarks,
-    /// Whether they can, by the operator's word.
+    /// Whether strangers can dial this node, by the operator's word.
     pub forced_reach: Option<Reach>,
     /// Tell circuits instead of public addresses while private.
     pub relays: bool,
