@@ -9,7 +9,7 @@ use libp2p::Multiaddr;
 use super::*;
 use crate::support::PATIENCE;
 
-fn refused(client: &mut ControlClient, peer: PeerId, addrs: &[&str]) -> String {
+pub(super) fn refused(client: &mut ControlClient, peer: PeerId, addrs: &[&str]) -> String {
     let addrs: Vec<Vec<u8>> = addrs.iter().map(|addr| maddr(addr)).collect();
     let addrs: Vec<&[u8]> = addrs.iter().map(Vec::as_slice).collect();
     refusal(client, &connect(&peer.to_bytes(), &addrs, None))
@@ -290,7 +290,7 @@ fn another_peer_at_the_old_address_is_named() {
 }
 
 /// Listeners that take connections and say nothing, and their addresses.
-fn silent(count: usize) -> (Vec<TcpListener>, Vec<Multiaddr>) {
+pub(super) fn silent(count: usize) -> (Vec<TcpListener>, Vec<Multiaddr>) {
     (0..count)
         .map(|_| {
             let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
@@ -301,7 +301,7 @@ fn silent(count: usize) -> (Vec<TcpListener>, Vec<Multiaddr>) {
         .unzip()
 }
 
-fn was_dialed(listener: &TcpListener) -> bool {
+pub(super) fn was_dialed(listener: &TcpListener) -> bool {
     listener.set_nonblocking(true).expect("nonblocking");
     listener.accept().is_ok()
 }

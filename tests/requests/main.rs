@@ -11,6 +11,7 @@ mod framing;
 mod handlers;
 mod hosts;
 mod malformed;
+mod names;
 mod opening;
 
 use std::io::Read;

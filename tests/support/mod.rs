@@ -10,6 +10,7 @@ pub mod control;
 pub mod crowd;
 pub mod daemon;
 pub mod dht;
+pub mod dns;
 pub mod handler;
 pub mod kad;
 pub mod lab;

@@ -7,7 +7,12 @@ use super::Launch;
 /// A launch in a network namespace of its own, after `set_up`, a shell script. None where that is
 /// not allowed.
 pub fn launch(set_up: &str) -> Option<Launch> {
-    let command = inside(set_up)?;
+    launch_of(&["--net"], set_up)
+}
+
+/// As [`launch`], in new namespaces of these `kinds`, flags of `unshare`.
+pub fn launch_of(kinds: &[&str], set_up: &str) -> Option<Launch> {
+    let command = inside_of(kinds, set_up)?;
     let words = command.get_args().map(|word| {
         let word = word.to_str().expect("words of ours");
         format!("'{}'", word.replace('\'', r"'\''"))
