@@ -16,6 +16,7 @@ mod records;
 mod restart;
 mod served;
 mod shares;
+mod smuggling;
 mod waiting;
 
 use std::collections::HashSet;

@@ -13,6 +13,7 @@ mod support;
 mod clients;
 mod connections;
 mod dht;
+mod dials;
 mod frames;
 mod handshakes;
 mod identify;
@@ -77,22 +78,25 @@ cases! {
 }
 
 cases! {
-    /// Attacks from many addresses.
+    /// Attacks from many addresses, and towards many.
     IN_NAMESPACE:
     connections::networks_of_one_customer_do_not_fill_the_node,
     connections::silent_sockets_of_one_customer_pin_nothing,
     connections::silent_sockets_of_many_sites_give_way,
     connections::two_dozen_peers_behind_one_private_address_stay,
     connections::two_dozen_peers_of_an_exempt_network_stay,
+    dials::silent_addresses_take_256_sockets_at_most,
 }
 
 /// The first word that makes this program run one case in the namespace it is in.
 const INSIDE: &str = "inside-namespace";
 
 /// Two private addresses of its own, and public ones that are no interface's: what comes from
-/// those comes from elsewhere, as far as the daemon can tell.
+/// those comes from elsewhere, as far as the daemon can tell. What is sent to 10.77.0.0/16 is lost.
 const SET_UP: &str = "ip link set lo up && ip address add 10.9.0.1/24 dev lo && \
                       ip address add 10.9.0.2/24 dev lo && \
+                      ip address add 10.88.0.1/32 dev lo && \
+                      ip route add 10.77.0.0/16 dev lo src 10.88.0.1 && \
                       ip route add local 203.0.113.0/24 dev lo && \
                       ip -6 route add local 2001:db8::/32 dev lo && \
                       echo 1 > /proc/sys/net/ipv6/ip_nonlocal_bind";
