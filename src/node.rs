@@ -192,6 +192,7 @@ impl Node {
             reachability: reachability.clone(),
             next_race,
             max_dials: options.limits.pending_outbound,
+            ledger: options.ledger.clone(),
         });
         #[expect(clippy::disallowed_methods, reason = "the caller gets the handle")]
         let driver = tokio::spawn(driver.run(early, received, stop));

@@ -40,7 +40,7 @@ use super::{
     reach::Reachability,
     transport::remote_address,
 };
-use crate::{faults, streams::Streams};
+use crate::{faults, memory::Ledger, streams::Streams};
 use closings::Closings;
 
 /// How long connections may take to close when the daemon ends.
@@ -95,6 +95,7 @@ pub(super) struct Parts {
     pub(super) reachability: Arc<Reachability>,
     pub(super) next_race: NextRace,
     pub(super) max_dials: usize,
+    pub(super) ledger: Arc<Ledger>,
 }
 
 impl Driver {
@@ -109,7 +110,7 @@ impl Driver {
             listeners: parts.listeners,
             reachability: parts.reachability,
             observed: Observed::default(),
-            dials: Dials::new(parts.max_dials),
+            dials: Dials::new(parts.max_dials, parts.ledger),
             next_race: parts.next_race,
             closings: Closings::default(),
             connections: HashMap::new(),

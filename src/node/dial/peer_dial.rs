@@ -10,6 +10,10 @@ use super::{
     race::Race,
     target::{State, Target},
 };
+use crate::memory::{Charge, OverBudget};
+
+/// Bytes charged for an address that is dialed, beside its own (SECURITY.md 3).
+const TARGET: usize = 256;
 
 /// The answer to a caller.
 pub(in crate::node) type Reply = oneshot::Sender<Result<(), DialError>>;
@@ -29,9 +33,19 @@ pub(super) struct PeerDial {
     pub(super) targets: Vec<Target>,
     pub(super) waiters: Vec<Waiter>,
     pub(super) running: usize,
+    /// For all targets, also those that have failed: callers may bring further ones for as long as
+    /// somebody waits.
+    pub(super) charge: Charge,
 }
 
 impl PeerDial {
+    /// Charges for one more target.
+    pub(super) fn charge_target(&mut self, address: &Multiaddr) -> Result<(), OverBudget> {
+        let held = usize::try_from(self.charge.bytes()).unwrap_or(usize::MAX);
+        let more = TARGET.saturating_add(address.len());
+        self.charge.resize(held.saturating_add(more))
+    }
+
     pub(super) fn target(&mut self, address: &Multiaddr) -> Option<&mut Target> {
         self.targets.iter_mut().find(|t| t.address == *address)
     }

@@ -7,7 +7,7 @@
 
 mod targets;
 
-use std::{collections::HashMap, convert::Infallible};
+use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
 use futures::{
     FutureExt as _, StreamExt as _,
@@ -28,6 +28,7 @@ use super::{
     resolved::Resolved,
     target::{Candidate, Origin, State},
 };
+use crate::memory::{Ledger, OverBudget};
 
 /// Addresses of one peer that are dialed for the same callers (SECURITY.md 3).
 pub(in crate::node) const MAX_PER_PEER: usize = 100;
@@ -60,6 +61,7 @@ struct Running {
 /// All dials under way.
 pub(in crate::node) struct Dials {
     limit: usize,
+    ledger: Arc<Ledger>,
     names: Names,
     peers: HashMap<PeerId, PeerDial>,
     /// Raw dials that the swarm has not finished.
@@ -73,10 +75,12 @@ pub(in crate::node) struct Dials {
 }
 
 impl Dials {
-    /// With at most `limit` raw dials at once.
-    pub(in crate::node) fn new(limit: usize) -> Self {
+    /// With at most `limit` raw dials at once. What a dial holds is charged to the prefix of the
+    /// first address.
+    pub(in crate::node) fn new(limit: usize, ledger: Arc<Ledger>) -> Self {
         Self {
             limit: limit.max(1),
+            ledger,
             names: Names::default(),
             peers: HashMap::new(),
             running: HashMap::new(),
@@ -102,19 +106,29 @@ impl Dials {
     ) {
         let (id, dial) = (self.id(), self.id());
         self.gone.push(gone.map(move |_| (peer, id)).boxed());
-        let dials = self.peers.entry(peer).or_insert_with(|| PeerDial {
-            id: dial,
-            race: Race::default(),
-            targets: Vec::new(),
-            waiters: Vec::new(),
-            running: 0,
+        let addresses: Vec<_> = candidates.iter().map(|c| c.address.clone()).collect();
+        let ledger = &self.ledger;
+        let dials = self.peers.entry(peer).or_insert_with(|| {
+            let account = addresses
+                .first()
+                .map_or_else(|| ledger.client(), |first| ledger.peer(first));
+            PeerDial {
+                id: dial,
+                race: Race::default(),
+                targets: Vec::new(),
+                waiters: Vec::new(),
+                running: 0,
+                charge: account.empty_charge(),
+            }
         });
         dials.waiters.push(Waiter {
             id,
-            addresses: candidates.iter().map(|c| c.address.clone()).collect(),
+            addresses,
             reply,
         });
-        self.extend(peer, candidates, true);
+        if let Err(error) = self.extend(peer, candidates, true) {
+            self.refuse_idle(peer, error);
+        }
         self.settle(peer);
     }
 
@@ -274,6 +288,22 @@ impl Dials {
         }
     }
 
+    /// Answers callers of whom not one address is dialed, since there was no memory for it.
+    fn refuse_idle(&mut self, peer: PeerId, error: OverBudget) {
+        let Some(dials) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let targets = &dials.targets;
+        let is_idle = |waiter: &mut Waiter| {
+            let mut addresses = waiter.addresses.iter();
+            !addresses.any(|address| targets.iter().any(|target| target.address == *address))
+        };
+        for waiter in dials.waiters.extract_if(.., is_idle) {
+            let refusal = DialError::Denied(error.to_string());
+            let _ = waiter.reply.send(Err(refusal));
+        }
+    }
+
     /// Answers callers whose addresses have all failed. After those of the first batch have
     /// failed, the next need not wait for their time.
     fn settle(&mut self, peer: PeerId) {
@@ -298,5 +328,54 @@ impl Dials {
             dials.race.cancel();
             self.peers.remove(&peer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Addresses of one peer, and where its answer comes.
+    fn add(
+        dials: &mut Dials,
+        peer: PeerId,
+        count: u8,
+    ) -> (
+        oneshot::Receiver<Result<(), DialError>>,
+        oneshot::Sender<Infallible>,
+    ) {
+        let (reply, answer) = oneshot::channel();
+        let (waiting, gone) = oneshot::channel();
+        let address = |last: u8| format!("/ip4/10.0.0.{last}/tcp/1").parse().unwrap();
+        let candidates = (0..count).map(|last| Candidate::new(address(last), Origin::Given));
+        dials.add(peer, candidates.collect(), reply, gone);
+        (answer, waiting)
+    }
+
+    #[tokio::test]
+    async fn what_a_dial_holds_is_charged_and_given_back() {
+        // A dial may hold 4 KiB, all to one address 16 of them.
+        let ledger = Ledger::new(128 << 10);
+        let mut dials = Dials::new(256, ledger.clone());
+        let peer = PeerId::random();
+        let (answer, waiting) = add(&mut dials, peer, 100);
+        let targets = dials.peers[&peer].targets.len();
+        assert!((10..16).contains(&targets), "{targets} targets");
+        assert!(ledger.used() > 2000 && ledger.used() <= 4096);
+        // A caller whose addresses are all among them joins, another one hears why not.
+        let (mut joined, joins) = add(&mut dials, peer, 5);
+        assert!(joined.try_recv().is_err(), "it waits");
+        let others: Vec<_> = (0..20)
+            .map(|_| add(&mut dials, PeerId::random(), 100))
+            .collect();
+        let (mut late, _) = add(&mut dials, PeerId::random(), 1);
+        let refused = late.try_recv().unwrap().unwrap_err();
+        assert_eq!(refused, DialError::Denied(OverBudget.to_string()));
+        drop((answer, waiting, joined, joins, others));
+        let peers: Vec<_> = dials.peers.keys().copied().collect();
+        for peer in peers {
+            dials.abandon(&peer, &DialError::ConnectionFailed);
+        }
+        assert_eq!(ledger.used(), 0);
     }
 }

@@ -14,6 +14,7 @@ use super::{
     },
     Dials, MAX_PER_PEER,
 };
+use crate::memory::OverBudget;
 
 /// Names being resolved at once; further ones wait (SECURITY.md 3).
 const MAX_LOOKUPS: usize = 64;
@@ -21,10 +22,19 @@ const MAX_LOOKUPS: usize = 64;
 impl Dials {
     /// Adds targets to the peer's dial. Those that have failed already are tried again if they
     /// are `wanted` by a new caller.
-    pub(super) fn extend(&mut self, peer: PeerId, candidates: Vec<Candidate>, wanted: bool) {
+    ///
+    /// # Errors
+    /// If there is no memory for all of them. Those before are dialed.
+    pub(super) fn extend(
+        &mut self,
+        peer: PeerId,
+        candidates: Vec<Candidate>,
+        wanted: bool,
+    ) -> Result<(), OverBudget> {
         let Some(dials) = self.peers.get_mut(&peer) else {
-            return;
+            return Ok(());
         };
+        let mut charged = Ok(());
         let now = Instant::now();
         let mut fresh: Vec<(usize, History)> = Vec::new();
         let mut names = Vec::new();
@@ -41,6 +51,12 @@ impl Dials {
             });
             if (known.is_some() && !again) || room == 0 {
                 continue;
+            }
+            if known.is_none() {
+                charged = dials.charge_target(&address);
+                if charged.is_err() {
+                    break;
+                }
             }
             room -= 1;
             let is_name = is_name(&address);
@@ -76,6 +92,7 @@ impl Dials {
         }
         self.waiting_names.extend(names);
         self.look_up();
+        charged
     }
 
     /// Starts lookups while there is room for them.
@@ -126,7 +143,9 @@ impl Dials {
                 found.truncate(MAX_RESOLVED);
                 target.state = State::Resolved(found.clone());
                 let candidate = |address| Candidate::new(address, origin);
-                self.extend(peer, found.into_iter().map(candidate).collect(), false);
+                let found = found.into_iter().map(candidate).collect();
+                // Callers wait for those that there was memory for.
+                let _ = self.extend(peer, found, false);
             }
         }
         self.settle(peer);
