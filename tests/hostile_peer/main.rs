@@ -23,6 +23,7 @@ mod panics;
 mod slow;
 mod streams;
 mod topics;
+mod websocket;
 
 use std::process::ExitCode;
 
@@ -64,6 +65,7 @@ cases! {
     slow::readers_and_writers,
     topics::ten_thousand_topics_of_each_peer,
     memory::attacks_within_128_mib,
+    websocket::half_messages_within_128_mib,
     dht::answers_that_nobody_takes,
 }
 
