@@ -69,6 +69,11 @@ limits! {
     PubsubPeers "messages that wait for one peer";
     PubsubTopics "topics of peers";
     PubsubSeen "messages remembered";
+    RelayReservations "reservations at this relay";
+    RelayAddress "reservations at this relay from one address";
+    RelayCircuits "circuits of one peer through this relay";
+    RelayMemory "requests to this relay refused for memory";
+    RelayCut "circuits through this relay cut for memory";
     PubsubScore "pubsub rules that peers have broken";
 }
 

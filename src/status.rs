@@ -29,6 +29,7 @@ use crate::{
     memory::{self, Pressure},
     node::{self, Node, Reach},
     pubsub::{self, PubSub},
+    relay::{self, Relay},
     wire::maddr::ControlAddr,
 };
 
@@ -48,6 +49,8 @@ pub struct Sources {
     pub dht: Option<Dht>,
     /// Pubsub, unless it is off.
     pub pubsub: Option<PubSub>,
+    /// The relay service, unless it is off.
+    pub relay: Option<Relay>,
     /// The memory in use.
     pub pressure: Arc<Pressure>,
     /// The clients.
@@ -81,6 +84,8 @@ pub struct Snapshot {
     pub dht: Option<dht::Snapshot>,
     /// Pubsub, unless it is off.
     pub pubsub: Option<pubsub::Snapshot>,
+    /// The relay service, unless it is off.
+    pub relay: Option<relay::Snapshot>,
     /// The memory in use.
     pub memory: memory::Snapshot,
     /// The clients.
@@ -120,6 +125,7 @@ impl Sources {
             node: self.node.snapshot(),
             dht: self.dht.as_ref().map(Dht::snapshot),
             pubsub: self.pubsub.as_ref().map(PubSub::snapshot),
+            relay: self.relay.as_ref().map(Relay::snapshot),
             memory: self.pressure.snapshot(),
             clients: self.clients.snapshot(),
             limits: limit_hits::snapshot(),

@@ -274,7 +274,10 @@ impl Streams {
                     _ => None,
                 };
                 // Peers keep such streams open for ever; the end of the daemon does not wait.
-                let endless = service.is_some() || *choice.first() == Target::Ping;
+                let endless = match choice.first() {
+                    Target::Service(service) => !service.is_lasting(),
+                    other => *other == Target::Ping,
+                };
                 if endless {
                     stream.set_background();
                 }
@@ -284,6 +287,7 @@ impl Streams {
                 let inbound = InboundStream {
                     peer: connection.peer,
                     remote: connection.remote.clone(),
+                    connection,
                     protocol: name,
                     stream,
                     targets: Targets::new(choice),

@@ -100,6 +100,7 @@ async fn handler_dial(inbound: InboundStream, shared: &Shared) -> Option<Lasting
         targets,
         dials,
         account: _,
+        connection: _,
     } = inbound;
     let mut turns = None;
     for target in targets {

@@ -26,6 +26,7 @@ use crate::{
     memory::{self, Ledger, Pressure},
     node::{DialBack, Node, Options, REPLACEABLE_PROTOCOLS, Reach, StartError, Started},
     pubsub::{self, PubSub, Signing},
+    relay::{Relay, RelayParts, RelaySettings},
     shutdown::Drain,
     status::{self, History, Sources},
     streams::{Policy, Registry, Streams, StreamsParts, Target},
@@ -188,7 +189,14 @@ pub(super) async fn start(
         PubSub::start(identity, &settings, &node, pipes, closing)
     });
     let pubsub = pubsub.transpose()?;
-    watch_memory(system, &base, &node, pubsub.as_ref(), stop);
+    let relay = relay(config, identity, &node, &base, stop);
+    watch_memory(
+        system,
+        &base,
+        &node,
+        (pubsub.as_ref(), relay.as_ref()),
+        stop,
+    );
     let control_addr = listener.addr().clone();
     let sources = Arc::new(Sources {
         started: base.started,
@@ -196,6 +204,7 @@ pub(super) async fn start(
         node: node.clone(),
         dht: dht.clone(),
         pubsub: pubsub.clone(),
+        relay,
         pressure: base.pressure,
         clients: base.clients.clone(),
         bootstrap: bootstrap_peers(config),
@@ -247,15 +256,50 @@ fn bootstrap_peers(config: &Config) -> Vec<PeerId> {
     }
 }
 
+/// Relays for others, if that is wanted.
+fn relay(
+    config: &Config,
+    identity: &Keypair,
+    node: &Node,
+    base: &Base,
+    stop: &Stop,
+) -> Option<Relay> {
+    let wanted = &config.relay;
+    let settings = RelaySettings {
+        max_reservations: wanted.max_reservations,
+        max_circuits: wanted.max_circuits,
+        data_limit: wanted.data_limit,
+        time_limit: wanted.time_limit,
+        buffer_size: wanted.buffer_size,
+    };
+    wanted.service.then(|| {
+        Relay::start(RelayParts {
+            identity,
+            node,
+            settings,
+            pressure: base.pressure.clone(),
+            tasks: stop.pipes.clone(),
+            closing: stop.serving.clone(),
+        })
+    })
+}
+
 /// Watches the memory in use, where there is a budget for it.
-fn watch_memory(system: System, base: &Base, node: &Node, pubsub: Option<&PubSub>, stop: &Stop) {
+fn watch_memory(
+    system: System,
+    base: &Base,
+    node: &Node,
+    (pubsub, relay): (Option<&PubSub>, Option<&Relay>),
+    stop: &Stop,
+) {
     let budget = system.memory.bytes;
     if budget == 0 {
         return;
     }
-    // Messages are given up before connections.
+    // Messages and circuits are given up before connections.
     let mut sheds: Vec<Box<dyn memory::Shed>> = Vec::new();
     sheds.extend(pubsub.map(|pubsub| Box::new(pubsub.clone()) as _));
+    sheds.extend(relay.map(|relay| Box::new(relay.clone()) as _));
     sheds.push(Box::new(node.clone()));
     stop.spawn_task(memory::watch(budget, base.pressure.clone(), sheds));
 }

@@ -80,6 +80,12 @@ impl Connection {
         self.buffered.bytes() + STREAM_COST * streams as u64
     }
 
+    /// Whether the connection has ended.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.opens.is_closed()
+    }
+
     /// Ends the connection without sending what is queued.
     pub fn cut(&self) {
         self.abort.cancel();

@@ -20,7 +20,9 @@ mod pb {
     include!(concat!(env!("OUT_DIR"), "/circuit.pb.rs"));
 }
 
-pub use pb::{HopMessage, Limit, Peer, Status, StopMessage, Voucher, hop_message, stop_message};
+pub use pb::{
+    HopMessage, Limit, Peer, Reservation, Status, StopMessage, Voucher, hop_message, stop_message,
+};
 
 /// Sent to a relay, to reserve a place and to open circuits.
 pub const HOP: &str = "/libp2p/circuit/relay/0.2.0/hop";

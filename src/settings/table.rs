@@ -170,15 +170,15 @@ settings! {
         trusted_relays "trustedRelays" "" AddrList,
             not_empty, "", Works, "comma separated list of multiaddrs for static circuit relay peers; by default, use bootstrap peers as trusted relays";
         relay_max_circuits "relayMaxCircuits" "" i64 = 16,
-            over, "", NotYet, "maximum number of open relay connections for each peer if -relayService=1";
+            over, "", Works, "maximum number of open relay connections for each peer if -relayService=1";
         relay_max_reservations "relayMaxReservations" "" i64 = 128,
-            over, "", NotYet, "maximum number of reserved relay slots if -relayService=1";
+            over, "", Works, "maximum number of reserved relay slots if -relayService=1";
         relay_buffer_size "relayBufferSize" "" ByteSize = ByteSize(16 << 20),
-            over, "bytes", NotYet, "size (in bytes) of the relayed connection buffers if -relayService=1";
+            over, "bytes", Works, "size (in bytes) of the relayed connection buffers if -relayService=1; what is above 128 KiB has no effect";
         relay_data_limit "relayDataLimit" "" ByteSize = ByteSize(4 << 30),
-            over, "bytes", NotYet, "maximum data bytes relayed (in each direction) before resetting connection if -relayService=1";
+            over, "bytes", Works, "maximum data bytes relayed (in each direction) before resetting connection if -relayService=1; 0 is no limit";
         relay_time_limit "relayTimeLimit" "" GoDuration = GoDuration::seconds(30 * 60),
-            over, "duration", NotYet, "maximum duration of a single active relayed connection if -relayService=1";
+            over, "duration", Works, "maximum duration of a single active relayed connection if -relayService=1; 0 is no limit";
     }
     Old {
         no_inline_peer_id "noInlinePeerId" "" bool = false,

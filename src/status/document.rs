@@ -37,6 +37,7 @@ pub(crate) struct Document {
     pub(crate) handlers: Vec<Handler>,
     pub(crate) dht: Option<Dht>,
     pub(crate) pubsub: Option<PubSub>,
+    pub(crate) relay: Option<Relay>,
     pub(crate) memory: Memory,
     /// Limits that have bitten, with how often each did.
     pub(crate) limits: Vec<Limit>,
@@ -165,6 +166,18 @@ pub(crate) struct PubSub {
     pub(crate) rejected: u64,
 }
 
+/// The relay service.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Relay {
+    pub(crate) reservations: usize,
+    pub(crate) circuits: usize,
+    /// So far, as the next two.
+    pub(crate) circuits_begun: u64,
+    pub(crate) bytes: u64,
+    pub(crate) refused: u64,
+}
+
 /// A topic that the daemon takes part in.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -255,6 +268,13 @@ impl Document {
                 .collect(),
             dht: now.dht.as_ref().map(Dht::of),
             pubsub: now.pubsub.as_ref().map(PubSub::of),
+            relay: now.relay.as_ref().map(|now| Relay {
+                reservations: now.reservations,
+                circuits: now.circuits,
+                circuits_begun: now.circuits_begun,
+                bytes: now.bytes,
+                refused: now.refused,
+            }),
             memory: Memory {
                 used: now.memory.used,
                 limit: now.memory.limit,

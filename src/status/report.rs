@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Snapshot;
-use crate::{memory, node, pubsub};
+use crate::{memory, node, pubsub, relay};
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -13,6 +13,9 @@ impl fmt::Display for Snapshot {
         of_node(&self.node, f)?;
         if let Some(pubsub) = &self.pubsub {
             of_pubsub(pubsub, f)?;
+        }
+        if let Some(relay) = &self.relay {
+            of_relay(relay, f)?;
         }
         let memory::Snapshot { used, limit, .. } = self.memory;
         if limit > 0 {
@@ -55,5 +58,14 @@ fn of_pubsub(now: &pubsub::Snapshot, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         now.lost_by_peers,
         now.duplicates,
         now.rejected
+    )
+}
+
+/// One line.
+fn of_relay(now: &relay::Snapshot, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(
+        f,
+        "Relay reservations: {}, circuits: {}, circuits so far: {}, bytes relayed: {}, refused: {}",
+        now.reservations, now.circuits, now.circuits_begun, now.bytes, now.refused
     )
 }

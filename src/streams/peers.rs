@@ -73,6 +73,17 @@ impl Peer {
             .cloned()
     }
 
+    /// The newest connection that does not run through a relay.
+    #[must_use]
+    pub fn direct_connection(&self) -> Option<Arc<Connection>> {
+        let connections = self.connections.read();
+        let direct = connections
+            .iter()
+            .rev()
+            .find(|connection| !connection.relayed);
+        direct.cloned()
+    }
+
     /// When the first of its present connections was made.
     #[must_use]
     pub fn since(&self) -> Instant {

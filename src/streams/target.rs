@@ -12,7 +12,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::Semaphore;
 
 use super::negotiate::UserStream;
-use crate::{memory::Account, wire::maddr::ControlAddr};
+use crate::{memory::Account, muxer::Connection, wire::maddr::ControlAddr};
 
 /// An inbound stream whose protocol somebody here handles.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct InboundStream {
     pub peer: PeerId,
     /// Its address on the connection the stream came on, without `/p2p/<peer>`.
     pub remote: Multiaddr,
+    /// The connection the stream came on.
+    pub connection: Arc<Connection>,
     /// The agreed protocol.
     pub protocol: String,
     /// The bytes.
@@ -140,17 +142,37 @@ impl Target {
 
 /// A part of the daemon that serves a protocol.
 #[derive(Clone)]
-pub struct Service(Arc<Serve>);
+pub struct Service(Arc<Server>);
+
+struct Server {
+    serve: Serve,
+    lasting: bool,
+}
 
 impl Service {
-    /// A service that answers streams with `serve`.
+    /// A service that answers streams with `serve`. Peers keep such streams open without using
+    /// them, so a connection that has no others is idle. They are dropped once no streams are
+    /// taken any more.
     #[must_use]
     pub fn new(serve: Serve) -> Self {
-        Self(Arc::new(serve))
+        let lasting = false;
+        Self(Arc::new(Server { serve, lasting }))
+    }
+
+    /// A service whose streams carry payload of peers: a connection with one of them is in use.
+    /// `serve` has to end by itself once no streams are taken any more.
+    #[must_use]
+    pub fn lasting(serve: Serve) -> Self {
+        let lasting = true;
+        Self(Arc::new(Server { serve, lasting }))
+    }
+
+    pub(super) fn is_lasting(&self) -> bool {
+        self.0.lasting
     }
 
     pub(super) fn serve(&self, stream: InboundStream) -> BoxFuture<'static, ()> {
-        (self.0)(stream)
+        (self.0.serve)(stream)
     }
 }
 

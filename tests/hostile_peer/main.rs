@@ -16,6 +16,7 @@ mod dht;
 mod dials;
 mod frames;
 mod handshakes;
+mod hop;
 mod identify;
 mod memory;
 mod negotiation;
@@ -67,6 +68,10 @@ cases! {
     memory::attacks_within_128_mib,
     websocket::half_messages_within_128_mib,
     dht::answers_that_nobody_takes,
+    hop::requests_without_end,
+    hop::reservations_from_one_address_without_end,
+    hop::messages_that_never_end,
+    hop::calls_that_are_never_answered,
 }
 
 cases! {

@@ -22,6 +22,7 @@ pub mod pubsub;
 pub mod quiet;
 pub mod random;
 pub mod raw;
+pub mod relay;
 pub mod rpc;
 pub mod socket;
 
