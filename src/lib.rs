@@ -1,14 +1,15 @@
 //! rp2pd, the libp2p daemon: one process runs a libp2p host, local programs drive it over a
 //! socket with the `p2pd` protocol.
 //!
-//! Six layers. Each depends only on those below it. [`pubsub`], [`relay`] and [`autonat`] stand beside
-//! [`dht`]:
+//! Six layers. Each depends only on those below it. [`pubsub`], [`relay`], [`autonat`] and
+//! [`port_mapping`] stand beside [`dht`]:
 //!
 //! | layer | knows | never knows |
 //! |---|---|---|
 //! | [`control`] | client sessions, the wording of answers, the control socket | the swarm |
 //! | [`dht`] | the Kademlia node: who is close to a key, records, providers | the swarm, protobuf of clients, sessions |
 //! | [`autonat`] | the node by its handle | the swarm, client sessions |
+//! | [`port_mapping`] | the node by its handle | the swarm, client sessions |
 //! | [`pubsub`] | the node by its handle, topics and their subscribers | the swarm, client sessions, the control protocol |
 //! | [`relay`] | the node by its handle, circuits and reservations | the swarm, client sessions, the control protocol |
 //! | [`node`] | the swarm and what lives in it, as plain values | protobuf, sessions |
@@ -48,6 +49,7 @@ pub mod limit_hits;
 pub mod memory;
 pub mod muxer;
 pub mod node;
+pub mod port_mapping;
 pub mod pubsub;
 pub mod relay;
 pub mod settings;

@@ -33,6 +33,7 @@ mod transport;
 
 use std::{
     fmt,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, OnceLock},
 };
 
@@ -57,6 +58,7 @@ pub use dial_back::DialBack;
 use driver::{Command, Driver};
 use guarded::Guarded;
 use host_addresses::HostAddresses;
+pub use host_addresses::Port;
 use limits::Admission;
 pub use limits::{AddressLimits, ConnectionLimits};
 pub(crate) use limits::{CONNECTION_COST, PER_PEER};
@@ -262,9 +264,15 @@ impl Node {
         self.0.addresses.has_circuits()
     }
 
-    /// Tells public `addresses` that a router forwards.
-    pub fn set_mapped(&self, addresses: Vec<Multiaddr>) {
-        self.0.addresses.set_mapped(addresses);
+    /// Tells the public addresses at which a router forwards to ports of this host.
+    pub fn set_mapped(&self, mapped: Vec<(Port, SocketAddr)>) {
+        self.0.addresses.set_mapped(mapped);
+    }
+
+    /// The ports that are listened on at IPv4 addresses that `wanted` wants, none twice.
+    #[must_use]
+    pub fn listened_ports(&self, wanted: impl Fn(Ipv4Addr) -> bool) -> Vec<Port> {
+        self.0.addresses.ports(wanted)
     }
 
     /// Whether strangers can dial this daemon, as that changes.

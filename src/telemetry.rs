@@ -36,12 +36,12 @@ const SUBSYSTEMS: [(&str, &[&str]); 10] = [
     ("dht", &["rp2pd::dht"]),
     ("pubsub", &["rp2pd::pubsub"]),
     ("autonat", &["rp2pd::autonat"]),
+    ("nat", &["rp2pd::port_mapping"]),
     ("p2pd", &["rp2pd"]),
     ("swarm2", &["libp2p_swarm"]),
     ("relay", &["libp2p_relay"]),
     ("p2p-holepunch", &["libp2p_dcutr"]),
     ("net/identify", &["libp2p_identify"]),
-    ("nat", &["libp2p_upnp"]),
     ("tcp-tpt", &["libp2p_tcp"]),
 ];
 

@@ -25,6 +25,7 @@ use crate::{
     },
     memory::{self, Ledger, Pressure},
     node::{DialBack, Node, Options, REPLACEABLE_PROTOCOLS, Reach, StartError, Started},
+    port_mapping,
     pubsub::{self, PubSub, Signing},
     relay::{Relay, RelayParts, RelaySettings},
     shutdown::Drain,
@@ -304,7 +305,8 @@ fn watch_memory(
     stop.spawn_task(memory::watch(budget, base.pressure.clone(), sheds));
 }
 
-/// Asks others whether strangers can dial this node, and answers the same question of them.
+/// Asks the router to let strangers in, and others whether they get in; answers the same question of
+/// others.
 fn find_reach(
     config: &Config,
     node: &Node,
@@ -314,6 +316,9 @@ fn find_reach(
     let forced = config.nat.reachability;
     if forced.is_none() {
         stop.spawn_task(autonat::probe(node.clone()));
+    }
+    if config.nat.port_map {
+        stop.spawn_task(port_mapping::keep(node.clone()));
     }
     if config.nat.autonat && forced != Some(Reachability::Private) {
         let dial_back = DialBack::new(options)?;

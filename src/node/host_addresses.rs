@@ -2,7 +2,10 @@
 
 pub(super) mod observed;
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use libp2p::{Multiaddr, Swarm};
 use parking_lot::Mutex;
@@ -22,6 +25,15 @@ const MAX_CIRCUITS: usize = 8;
 /// `maxExternalThinWaistAddrsPerLocalAddr`).
 const MAX_OBSERVED: usize = 3;
 
+/// A port that is listened on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Port {
+    /// Of udp, else of tcp.
+    pub udp: bool,
+    /// Its number.
+    pub number: u16,
+}
+
 /// What the list is made from.
 #[derive(Debug, Default)]
 struct Parts {
@@ -29,7 +41,7 @@ struct Parts {
     announced: Vec<Multiaddr>,
     listened: Vec<Multiaddr>,
     /// By the router's word.
-    mapped: Vec<Multiaddr>,
+    mapped: Vec<(Port, SocketAddr)>,
     /// By the word of peers, those that most agree on first.
     observed: Vec<Observation>,
     /// Of relays that hold a place for this node.
@@ -63,13 +75,36 @@ impl Parts {
             return self.announced.clone();
         }
         let mut direct = Vec::new();
-        for address in self.mapped.iter().chain(&self.observed()) {
+        for address in self.mapped().iter().chain(&self.observed()) {
             push(&mut direct, address);
         }
         for address in &self.listened {
             push(&mut direct, address);
         }
         direct
+    }
+
+    /// Addresses that the router forwards, for whatever is spoken on the same socket.
+    fn mapped(&self) -> Vec<Multiaddr> {
+        let mut mapped = Vec::new();
+        for own in self.listened.iter().filter_map(ThinWaist::of) {
+            let port = Port {
+                udp: own.udp,
+                number: own.port,
+            };
+            let external = self.mapped.iter().find(|(mapped, _)| *mapped == port);
+            if let Some((_, external)) = external
+                && external.is_ipv4() == own.ip.is_ipv4()
+            {
+                let address = ThinWaist {
+                    ip: external.ip(),
+                    port: external.port(),
+                    ..own
+                };
+                push(&mut mapped, &address.address());
+            }
+        }
+        mapped
     }
 
     /// Public addresses that enough peers agree on, for whatever is spoken on the same socket.
@@ -141,6 +176,22 @@ impl HostAddresses {
         self.0.parts.lock().direct()
     }
 
+    /// The ports that are listened on at IPv4 addresses that `wanted` wants, none twice.
+    pub(super) fn ports(&self, wanted: impl Fn(Ipv4Addr) -> bool) -> Vec<Port> {
+        let mut ports = Vec::new();
+        for own in self.listened().iter().filter_map(ThinWaist::of) {
+            let port = Port {
+                udp: own.udp,
+                number: own.port,
+            };
+            let IpAddr::V4(ip) = own.ip else { continue };
+            if wanted(ip) && !ports.contains(&port) {
+                ports.push(port);
+            }
+        }
+        ports
+    }
+
     /// The addresses that listeners have.
     pub(super) fn listened(&self) -> Vec<Multiaddr> {
         self.0.parts.lock().listened.clone()
@@ -166,8 +217,8 @@ impl HostAddresses {
         self.change(|parts| parts.listened = addresses);
     }
 
-    pub(super) fn set_mapped(&self, addresses: Vec<Multiaddr>) {
-        self.change(|parts| parts.mapped = addresses);
+    pub(super) fn set_mapped(&self, mapped: Vec<(Port, SocketAddr)>) {
+        self.change(|parts| parts.mapped = mapped);
     }
 
     pub(super) fn set_observed(&self, observed: Vec<Observation>) {

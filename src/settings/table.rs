@@ -152,7 +152,7 @@ settings! {
     }
     Relay {
         nat_port_map "natPortMap" "NatPortMap" bool = false,
-            switch, "", NotYet, "Enables NAT port mapping";
+            switch, "", Works, "Enables NAT port mapping";
         autonat "autonat" "AutoNat" bool = false,
             switch, "", Works, "Enables the AutoNAT service";
         force_public "forceReachabilityPublic" "" bool = false,

@@ -203,15 +203,11 @@ fn notices_come_before_the_error() {
 
 #[test]
 fn what_is_not_there_yet_is_told_once() {
-    let run = accepted(&[
-        "-metricsAddr=127.0.0.1:0",
-        "-natPortMap",
-        "-relayHopLimit=3",
-    ]);
+    let run = accepted(&["-metricsAddr=127.0.0.1:0", "-relayHopLimit=3"]);
     assert_eq!(
         run.timed_lines(),
         [
-            "not available yet, ignored: -metricsAddr, -natPortMap",
+            "not available yet, ignored: -metricsAddr",
             "without effect: -relayHopLimit",
         ]
     );

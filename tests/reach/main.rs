@@ -6,6 +6,7 @@ mod support;
 
 mod autonat;
 mod observed;
+mod port_mapping;
 
 use std::time::Duration;
 
