@@ -21,7 +21,7 @@ use crate::{
     descriptors::Descriptors,
     dht::{
         Dht, Validator,
-        disk::{Contents, Disk, DiskError},
+        disk::{Contents, Disk},
     },
     memory::{self, Ledger, Pressure},
     node::{DialBack, Node, Options, REPLACEABLE_PROTOCOLS, Reach, StartError, Started},
@@ -144,7 +144,7 @@ pub(super) async fn start(
     system: System,
     stop: &Stop,
 ) -> anyhow::Result<Running> {
-    let datastore = datastore(config)?;
+    let datastore = datastore(config).await?;
     let base = Base::new(config, system);
     let streams = base.streams(config, system, stop);
     let options = options(config, system, &base);
@@ -346,10 +346,14 @@ async fn serve_dht(
     }
 }
 
-/// The datastore, and what it held. Opened before anything listens: its errors end the start.
-fn datastore(config: &Config) -> Result<Option<(Disk, Contents)>, DiskError> {
-    let path = config.datastore.as_deref().filter(|_| config.dht.is_some());
-    path.map(Disk::open).transpose()
+/// The datastore, and what it held. Opened before anything listens: its errors end the start. A
+/// disk that hangs holds up the start, but not the signal that ends it.
+async fn datastore(config: &Config) -> anyhow::Result<Option<(Disk, Contents)>> {
+    let Some(path) = config.datastore.clone().filter(|_| config.dht.is_some()) else {
+        return Ok(None);
+    };
+    let opened = tokio::task::spawn_blocking(move || Disk::open(&path)).await?;
+    Ok(Some(opened?))
 }
 
 fn registry(config: &Config) -> Registry {

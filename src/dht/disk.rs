@@ -21,7 +21,7 @@ use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 
 use changes::{Changes, Said};
-pub use file::DiskError;
+pub use file::{DiskError, SystemError};
 use journal::Shared;
 use tables::Tables;
 
@@ -116,7 +116,7 @@ impl Disk {
             let (shared, path) = (shared.clone(), path.clone());
             move || journal::write(&shared, tables, &path)
         });
-        let writer = writer.map_err(|error| DiskError::file(&path, &error))?;
+        let writer = writer.map_err(|error| DiskError::file(&path, error))?;
         Ok(Self {
             shared,
             writer: Some(writer),

@@ -25,15 +25,15 @@ const CACHE: usize = 4 << 20;
 const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
 
 /// Why a datastore is refused, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// The system does not let us.
-    #[error("datastore {}: {reason}: {advice}", .path.display())]
+    #[error("datastore {}: {source}: {advice}", .path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// The system's words.
-        reason: String,
+        /// What it says.
+        source: SystemError,
         /// What to do.
         advice: &'static str,
     },
@@ -61,19 +61,24 @@ pub enum DiskError {
     },
     /// Changed by other means than ours.
     #[error(
-        "datastore {} is damaged ({reason}): move it away to start with an empty one",
+        "datastore {} is damaged ({source}): move it away to start with an empty one",
         .path.display()
     )]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// The library's words.
-        reason: String,
+        /// What the library says.
+        source: Box<redb::Error>,
     },
 }
 
+/// An error of the system's, worded as Go does.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", system_error(.0))]
+pub struct SystemError(io::Error);
+
 impl DiskError {
-    pub(super) fn file(path: &Path, error: &io::Error) -> Self {
+    pub(super) fn file(path: &Path, error: io::Error) -> Self {
         use io::ErrorKind;
         let advice = match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room, or name another place",
@@ -81,22 +86,22 @@ impl DiskError {
         };
         Self::File {
             path: path.to_owned(),
-            reason: system_error(error),
+            source: SystemError(error),
             advice,
         }
     }
 
-    pub(super) fn damaged(path: &Path, reason: impl ToString) -> Self {
+    pub(super) fn damaged(path: &Path, error: impl Into<redb::Error>) -> Self {
         Self::Damaged {
             path: path.to_owned(),
-            reason: reason.to_string(),
+            source: Box::new(error.into()),
         }
     }
 }
 
 /// Opens or makes the file and reads all of it.
 pub(super) fn open(path: &Path) -> Result<(Tables, Contents), DiskError> {
-    let file = |error: io::Error| DiskError::file(path, &error);
+    let file = |error| DiskError::file(path, error);
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {
             return Err(file(io::ErrorKind::IsADirectory.into()));
@@ -126,7 +131,7 @@ pub(super) fn open(path: &Path) -> Result<(Tables, Contents), DiskError> {
 /// Makes a new file under another name first, so that there is a whole one or none, however
 /// early this process ends.
 fn make(path: &Path) -> Result<(), DiskError> {
-    let file = |error: io::Error| DiskError::file(path, &error);
+    let file = |error| DiskError::file(path, error);
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{:016x}.new", rand::random::<u64>()));
     let temporary = PathBuf::from(name);
@@ -175,7 +180,7 @@ fn database(path: &Path, file: File) -> Result<Database, DiskError> {
             DiskError::InUse(path.to_owned())
         }
         DatabaseError::Storage(StorageError::Io(error)) if error.raw_os_error().is_some() => {
-            DiskError::file(path, &error)
+            DiskError::file(path, error)
         }
         other => DiskError::damaged(path, other),
     })

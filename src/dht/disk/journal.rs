@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::{changes::Changes, tables::Tables};
+use crate::telemetry::Chain;
 
 /// Longest time that a change waits to be written with others.
 const DELAY: Duration = Duration::from_secs(1);
@@ -109,6 +110,7 @@ pub(super) fn write(shared: &Shared, mut tables: Tables, path: &Path) {
                 shared.written.send_replace(count);
             }
             Err(error) => {
+                let error = Chain(&error);
                 tracing::error!(
                     path = %path.display(),
                     %error,

@@ -129,7 +129,7 @@ impl Tables {
         check_version(&database, path)?;
         let damaged = |error: redb::Error| DiskError::damaged(path, error);
         let read = read(&database, SystemTime::now()).map_err(damaged)?;
-        let size = std::fs::metadata(path).map_err(|error| DiskError::file(path, &error))?;
+        let size = std::fs::metadata(path).map_err(|error| DiskError::file(path, error))?;
         if size.len() > COMPACT_ABOVE && size.len() / 4 > read.bytes {
             database.compact().map_err(|error| damaged(error.into()))?;
         }
