@@ -1,4 +1,5 @@
-//! What takes long: mutated input from peers and from clients, and a soak (CONTRIBUTING.md, "Endure").
+//! What takes long: mutated input from peers and from clients, faults of host and network, and a soak
+//! (CONTRIBUTING.md, "Endure").
 //!
 //! Each trial is this same program in network and mount namespaces of its own, without a route to
 //! anywhere: what mutated input makes a daemon dial stays there. Where namespaces are not allowed, or
@@ -7,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod faults;
 mod mutants;
 mod soak;
 
@@ -19,13 +21,38 @@ use support::namespace;
 /// A trial: its name, what it does, the program that it needs.
 struct Case(&'static str, fn(), Option<&'static str>);
 
-const CASES: [Case; 3] = [
+const CASES: &[Case] = &[
     Case("mutants::of_peers", mutants::of_peers, None),
     Case("mutants::of_clients", mutants::of_clients, None),
     Case(
         "soak::memory_and_descriptors_stay_level",
         soak::memory_and_descriptors_stay_level,
         None,
+    ),
+    Case(
+        "faults::disk::without_room_or_rights",
+        faults::disk::without_room_or_rights,
+        None,
+    ),
+    Case(
+        "faults::loss::transfers_complete",
+        faults::loss::transfers_complete,
+        Some("nft"),
+    ),
+    Case(
+        "faults::partition::heals",
+        faults::partition::heals,
+        Some("nft"),
+    ),
+    Case(
+        "faults::partition::wrong_addresses_are_dropped",
+        faults::partition::wrong_addresses_are_dropped,
+        None,
+    ),
+    Case(
+        "faults::clock::jumps_cost_nothing",
+        faults::clock::jumps_cost_nothing,
+        Some("faketime"),
     ),
 ];
 
@@ -54,11 +81,20 @@ fn main() -> ExitCode {
     let trials = CASES.iter().map(|Case(name, _, program)| {
         let there = program.is_none_or(is_there);
         let trial = Trial::test(*name, move || run_inside(name));
-        trial.with_ignored_flag(
-            !namespaces || !there || (*name == soak::NAME && soak::length().is_none()),
-        )
+        trial.with_ignored_flag(!namespaces || !there || !is_asked_for(name))
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+/// Whether a trial that takes minutes is to run.
+fn is_asked_for(name: &str) -> bool {
+    if name == soak::NAME {
+        soak::length().is_some()
+    } else if name.starts_with(faults::PREFIX) {
+        faults::length().is_some()
+    } else {
+        true
+    }
 }
 
 fn is_there(program: &str) -> bool {

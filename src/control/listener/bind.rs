@@ -13,7 +13,10 @@ use std::{
 use rustix::{fs::Mode, process::umask};
 
 use super::lock::StartLock;
-use crate::wire::maddr::{ControlAddr, Host};
+use crate::{
+    wire::maddr::{ControlAddr, Host},
+    wording::system_error,
+};
 
 /// Why the control socket could not be bound, in Go's words.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +35,7 @@ fn bind_error(what: String, source: io::Error) -> BindError {
         io::ErrorKind::InvalidInput => "bind: invalid argument".to_owned(),
         io::ErrorKind::PermissionDenied => "bind: permission denied".to_owned(),
         io::ErrorKind::AddrNotAvailable => "bind: cannot assign requested address".to_owned(),
-        _ => format!("bind: {source}"),
+        _ => format!("bind: {}", system_error(&source)),
     };
     BindError {
         what,
