@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::{Multiaddr, PeerId};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     Inner, QueryError,
@@ -27,6 +28,10 @@ const MAX_CANDIDATES: usize = 1000;
 
 /// How often a peer is tried again because others name further addresses of it.
 const MAX_RETRIES: usize = 3;
+
+/// While the peer that is sought is being dialed, nobody else is for so long: mostly it is there,
+/// and nobody needs the others.
+const HOLD: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -53,6 +58,8 @@ pub(super) struct Lookup {
     target: Key,
     /// Sought itself: reaching it is all that is asked of it.
     sought: Option<PeerId>,
+    /// Until then others are asked only if they are connected.
+    hold: Option<Instant>,
     frame: Bytes,
     candidates: BTreeMap<Distance, Candidate>,
     under_way: FuturesUnordered<BoxFuture<'static, Answer>>,
@@ -76,6 +83,7 @@ impl Lookup {
             dht: dht.clone(),
             target,
             sought: None,
+            hold: None,
             frame: crate::wire::frame::encode(request),
             candidates: BTreeMap::new(),
             under_way: FuturesUnordered::new(),
@@ -87,9 +95,12 @@ impl Lookup {
         Ok(lookup)
     }
 
-    /// The key is that of this peer, which is connected to as soon as it is heard of.
+    /// The key is that of this peer, which is connected to as soon as an address of it is known.
     pub(super) fn seek(mut self, peer: PeerId) -> Self {
         self.sought = Some(peer);
+        if !self.dht.known_info(peer).addresses.is_empty() {
+            self.hear_of(peer, Vec::new());
+        }
         self
     }
 
@@ -102,7 +113,20 @@ impl Lookup {
             if !self.ask_further() {
                 return None;
             }
-            let (distance, peer, result) = self.under_way.next().await?;
+            let next = self.under_way.next();
+            let (distance, peer, result) = match self.hold {
+                Some(end) => match timeout_at(end, next).await {
+                    Ok(next) => next?,
+                    Err(_) => {
+                        self.hold = None;
+                        continue;
+                    }
+                },
+                None => next.await?,
+            };
+            if self.sought == Some(peer) {
+                self.hold = None;
+            }
             let state = match &result {
                 Ok(_) => State::Answered,
                 Err(_) => State::Failed,
@@ -194,6 +218,8 @@ impl Lookup {
     fn ask_further(&mut self) -> bool {
         let mut open = false;
         let mut next = Vec::new();
+        let (dht, sought) = (&self.dht, self.sought);
+        let held = |peer: &PeerId| sought != Some(*peer) && !dht.node.is_connected(peer);
         let closest = self
             .candidates
             .iter_mut()
@@ -202,8 +228,12 @@ impl Lookup {
         for (distance, candidate) in closest {
             match candidate.state {
                 State::Asked => open = true,
+                State::Heard if self.hold.is_some() && held(&candidate.peer) => open = true,
                 State::Heard if self.under_way.len() + next.len() < ALPHA => {
                     candidate.state = State::Asked;
+                    if sought == Some(candidate.peer) {
+                        self.hold = Some(Instant::now() + HOLD);
+                    }
                     next.push((*distance, candidate.peer, candidate.addresses.clone()));
                 }
                 State::Heard => open = true,

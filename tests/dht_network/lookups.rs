@@ -22,6 +22,29 @@ fn a_peer_is_found_through_a_neighbour() {
     assert_eq!((id, addrs.as_slice()), (b.peer_id(), b.addrs()));
 }
 
+/// Whoever is sought is there: nobody else is needed.
+#[test]
+fn to_find_a_peer_nobody_else_is_dialed() {
+    let hub = server();
+    let spokes: [Daemon; 8] = servers();
+    for spoke in &spokes {
+        spoke.connect_to(&hub);
+    }
+    let known = eventually(PATIENCE, || {
+        let table = table(&hub);
+        spokes.iter().all(|spoke| table.contains(&spoke.peer_id()))
+    });
+    assert!(known, "not all are in the table");
+    let [a, .., b] = &spokes;
+    let (_, addrs) = a.client().find_peer(b.peer_id()).expect("FIND_PEER");
+    assert!(!addrs.is_empty());
+    let mut connected: Vec<_> = a.client().list_peers();
+    connected.retain(|(peer, _)| *peer != hub.peer_id() && *peer != b.peer_id());
+    assert_eq!(connected, [], "dialed as well");
+    // The next is found as well, and so is one that has gone, in vain.
+    assert!(a.client().find_peer(spokes[3].peer_id()).is_ok());
+}
+
 #[test]
 fn nobody_knows_a_peer_that_does_not_exist() {
     let [a, _b, _c] = row();

@@ -20,6 +20,7 @@ mod smuggling;
 mod waiting;
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use libp2p::PeerId;
 use rustix::process::Signal;
@@ -82,22 +83,22 @@ fn distance(key: &[u8], peer: PeerId) -> [u8; 32] {
 
 const TABLE: &str = "DHT Routing Table:\n";
 
+/// How a report of SIGUSR1 ends.
+const REPORT_END: &str = "End of limits\n";
+
 /// The routing table, as the report of SIGUSR1 tells it.
 fn table(daemon: &Daemon) -> HashSet<PeerId> {
-    let reports = || daemon.stderr().matches(TABLE).count();
+    let reports = || daemon.stderr().matches(REPORT_END).count();
     let before = reports();
-    daemon.signal(Signal::USR1);
+    // A report that is asked for while another is being written may be left out.
     let told = eventually(PATIENCE, || {
-        let text = daemon.stderr();
-        reports() > before
-            && text
-                .rsplit(TABLE)
-                .next()
-                .is_some_and(|last| last.contains("\nrecords:"))
+        daemon.signal(Signal::USR1);
+        eventually(Duration::from_secs(1), || reports() > before)
     });
     assert!(told, "no report");
     let text = daemon.stderr();
-    let last = text.rsplit(TABLE).next().expect("a report");
+    let (reports, _) = text.rsplit_once(REPORT_END).expect("a report");
+    let last = reports.rsplit(TABLE).next().expect("a table");
     let table = last.split("records:").next().expect("a table");
     let peers = table.lines().filter_map(|line| line.strip_prefix('\t'));
     peers.map(|peer| peer.parse().expect("a peer id")).collect()
