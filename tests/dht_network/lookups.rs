@@ -30,8 +30,7 @@ fn to_find_a_peer_nobody_else_is_dialed() {
     for spoke in &spokes {
         spoke.connect_to(&hub);
     }
-    let known = eventually(PATIENCE, || {
-        let table = table(&hub);
+    let known = await_report(&hub, PATIENCE, |table| {
         spokes.iter().all(|spoke| table.contains(&spoke.peer_id()))
     });
     assert!(known, "not all are in the table");

@@ -20,7 +20,7 @@ mod smuggling;
 mod waiting;
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
 use rustix::process::Signal;
@@ -102,4 +102,21 @@ fn table(daemon: &Daemon) -> HashSet<PeerId> {
     let table = last.split("records:").next().expect("a table");
     let peers = table.lines().filter_map(|line| line.strip_prefix('\t'));
     peers.map(|peer| peer.parse().expect("a peer id")).collect()
+}
+
+/// Whether the routing table comes to be as `wanted` within `limit`. A report is long, and all of
+/// them are kept: so one is asked for twice a second.
+fn await_report(
+    daemon: &Daemon,
+    limit: Duration,
+    wanted: impl Fn(&HashSet<PeerId>) -> bool,
+) -> bool {
+    let deadline = Instant::now() + limit;
+    while !wanted(&table(daemon)) {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    true
 }

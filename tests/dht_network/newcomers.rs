@@ -85,11 +85,8 @@ fn ids_that_come_and_go_displace_nobody() {
     for server in &servers {
         node.connect_to(server);
     }
-    let mut before = HashSet::new();
-    let admitted = eventually(PATIENCE, || {
-        before = table(&node);
-        before.len() >= servers.len() - 5
-    });
+    let admitted = await_report(&node, PATIENCE, |table| table.len() >= servers.len() - 5);
+    let before = table(&node);
     assert!(admitted, "{} of 30 in the table", before.len());
     for server in &servers {
         node.client().disconnect(server.peer_id());
@@ -130,9 +127,11 @@ fn who_has_gone_makes_room_for_who_is_there() {
         let far = |peer: &&PeerId| shared_bits(node.peer_id(), **peer) == 0;
         table.iter().filter(far).count()
     };
-    let full = eventually(4 * PATIENCE, || {
-        answers(&mut newcomer(&node));
-        far(&table(&node)) == 20
+    let full = await_report(&node, 4 * PATIENCE, |table| {
+        for _ in 0..10 {
+            answers(&mut newcomer(&node));
+        }
+        far(table) == 20
     });
     assert!(full, "{} in the farthest bucket", far(&table(&node)));
     let key = std::iter::repeat_with(Keypair::generate_ed25519)
@@ -146,7 +145,7 @@ fn who_has_gone_makes_room_for_who_is_there() {
         .args([format!("-id={}", path.display())])
         .spawn();
     live.connect_to(&node);
-    let admitted = eventually(LOOK, || table(&node).contains(&live.peer_id()));
+    let admitted = await_report(&node, LOOK, |table| table.contains(&live.peer_id()));
     assert!(admitted, "a bucket of dead");
     assert!(far(&table(&node)) <= 20);
 }
@@ -164,7 +163,7 @@ fn who_answers_nothing_is_told_to_nobody_and_leaves() {
     let id = silent.peer_id().to_bytes();
     assert!(answer.closer.iter().all(|peer| peer.id != id), "{answer:?}");
     // Its connection is kept.
-    let left = eventually(PATIENCE, || !table(&node).contains(&silent.peer_id()));
+    let left = await_report(&node, PATIENCE, |table| !table.contains(&silent.peer_id()));
     assert!(left, "it has answered nothing and stays");
     assert!(table(&node).contains(&asker.peer_id()));
     let mut connected = node.client();
