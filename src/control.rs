@@ -3,6 +3,8 @@
 //! The node is known by its handle only, never its swarm, its behaviours or their events.
 
 pub mod arrivals;
+mod blocked;
+mod client;
 pub mod clients;
 pub mod context;
 mod dht;
@@ -12,6 +14,7 @@ pub mod guard;
 pub mod handler_dial;
 pub mod listener;
 mod outcome;
+mod output;
 pub mod persistent;
 mod pipe;
 mod pubsub;

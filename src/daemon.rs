@@ -10,7 +10,7 @@ use libp2p::identity::Keypair;
 use tokio::time::{sleep, timeout};
 
 pub use limits::{System, system};
-pub(crate) use limits::{connection_limits, dht_share, max_unsent, stream_limits, watermarks};
+pub(crate) use limits::{connection_limits, dht_share, stream_limits, watermarks};
 
 use crate::{
     banner,

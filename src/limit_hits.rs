@@ -39,6 +39,7 @@ limits! {
     MemoryTrimmed "idle peers closed for memory";
     MemoryCut "connections cut for memory";
     MemoryCharged "memory held because of one peer, client or address prefix";
+    ClientsBlocked "clients that did not read while memory was short";
     ClientsRefused "control connections of clients that may not connect";
     Http "HTTP on the control socket";
     FrameTime "control frames that do not end";

@@ -39,7 +39,10 @@ pub use snapshot::{PeerSnapshot, Snapshot, TopicSnapshot};
 pub use subscription::Subscription;
 pub use subscriptions::{MAX_TOPIC, SubscribeError};
 
-use crate::{memory::Shed, node::Node};
+use crate::{
+    memory::{Account, Shed},
+    node::Node,
+};
 
 /// Time between heartbeats unless configured (Go's default).
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -233,13 +236,18 @@ impl PubSub {
         Ok(())
     }
 
-    /// Subscribes to `topic`, and returns when connected peers have been told.
+    /// Subscribes to `topic`, and returns when connected peers have been told. What waits for the
+    /// subscriber is charged to `account`.
     ///
     /// # Errors
     /// See [`SubscribeError`].
-    pub async fn subscribe(&self, topic: String) -> Result<Subscription, SubscribeError> {
+    pub async fn subscribe(
+        &self,
+        topic: String,
+        account: &Arc<Account>,
+    ) -> Result<Subscription, SubscribeError> {
         let router = &self.0.router;
-        let subscription = Subscription::new(router, topic)?;
+        let subscription = Subscription::new(router, topic, account)?;
         // A peer that does not read must not keep the subscriber from the others.
         let _ = timeout(ANNOUNCE_TIMEOUT, join_all(router.announced())).await;
         Ok(subscription)

@@ -3,6 +3,7 @@
 mod announce;
 pub(crate) mod fuzzing;
 mod message_reader;
+mod name;
 mod negotiate;
 mod peers;
 pub(crate) mod registry;
@@ -23,6 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use announce::Announce;
 pub(crate) use message_reader::{MessageError, MessageReader};
+pub use name::ProtocolName;
 use negotiate::{Choice, Negotiated};
 pub use negotiate::{MAX_NAME, NegotiationError, UserStream};
 pub(crate) use peers::MAX_DIALS as MAX_PEER_DIALS;
@@ -35,8 +37,9 @@ pub use target::{
 use crate::{
     faults,
     limit_hits::Limit,
-    memory::{Ledger, Pressure},
+    memory::{Charge, Ledger, Pressure},
     muxer::{Connection, Handover, Host, MAX_STREAMS, Substream},
+    telemetry::Chain,
 };
 
 /// Inbound user streams of all peers together, unless memory is small; a further one is reset.
@@ -193,16 +196,19 @@ impl Streams {
         &self,
         connection: &Arc<Connection>,
         known: &[String],
-        protocols: &[String],
-    ) -> Result<(UserStream, String), OpenError> {
+        protocols: &[ProtocolName],
+    ) -> Result<(UserStream, ProtocolName), OpenError> {
         let stream = connection.open().await.map_err(OpenError::Open)?;
-        if let Some(name) = protocols.iter().find(|name| known.contains(name)) {
+        if let Some(name) = protocols
+            .iter()
+            .find(|name| known.iter().any(|known| known == *name))
+        {
             let stream = negotiate::dial_lazily(stream, name)
                 .await
                 .map_err(|error| OpenError::Negotiation(error.into()))?;
             return Ok((stream, name.clone()));
         }
-        let (stream, index) = negotiate::dial(stream, protocols)
+        let (stream, index) = negotiate::dial(stream, self.charge(connection), protocols)
             .await
             .map_err(OpenError::Negotiation)?;
         Ok((stream, protocols[index].clone()))
@@ -223,17 +229,24 @@ impl Streams {
         &self,
         connection: &Arc<Connection>,
         peer: &Peer,
-        protocol: &str,
+        protocol: &ProtocolName,
     ) -> Result<(UserStream, BytesMut), OpenError> {
         let stream = connection.open().await.map_err(OpenError::Open)?;
         if peer.speaks(protocol) {
             return Ok(negotiate::propose(stream, protocol));
         }
-        let (stream, _) = negotiate::dial(stream, &[protocol.to_owned()])
+        let names = std::slice::from_ref(protocol);
+        let (stream, _) = negotiate::dial(stream, Some(peer.account.empty_charge()), names)
             .await
             .map_err(OpenError::Negotiation)?;
         peer.agreed(protocol);
         Ok((stream, BytesMut::new()))
+    }
+
+    /// For what is received on a stream of `connection`.
+    fn charge(&self, connection: &Connection) -> Option<Charge> {
+        let peer = self.peers.get(&connection.peer)?;
+        Some(peer.account.empty_charge())
     }
 
     async fn accept(
@@ -244,7 +257,7 @@ impl Streams {
         permit: OwnedSemaphorePermit,
     ) {
         faults::point("stream");
-        let choose = |name: &str| {
+        let choose = |name: &[u8]| {
             if let Some(targets) = self.registry.select(name) {
                 Choice::Accept(targets)
             } else if self.registry.is_library(name) {
@@ -255,7 +268,7 @@ impl Streams {
         };
         let negotiation = tokio::time::timeout(
             NEGOTIATION_TIMEOUT,
-            negotiate::listen(stream, choose, || self.settled()),
+            negotiate::listen(stream, self.charge(&connection), choose, || self.settled()),
         );
         // Boxed, so that a stream in use does not carry the state of its negotiation along.
         let negotiation = self.closing.run_until_cancelled(Box::pin(negotiation));
@@ -311,7 +324,9 @@ impl Streams {
                 let handed = swarm.send_timeout(stream, NEGOTIATION_TIMEOUT);
                 let _ = self.closing.run_until_cancelled(handed).await;
             }
-            Ok(Err(error)) => tracing::debug!(%error, "inbound stream: negotiation failed"),
+            Ok(Err(error)) => {
+                tracing::debug!(error = %Chain(&error), "inbound stream: negotiation failed");
+            }
             Err(_) => Limit::NegotiationTime.hit(),
         }
     }

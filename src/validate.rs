@@ -47,7 +47,7 @@ pub fn table(config: &Config, system: System) -> String {
         settings::Source::Default => "default",
     };
     let mut rows = of_system(config, system, &given);
-    rows.extend(of_clients(config, system, &given));
+    rows.extend(of_clients(config, &given));
     rows.extend(of_peers(config, system, &given));
     rows.extend(of_the_rest(system));
     let mut out = String::new();
@@ -73,7 +73,7 @@ fn of_system(config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
         Source::Machine => "system",
     };
     let half = system.descriptors / 2;
-    let shares = crate::memory::Shares::of(system.memory.bytes);
+    let shares = crate::memory::Shares::of(system.memory.bytes, config.max_frame);
     vec![
         row("file descriptors", system.descriptors, "", "system"),
         row(
@@ -102,24 +102,21 @@ fn of_system(config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
         ),
         row("idle peers closed at", crate::memory::TRIM_AT, "%", "fixed"),
         row("connections cut at", crate::memory::CUT_AT, "%", "fixed"),
-        row(
-            "memory charged to all peers and clients",
-            shares.all,
-            "bytes",
-            memory,
-        ),
+        row("memory charged to all peers", shares.all, "bytes", memory),
         row(
             "of them to one IPv4 address or IPv6 /56",
             shares.prefix,
             "bytes",
             memory,
         ),
+        row("of them to one peer", shares.holder, "bytes", memory),
         row(
-            "of them to one peer or client",
-            shares.holder,
+            "memory charged to all clients",
+            shares.clients,
             "bytes",
             memory,
         ),
+        row("of them to one client", shares.client, "bytes", memory),
         time(
             "open streams at the end (-shutdownGrace)",
             config.shutdown_grace,
@@ -128,7 +125,7 @@ fn of_system(config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
     ]
 }
 
-fn of_clients(config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
+fn of_clients(config: &Config, given: &Given<'_>) -> Vec<Row> {
     vec![
         fixed("control connections", listener::MAX_CLIENTS),
         row(
@@ -141,12 +138,6 @@ fn of_clients(config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
             "control frame that has begun",
             context::FRAME_TIMEOUT,
             "fixed",
-        ),
-        row(
-            "calls of one persistent connection not sent yet",
-            daemon::max_unsent(config, system),
-            "bytes",
-            "memory",
         ),
         fixed("stream handlers", registry::MAX_SLOTS),
         fixed("handler connections being made", handler_dial::MAX_DIALS),

@@ -57,7 +57,7 @@ impl Persistent {
     pub(crate) fn begin(&mut self, slot: usize, peer: &Peer, name: &str, data: &Bytes) {
         let call = CallUnaryRequest {
             peer: Some(peer.id.clone()),
-            proto: Some(name.to_owned()),
+            proto: Some(name.to_owned().into()),
             data: Some(data.clone()),
         };
         // Each call has an id of its own: Hivemind's daemon forgets some that are used again.
@@ -127,7 +127,7 @@ impl Echo {
     pub(crate) fn serve(control: Control, name: &str) -> Result<Self> {
         let mut connection = Persistent::open(control)?;
         let add = AddUnaryHandlerRequest {
-            proto: Some(name.to_owned()),
+            proto: Some(name.to_owned().into()),
             balanced: Some(false),
         };
         connection.put(Bytes::from_static(&[0; 16]), Ask::AddUnaryHandler(add));

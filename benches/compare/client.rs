@@ -85,7 +85,7 @@ impl Control {
         let mut call = request(request::Type::StreamHandler);
         call.stream_handler = Some(pb::StreamHandlerRequest {
             addr: Some(addr.freeze()),
-            proto: vec![proto.to_owned()],
+            proto: vec![proto.to_owned().into()],
             // Hivemind's daemon closes the connection if it is absent.
             balanced: Some(false),
         });
@@ -97,7 +97,7 @@ impl Control {
         let mut call = request(request::Type::StreamOpen);
         call.stream_open = Some(pb::StreamOpenRequest {
             peer: Some(peer.id.clone()),
-            proto: vec![proto.to_owned()],
+            proto: vec![proto.to_owned().into()],
             timeout: Some(20),
         });
         self.call(&call).context("STREAM_OPEN")?;
@@ -215,7 +215,7 @@ fn pubsub(kind: ps_request::Type, topic: &str, data: Option<Bytes>) -> pb::Reque
     let mut call = request(request::Type::Pubsub);
     call.pubsub = Some(pb::PsRequest {
         r#type: Some(kind as i64),
-        topic: Some(topic.to_owned()),
+        topic: Some(topic.to_owned().into()),
         data,
     });
     call

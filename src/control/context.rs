@@ -40,8 +40,6 @@ pub struct Context {
     /// Largest frame accepted from a client, or from a peer that makes or answers a call, in
     /// bytes of payload.
     pub max_frame: usize,
-    /// Bytes of calls that one persistent connection may have waiting.
-    pub max_unsent: usize,
     /// What clients make the daemon hold is charged here.
     pub ledger: Arc<Ledger>,
     /// Control requests that are not served yet.

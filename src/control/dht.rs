@@ -2,27 +2,24 @@
 
 use std::{future::Future, io, time::Duration};
 
-use bytes::BytesMut;
 use futures::{
     FutureExt as _, StreamExt as _,
     stream::{self, BoxStream},
 };
 use libp2p::{PeerId, identity::PublicKey};
-use tokio::{
-    io::AsyncWriteExt as _,
-    time::{Instant, interval, timeout_at},
-};
+use tokio::time::{Instant, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     context::MAX_BATCH,
+    output::Output,
     request::{DhtRequest, Query},
     response,
     socket::Socket,
 };
 use crate::{
     dht::{Dht, QueryError},
-    wire::{frame, pb},
+    wire::pb,
 };
 
 /// How often a query that runs looks whether its client is still there.
@@ -53,7 +50,7 @@ enum Flushed {
 pub(super) struct Asker<'a> {
     pub(super) socket: &'a mut Socket,
     /// Frames to be written; nothing is left in it afterwards.
-    pub(super) output: &'a mut BytesMut,
+    pub(super) output: &'a mut Output,
     /// Ends the query with the daemon.
     pub(super) closing: &'a CancellationToken,
 }
@@ -132,7 +129,8 @@ impl Asker<'_> {
         mut values: BoxStream<'_, pb::DhtResponse>,
         deadline: Instant,
     ) -> io::Result<Served> {
-        self.put(&response::dht(response::dht_begin()));
+        self.output
+            .put_always(&response::dht(response::dht_begin()));
         loop {
             let found = match values.next().now_or_never() {
                 Some(found) => found,
@@ -149,17 +147,21 @@ impl Asker<'_> {
                 }
             };
             let Some(value) = found else { break };
-            self.put(&value);
-            if self.output.len() >= MAX_BATCH {
+            let put = self.output.put(&value);
+            if put.is_err() || self.output.len() >= MAX_BATCH {
                 match self.flush_by(deadline).await? {
                     Flushed::All => {}
                     Flushed::Late => break,
                     Flushed::Closing => return Ok(Served::Abandoned),
                 }
+                // What has no room alone has none at all.
+                if put.is_err() && self.output.put(&value).is_err() {
+                    break;
+                }
             }
         }
         drop(values);
-        self.put(&response::dht_end());
+        self.output.put_always(&response::dht_end());
         // The query has ended: only the session waits for a client that does not read.
         match self.flush().await? {
             Flushed::Closing => Ok(Served::Abandoned),
@@ -172,10 +174,6 @@ impl Asker<'_> {
         flushed.unwrap_or(Ok(Flushed::Late))
     }
 
-    fn put(&mut self, message: &impl prost::Message) {
-        self.output.extend_from_slice(&frame::encode(message));
-    }
-
     /// Writes what waits, unless the daemon ends first.
     ///
     /// # Cancel safety
@@ -184,7 +182,7 @@ impl Asker<'_> {
         while !self.output.is_empty() {
             let written = tokio::select! {
                 biased;
-                written = self.socket.write_buf(self.output) => written?,
+                written = self.output.write_some(self.socket) => written?,
                 () = self.closing.cancelled() => return Ok(Flushed::Closing),
             };
             if written == 0 {

@@ -1,9 +1,12 @@
 //! Requests that one call of the node answers.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::{context::Context, outcome::Outcome, pubsub, request::HostRequest, response};
 use crate::{
+    memory::Account,
     streams::{Listening, RequestOrigin, Target},
     wire::pb,
 };
@@ -11,6 +14,7 @@ use crate::{
 /// Does what a client at `origin` requests of the host.
 pub(super) async fn execute(
     context: &Context,
+    account: &Arc<Account>,
     origin: RequestOrigin,
     request: HostRequest,
 ) -> Outcome {
@@ -21,7 +25,7 @@ pub(super) async fn execute(
         Request::Identify => response::identify(node.peer_id(), &node.addresses()),
         Request::Status => response::status(context.reporter.status()),
         Request::ListPeers => response::peers(node.peers()),
-        Request::PubSub(request) => return pubsub::serve(context, request).await,
+        Request::PubSub(request) => return pubsub::serve(context, account, request).await,
         Request::Connect {
             peer,
             addresses,

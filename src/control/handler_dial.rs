@@ -99,7 +99,7 @@ async fn handler_dial(inbound: InboundStream, shared: &Shared) -> Option<Lasting
         mut stream,
         targets,
         dials,
-        account: _,
+        account,
         connection: _,
     } = inbound;
     let mut turns = None;
@@ -110,10 +110,10 @@ async fn handler_dial(inbound: InboundStream, shared: &Shared) -> Option<Lasting
             Target::Persistent(id) => {
                 if let Some(place) = shared.persistent.place(id) {
                     drop(turns);
-                    place.serve(peer, protocol, stream).await;
+                    place.serve(peer, protocol, stream, &account).await;
                     return None;
                 }
-                tracing::debug!(%peer, protocol, "handler of calls gone or busy");
+                tracing::debug!(%peer, %protocol, "handler of calls gone or busy");
                 // A caller waits for the end, it does not write on.
                 stream = stream.close_only();
                 continue;
@@ -139,17 +139,17 @@ async fn handler_dial(inbound: InboundStream, shared: &Shared) -> Option<Lasting
                 let info = frame::encode(&pb::StreamInfo {
                     peer: peer.to_bytes().into(),
                     addr: remote.to_vec().into(),
-                    proto: protocol,
+                    proto: Bytes::copy_from_slice(protocol.as_bytes()),
                 });
                 let pipe = Pipe::new(socket, stream, Bytes::new(), info, shared.drain.clone());
                 return Some(Lasting::Pipe(pipe));
             }
             Ok(Err(error)) => {
-                tracing::debug!(%peer, protocol, handler = %handler.addr, %error, "handler unreachable");
+                tracing::debug!(%peer, %protocol, handler = %handler.addr, %error, "handler unreachable");
             }
             Err(_) => {
                 Limit::HandlerTime.hit();
-                tracing::debug!(%peer, protocol, handler = %handler.addr, "handler does not accept");
+                tracing::debug!(%peer, %protocol, handler = %handler.addr, "handler does not accept");
             }
         }
     }

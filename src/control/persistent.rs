@@ -29,24 +29,31 @@ use tokio::{
 pub use table::Connections;
 
 use super::{
+    client::Client,
     context::Context,
     response::{call_error, registry_error},
     socket::Socket,
 };
 use crate::{
     limit_hits::Limit,
-    streams::{MAX_NAME, RegistryError, Target},
+    memory::{Charge, OverBudget},
+    streams::{MAX_NAME, ProtocolName, RegistryError, Target},
     wire::frame::{FrameError, FrameReader, ReadError},
 };
 use call::OutboundCall;
-pub(crate) use connection::MAX_UNSENT;
 use connection::PersistentConnection;
 use error::CallError;
 use outbox::{Lanes, outbox};
-use request::{CallId, Message, Rejected};
+use request::{Answer, CallId, Message, Rejected};
 
 /// How long the last frames may take to reach a client that has gone wrong.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Memory that a call under way takes beside its bytes.
+const CALL: usize = 1024;
+
+/// Largest part of a frame that is copied where the whole frame is not needed any longer, in bytes.
+const SMALL: usize = 64 * 1024;
 
 /// A connection in its persistent mode.
 #[derive(Debug)]
@@ -82,18 +89,22 @@ enum End {
 }
 
 impl Persistent {
-    /// `reader` has what the client sent already, `output` is what it gets first. `None` if the
-    /// daemon is over.
+    /// `None` if the daemon is over.
     pub(super) fn enter(
-        socket: Socket,
-        reader: FrameReader,
-        output: BytesMut,
+        client: Client,
         context: Arc<Context>,
         table: Arc<Connections>,
         permit: OwnedSemaphorePermit,
     ) -> Option<Self> {
-        let (outbox, lanes) = outbox(output);
-        let connection = table.enter(|id| PersistentConnection::new(id, context, outbox))?;
+        let Client {
+            socket,
+            reader,
+            output,
+            account,
+        } = client;
+        let (outbox, lanes) = outbox(output, account.clone(), socket.send_buffer());
+        let connection =
+            table.enter(|id| PersistentConnection::new(id, context, account, outbox))?;
         Some(Self {
             socket,
             reader,
@@ -194,6 +205,15 @@ async fn read(
         match filled {
             Ok(()) => {}
             Err(ReadError::Closed | ReadError::Cut) => return Ok(End::Closed),
+            Err(ReadError::OverBudget(error)) => {
+                let id = request::peek(reader.refused_payload());
+                tracing::debug!(%error, "message refused");
+                if let Some(id) = id {
+                    // If it was the answer to a call, that has no answer.
+                    connection.end_handling(&id);
+                    send(connection, response::failed(&id, error.to_string())).await;
+                }
+            }
             Err(ReadError::Io(error)) => return Err(error),
             Err(error) => return Ok(End::Broken(broken(None, &error))),
         }
@@ -218,7 +238,8 @@ fn too_large(error: FrameError, input: &[u8]) -> Option<CallId> {
 }
 
 async fn send(connection: &PersistentConnection, frame: Bytes) {
-    // An error means that the client is gone, which its own reading ends with.
+    // Short frames have room always. An error means that the client is gone, which its own reading
+    // ends with.
     let _ = connection.outbox.send(frame).await;
 }
 
@@ -256,6 +277,14 @@ async fn obey(
             }
         }
         Message::Answer(answer) => {
+            let answer = held(connection, answer).map_err(|error| {
+                connection.end_handling(&id);
+                Rejected {
+                    id: Some(id),
+                    reason: error.to_string(),
+                    close: false,
+                }
+            })?;
             if !connection.answered(&id, answer) {
                 tracing::debug!("answer to a call that nobody waits for");
             }
@@ -269,31 +298,51 @@ async fn obey(
     Ok(())
 }
 
+/// Charges an answer, which outlives its frame.
+fn held(connection: &PersistentConnection, answer: Answer) -> Result<(Answer, Charge), OverBudget> {
+    let (Ok(bytes) | Err(bytes)) = &answer;
+    let charge = connection.account.charge(bytes.len())?;
+    let answer = match answer {
+        Ok(bytes) => Ok(detached(bytes)),
+        Err(bytes) => Err(detached(bytes)),
+    };
+    Ok((answer, charge))
+}
+
+/// `part` of a frame. A small part does not keep the whole.
+fn detached(part: Bytes) -> Bytes {
+    if part.len() > SMALL {
+        part
+    } else {
+        Bytes::copy_from_slice(&part)
+    }
+}
+
 fn begin(
     connection: &Arc<PersistentConnection>,
     id: CallId,
     peer: PeerId,
-    name: &str,
+    name: &ProtocolName,
     data: Bytes,
 ) -> Result<(), CallError> {
-    if name.is_empty() || name.len() > MAX_NAME {
-        return Err(CallError::BadName(name.len()));
+    let length = name.as_bytes().len();
+    if length == 0 || length > MAX_NAME {
+        return Err(CallError::BadName(length));
     }
     let too_many = || {
         Limit::Calls.hit();
         CallError::TooMany
     };
-    let bytes = u32::try_from(data.len()).map_err(|_| too_many())?;
-    let unsent = connection.unsent.clone().try_acquire_many_owned(bytes);
-    let unsent = unsent.map_err(|_| too_many())?;
+    let charge = connection.account.charge(CALL + data.len());
+    let charge = charge.map_err(CallError::OverBudget)?;
     let place = connection.calling().ok_or_else(too_many)?;
     let removed = connection.begin_call(id).ok_or(CallError::InUse)?;
     let call = OutboundCall {
         id,
         peer,
-        name: name.to_owned(),
-        data,
-        unsent,
+        name: name.clone(),
+        data: detached(data),
+        charge,
     };
     connection.context.tasks.spawn(call.run(place, removed));
     Ok(())

@@ -1,28 +1,36 @@
 //! PUBSUB requests, and connections that have become subscriptions (COMPATIBILITY.md 4.24).
 
-use std::{io, sync::Arc};
+use std::{io, pin::pin, sync::Arc};
 
-use bytes::BytesMut;
+use futures::FutureExt as _;
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    blocked,
+    client::Client,
     context::{Context, MAX_BATCH},
     outcome::Outcome,
+    output::Output,
     request::{PubSubRequest, Rejected},
     response,
     socket::Socket,
 };
 use crate::{
+    memory::Account,
     pubsub::Subscription,
     wire::{
-        frame::{self, FrameReader},
+        frame::{FrameReader, ReadError},
         pb,
     },
 };
 
 /// Answers a request; pubsub that is off answers before it looks at it.
-pub(super) async fn serve(context: &Context, request: Result<PubSubRequest, Rejected>) -> Outcome {
+pub(super) async fn serve(
+    context: &Context,
+    account: &Arc<Account>,
+    request: Result<PubSubRequest, Rejected>,
+) -> Outcome {
     let Some(pubsub) = &context.pubsub else {
         return Outcome::Answer(response::no_pubsub());
     };
@@ -41,7 +49,7 @@ pub(super) async fn serve(context: &Context, request: Result<PubSubRequest, Reje
             Ok(()) => response::ok(),
             Err(error) => response::error(response::publish_error(&error)),
         },
-        PubSubRequest::Subscribe { topic } => match pubsub.subscribe(topic).await {
+        PubSubRequest::Subscribe { topic } => match pubsub.subscribe(topic, account).await {
             Ok(subscription) => return Outcome::Feed(response::ok(), subscription),
             Err(error) => response::error(response::subscribe_error(&error)),
         },
@@ -55,19 +63,19 @@ pub(super) struct Feed {
     subscription: Subscription,
     /// What the client sends. It is read and ignored.
     reader: FrameReader,
-    output: BytesMut,
+    output: Output,
+    account: Arc<Account>,
     closing: CancellationToken,
 }
 
 impl Feed {
-    /// `reader` has what the client sent already, `preface` is what it gets first.
-    pub(super) fn new(
-        socket: Socket,
-        reader: FrameReader,
-        preface: BytesMut,
-        subscription: Subscription,
-        context: &Context,
-    ) -> Self {
+    pub(super) fn new(client: Client, subscription: Subscription, context: &Context) -> Self {
+        let Client {
+            socket,
+            reader,
+            output,
+            account,
+        } = client;
         let socket = Arc::new(socket);
         let watched = Arc::downgrade(&socket);
         // Clients close and ask for the topics in the same moment.
@@ -76,7 +84,8 @@ impl Feed {
             socket,
             subscription,
             reader,
-            output: preface,
+            output,
+            account,
             closing: context.closing.clone(),
         }
     }
@@ -92,42 +101,68 @@ impl Feed {
             mut subscription,
             mut reader,
             output,
+            account,
             closing,
         } = self;
+        let client = Subscriber {
+            socket: &socket,
+            account: &account,
+        };
         tokio::select! {
             biased;
             () = closing.cancelled() => Ok(()),
             ended = watch(&socket, &mut reader) => ended,
-            ended = feed(&socket, &mut subscription, output) => ended,
+            ended = client.feed(&mut subscription, output) => ended,
         }
     }
 }
 
 /// Ends when the client does. Requests are read and ignored, as in Go.
 async fn watch(mut socket: &Socket, reader: &mut FrameReader) -> io::Result<()> {
-    while let Some(request) = reader.next(&mut socket).await? {
-        pb::Request::decode(request).map_err(io::Error::other)?;
+    loop {
+        match reader.next(&mut socket).await {
+            Ok(Some(request)) => drop(pb::Request::decode(request).map_err(io::Error::other)?),
+            Ok(None) => return Ok(()),
+            Err(ReadError::OverBudget(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    Ok(())
 }
 
-async fn feed(
-    socket: &Socket,
-    subscription: &mut Subscription,
-    mut output: BytesMut,
-) -> io::Result<()> {
-    loop {
-        socket.write_whole(&output).await?;
-        output.clear();
-        if output.capacity() > MAX_BATCH {
-            output = BytesMut::new();
-        }
-        let mut next = Some(subscription.next().await);
-        while let Some(message) = next.take() {
-            frame::put(message.body(), &mut output);
-            if output.len() < MAX_BATCH {
-                next = subscription.try_next();
+/// Who gets the messages.
+struct Subscriber<'a> {
+    socket: &'a Socket,
+    account: &'a Arc<Account>,
+}
+
+impl Subscriber<'_> {
+    async fn feed(&self, subscription: &mut Subscription, mut output: Output) -> io::Result<()> {
+        loop {
+            self.write(output.bytes()).await?;
+            output.clear();
+            let mut next = Some(subscription.next().await);
+            while let Some(message) = next.take() {
+                if output.put_payload(message.body()).is_err() {
+                    // Without a copy of its own.
+                    self.write(output.bytes()).await?;
+                    output.clear();
+                    let mut length = unsigned_varint::encode::usize_buffer();
+                    let length = unsigned_varint::encode::usize(message.body().len(), &mut length);
+                    self.write(length).await?;
+                    self.write(message.body()).await?;
+                }
+                if output.len() < MAX_BATCH {
+                    next = subscription.try_next();
+                }
             }
+        }
+    }
+
+    async fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut writing = pin!(self.socket.write_whole(bytes));
+        match writing.as_mut().now_or_never() {
+            Some(written) => written,
+            None => blocked::charged(self.account, self.socket.send_buffer(), writing).await,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Frames to typed requests: the one place that knows what a malformed request is.
 
 mod dht;
+pub(super) mod parts;
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use libp2p::{Multiaddr, PeerId};
 use prost::Message as _;
 
 use crate::{
-    streams::Policy,
+    streams::{Policy, ProtocolName},
     wire::{
         maddr::{ControlAddr, multiaddr_from_bytes},
         multihash, pb,
@@ -53,17 +54,17 @@ pub(super) enum HostRequest {
     },
     OpenStream {
         peer: PeerId,
-        protocols: Vec<String>,
+        protocols: Vec<ProtocolName>,
         timeout: Duration,
     },
     SetHandler {
         addr: ControlAddr,
-        protocols: Vec<String>,
+        protocols: Vec<ProtocolName>,
         policy: Policy,
     },
     RemoveHandler {
         addr: ControlAddr,
-        protocols: Vec<String>,
+        protocols: Vec<ProtocolName>,
     },
     Disconnect {
         peer: PeerId,
@@ -71,12 +72,12 @@ pub(super) enum HostRequest {
     ListPeers,
     Tag {
         peer: PeerId,
-        tag: String,
+        tag: Bytes,
         weight: i64,
     },
     Untag {
         peer: PeerId,
-        tag: String,
+        tag: Bytes,
     },
     Trim,
     PeerProtocols {
@@ -175,7 +176,7 @@ pub(super) fn parse(frame: Bytes) -> Result<Request, Rejected> {
                 .ok_or_else(|| refuse(MISSING_PARAMETERS))?;
             HostRequest::OpenStream {
                 peer: peer_id(open.peer, "peer")?,
-                protocols: open.proto,
+                protocols: names(&open.proto),
                 timeout: timeout(open.timeout),
             }
         }
@@ -185,7 +186,7 @@ pub(super) fn parse(frame: Bytes) -> Result<Request, Rejected> {
                 .ok_or_else(|| refuse(MISSING_PARAMETERS))?;
             HostRequest::SetHandler {
                 addr: control_addr(handler.addr)?,
-                protocols: handler.proto,
+                protocols: names(&handler.proto),
                 policy: match handler.balanced {
                     None => Policy::Replace,
                     Some(false) => Policy::Exclusive,
@@ -202,7 +203,7 @@ pub(super) fn parse(frame: Bytes) -> Result<Request, Rejected> {
                 pb::RemoveStreamHandlerRequest::decode(&remove[..]).map_err(undecodable)?;
             HostRequest::RemoveHandler {
                 addr: control_addr(remove.addr)?,
-                protocols: remove.proto,
+                protocols: names(&remove.proto),
             }
         }
         Type::Disconnect => {
@@ -230,8 +231,11 @@ fn pubsub(request: Option<pb::PsRequest>) -> Result<PubSubRequest, Rejected> {
         .and_then(|kind| Type::try_from(kind).ok())
         .ok_or_else(|| refuse("Unexpected request"))?;
     let topic = || {
-        let missing = || refuse("Malformed request; missing topic parameter");
-        request.topic.ok_or_else(missing)
+        let topic = request
+            .topic
+            .ok_or_else(|| refuse("Malformed request; missing topic parameter"))?;
+        let topic = String::from_utf8(topic.into());
+        topic.map_err(|_| refuse("Malformed request; topic is not UTF-8"))
     };
     Ok(match kind {
         Type::GetTopics => PubSubRequest::Topics,
@@ -302,6 +306,11 @@ fn conn_manager(request: Option<pb::ConnManagerRequest>) -> Result<HostRequest, 
             weight: request.weight.unwrap_or_default(),
         },
     })
+}
+
+/// Copies, because handlers outlive the frame that registers them.
+fn names(names: &[Bytes]) -> Vec<ProtocolName> {
+    names.iter().map(|name| name[..].into()).collect()
 }
 
 fn timeout(seconds: Option<i64>) -> Duration {

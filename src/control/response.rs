@@ -1,6 +1,6 @@
 //! Replies to protobuf: the one place that speaks Go's words.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, slice};
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
@@ -8,9 +8,10 @@ use libp2p::{Multiaddr, PeerId};
 use super::{guard::AccessDenied, persistent::error::CallError};
 use crate::{
     dht::{PeerInfo, QueryError},
+    memory::OverBudget,
     node::{Cause, DialError, OpenedStream, RoutingError, StreamError, TagError},
     pubsub::{MAX_TOPIC, PublishError, SubscribeError},
-    streams::{MAX_NAME, NegotiationError, OpenError, RegistryError},
+    streams::{MAX_NAME, NegotiationError, OpenError, ProtocolName, RegistryError},
     wire::pb,
     wording::quote,
 };
@@ -28,6 +29,12 @@ pub(super) fn error(text: impl Into<String>) -> pb::Response {
         error: Some(pb::ErrorResponse { msg: text.into() }),
         ..pb::Response::default()
     }
+}
+
+/// The answer to a request, or in place of an answer, for which the client's share of the memory has
+/// no room.
+pub(super) fn over_budget() -> pb::Response {
+    error(OverBudget.to_string())
 }
 
 /// The answer to a DHT request without a DHT.
@@ -77,7 +84,7 @@ pub(super) fn stream(peer: PeerId, opened: &OpenedStream) -> pb::Response {
         stream_info: Some(pb::StreamInfo {
             peer: peer.to_bytes().into(),
             addr: opened.remote.to_vec().into(),
-            proto: opened.protocol.clone(),
+            proto: Bytes::copy_from_slice(opened.protocol.as_bytes()),
         }),
         ..ok()
     }
@@ -87,7 +94,7 @@ pub(super) fn stream(peer: PeerId, opened: &OpenedStream) -> pb::Response {
 pub(super) fn topics(topics: Vec<String>) -> pb::Response {
     pb::Response {
         pubsub: Some(pb::PsResponse {
-            topics,
+            topics: topics.into_iter().map(Bytes::from).collect(),
             peer_i_ds: Vec::new(),
         }),
         ..ok()
@@ -108,7 +115,7 @@ pub(super) fn peer_protocols(protocols: &[String]) -> pb::Response {
     pb::Response {
         peer_store: Some(pb::PeerstoreResponse {
             peer: None,
-            protos: protocols.to_vec(),
+            protos: protocols.iter().cloned().map(Bytes::from).collect(),
         }),
         ..ok()
     }
@@ -169,7 +176,7 @@ fn peer_info(peer: PeerId, addresses: &[Multiaddr]) -> pb::PeerInfo {
     }
 }
 
-fn bytes(addresses: &[Multiaddr]) -> Vec<bytes::Bytes> {
+fn bytes(addresses: &[Multiaddr]) -> Vec<Bytes> {
     addresses
         .iter()
         .map(|address| address.to_vec().into())
@@ -237,7 +244,7 @@ fn cause_text(cause: &Cause) -> String {
 }
 
 /// The text of a failed STREAM_OPEN (COMPATIBILITY.md 4.8).
-pub(super) fn stream_error(error: &StreamError, protocols: &[String]) -> String {
+pub(super) fn stream_error(error: &StreamError, protocols: &[ProtocolName]) -> String {
     match error {
         StreamError::Dial(error) => dial_error(error),
         StreamError::NoProtocols => {
@@ -252,7 +259,7 @@ pub(super) fn stream_error(error: &StreamError, protocols: &[String]) -> String 
         StreamError::Open(OpenError::Open(error)) => format!("failed to open stream: {error}"),
         StreamError::Open(OpenError::Negotiation(NegotiationError::NotSupported)) => format!(
             "failed to negotiate protocol: protocols not supported: [{}]",
-            protocols.join(" ")
+            joined(protocols)
         ),
         StreamError::Open(OpenError::Negotiation(NegotiationError::Io(error))) => {
             use std::io::ErrorKind;
@@ -266,6 +273,11 @@ pub(super) fn stream_error(error: &StreamError, protocols: &[String]) -> String 
             format!("failed to negotiate protocol: {reason}")
         }
     }
+}
+
+fn joined(names: &[ProtocolName]) -> String {
+    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+    names.join(" ")
 }
 
 /// The text of a tag that was not given (COMPATIBILITY.md 4.17).
@@ -288,7 +300,10 @@ pub(super) fn registry_error(error: &RegistryError) -> String {
             format!("handler for protocol {name} was not created in this persistent connection")
         }
         RegistryError::Reserved(name) => {
-            format!("protocol {} is served by the daemon itself", quote(name))
+            format!(
+                "protocol {} is served by the daemon itself",
+                quote(&name.to_string())
+            )
         }
         RegistryError::BadName(len) => {
             format!("protocol name of {len} bytes: must be 1 to {MAX_NAME} bytes long")
@@ -314,10 +329,10 @@ pub(super) fn denied(denied: &AccessDenied) -> String {
 }
 
 /// The text of a call that failed between the daemons (COMPATIBILITY.md 4.20).
-pub(super) fn call_error(error: &CallError, protocol: &str) -> String {
-    let refused = |error| stream_error(&StreamError::Open(error), &[protocol.to_owned()]);
+pub(super) fn call_error(error: &CallError, protocol: &ProtocolName) -> String {
+    let refused = |error| stream_error(&StreamError::Open(error), slice::from_ref(protocol));
     match error {
-        CallError::Open(error) => stream_error(error, &[protocol.to_owned()]),
+        CallError::Open(error) => stream_error(error, slice::from_ref(protocol)),
         CallError::Refused => refused(OpenError::Negotiation(NegotiationError::NotSupported)),
         CallError::Closed => "EOF".to_owned(),
         CallError::Cut => "unexpected EOF".to_owned(),
@@ -327,6 +342,7 @@ pub(super) fn call_error(error: &CallError, protocol: &str) -> String {
         CallError::Empty => "malformed answer; neither response nor error".to_owned(),
         CallError::BadName(len) => registry_error(&RegistryError::BadName(*len)),
         CallError::TooMany => "too many calls".to_owned(),
+        CallError::OverBudget(error) => error.to_string(),
         CallError::InUse => "call id already in use".to_owned(),
         CallError::Stopping => "daemon is shutting down".to_owned(),
     }

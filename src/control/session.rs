@@ -11,12 +11,14 @@ use tokio::{
 
 use super::{
     arrivals::{Serving, Watched},
+    client::Client,
     clients::Use,
     context::{Context, FRAME_TIMEOUT, MAX_BATCH},
     dht::{Asker, Served},
     execute::execute,
     guard::{AccessDenied, is_http},
     outcome::Outcome,
+    output::Output,
     persistent::{Connections, Persistent},
     pipe::Pipe,
     pubsub::Feed,
@@ -27,12 +29,17 @@ use super::{
 use crate::{
     faults,
     limit_hits::Limit,
+    memory::Account,
     streams::RequestOrigin,
     wire::{
-        frame::{self, FrameError, FrameReader, ReadError},
+        frame::{FrameError, FrameReader, ReadError},
         pb,
     },
 };
+
+/// Largest request that has room whatever the client holds, in bytes. There are as many of them as
+/// clients.
+const SMALL_REQUEST: usize = 512;
 
 /// Time for a client to take the answers that it has waiting when the daemon ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(300);
@@ -42,7 +49,11 @@ const LAST_ANSWERS: Duration = Duration::from_millis(300);
 pub(super) struct Session {
     socket: Socket,
     reader: FrameReader,
-    output: BytesMut,
+    output: Output,
+    /// What the kernel took of it at first.
+    send_buffer: usize,
+    /// What is held because of the client is charged here.
+    account: Arc<Account>,
     context: Arc<Context>,
     persistent: Arc<Connections>,
     /// The place among the clients that send requests.
@@ -65,6 +76,8 @@ enum End {
     Closed,
     /// The bytes cannot be a frame.
     Malformed(String),
+    /// There was no room for it; further ones may follow.
+    OverBudget,
 }
 
 impl Session {
@@ -74,11 +87,17 @@ impl Session {
         persistent: Arc<Connections>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let reader = FrameReader::new(context.max_frame, BytesMut::new()).timed(FRAME_TIMEOUT);
+        let account = context.ledger.client();
+        let reader = FrameReader::new(context.max_frame, BytesMut::new())
+            .timed(FRAME_TIMEOUT)
+            .charged(account.empty_charge())
+            .always(SMALL_REQUEST);
         Self {
+            send_buffer: socket.narrow(),
             socket,
             reader,
-            output: BytesMut::new(),
+            output: Output::new(&account),
+            account,
             context,
             persistent,
             permit,
@@ -136,6 +155,11 @@ impl Session {
                     self.refuse(&response::error(reason)).await?;
                     return Ok(Mode::Closed);
                 }
+                Err(End::OverBudget) => {
+                    first = false;
+                    self.answer(&response::over_budget()).await?;
+                    continue;
+                }
             };
             first = false;
             // A daemon that is about to end finishes no request: a dial may take as long as the
@@ -147,21 +171,28 @@ impl Session {
                 return Ok(Mode::Closed);
             };
             match outcome? {
-                Outcome::Answer(answer) => self.answer(&answer),
+                Outcome::Answer(answer) => self.answer(&answer).await?,
                 Outcome::Stream(answer, opened) => {
-                    self.answer(&answer);
+                    self.output.put_always(&answer);
                     self.context.arrivals.forget(&self.socket);
-                    let preface = self.output.freeze();
+                    self.socket.widen(self.send_buffer);
+                    let preface = self.output.into_bytes();
                     let early = self.reader.into_received().freeze();
                     let drain = self.context.drain.clone();
                     let pipe = Pipe::new(self.socket, opened.stream, early, preface, drain);
                     return Ok(Mode::Pipe(pipe));
                 }
                 Outcome::Feed(answer, subscription) => {
-                    self.answer(&answer);
+                    self.output.put_always(&answer);
                     self.context.arrivals.forget(&self.socket);
-                    let (socket, context) = (self.socket, &self.context);
-                    let feed = Feed::new(socket, self.reader, self.output, subscription, context);
+                    self.socket.widen(self.send_buffer);
+                    let client = Client {
+                        socket: self.socket,
+                        reader: self.reader,
+                        output: self.output,
+                        account: self.account,
+                    };
+                    let feed = Feed::new(client, subscription, &self.context);
                     return Ok(Mode::Feed(Box::new(feed)));
                 }
                 Outcome::Upgrade => return Ok(self.upgrade()),
@@ -220,6 +251,7 @@ impl Session {
                     Limit::FrameTime.hit();
                     return Ok(Err(End::Malformed(error.to_string())));
                 }
+                Err(ReadError::OverBudget(_)) => return Ok(Err(End::OverBudget)),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -229,22 +261,39 @@ impl Session {
     /// any answer for a success.
     fn upgrade(mut self) -> Mode {
         self.context.arrivals.forget(&self.socket);
-        self.answer(&response::ok());
+        self.socket.widen(self.send_buffer);
+        self.output.put_always(&response::ok());
         let Self {
             socket,
             reader,
             output,
+            account,
             context,
             persistent,
             permit,
             serving: _,
+            send_buffer: _,
         } = self;
-        let entered = Persistent::enter(socket, reader, output, context, persistent, permit);
+        let client = Client {
+            socket,
+            reader,
+            output,
+            account,
+        };
+        let entered = Persistent::enter(client, context, persistent, permit);
         entered.map_or(Mode::Closed, Mode::Persistent)
     }
 
-    fn answer(&mut self, answer: &pb::Response) {
-        self.output.extend_from_slice(&frame::encode(answer));
+    /// Queues an answer. Where there is no room for it, what was queued before is written first;
+    /// an answer for which there is none then is an ERROR instead.
+    async fn answer(&mut self, answer: &pb::Response) -> io::Result<()> {
+        if self.output.put(answer).is_err() {
+            self.flush().await?;
+            if self.output.put(answer).is_err() {
+                self.output.put_always(&response::over_budget());
+            }
+        }
+        Ok(())
     }
 
     /// Writes all answers.
@@ -263,7 +312,7 @@ impl Session {
         };
         tokio::select! {
             biased;
-            written = self.socket.write_all_buf(&mut self.output) => written,
+            written = self.output.write(&mut self.socket) => written,
             () = overdue => Err(io::ErrorKind::TimedOut.into()),
         }
     }
@@ -273,7 +322,7 @@ impl Session {
     async fn refuse(mut self, answer: &pb::Response) -> io::Result<()> {
         self.serving = None;
         self.context.arrivals.forget(&self.socket);
-        self.answer(answer);
+        self.output.put_always(answer);
         self.flush().await?;
         self.socket.shutdown().await?;
         let drain = async {
@@ -292,6 +341,9 @@ impl Session {
     }
 
     async fn handle(&mut self, origin: RequestOrigin, frame: Bytes) -> io::Result<Outcome> {
+        let Ok(_parts) = self.account.charge(request::parts::cost(&frame)) else {
+            return Ok(Outcome::Answer(response::over_budget()));
+        };
         let request = match request::parse(frame) {
             Ok(request) => request,
             Err(rejected) => return Ok(rejected.into()),
@@ -307,7 +359,9 @@ impl Session {
         }
         faults::point("session");
         match request {
-            Request::Host(request) => Ok(execute(&self.context, origin, request).await),
+            Request::Host(request) => {
+                Ok(execute(&self.context, &self.account, origin, request).await)
+            }
             Request::Dht(request) => self.query(request).await,
             Request::Upgrade => Ok(Outcome::Upgrade),
         }

@@ -12,7 +12,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    net::sockopt::socket_send_buffer_size,
+    net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -24,6 +24,10 @@ use crate::wire::{
     frame::Source,
     maddr::{ControlAddr, Host},
 };
+
+/// Bytes of answers that the kernel takes of a client that sends requests, before it doubles them
+/// (SECURITY.md 3).
+const NARROW: usize = 8 * 1024;
 
 /// Longest pause between two attempts at a listener whose queue is full.
 const MAX_PAUSE: Duration = Duration::from_millis(50);
@@ -92,6 +96,26 @@ impl Socket {
             }
         }
         Ok(())
+    }
+
+    /// Makes the kernel take little of a unix socket before it makes the writer wait: what it has
+    /// taken is the daemon's memory until the client reads it or goes, even once the daemon has
+    /// closed. Returns what [`Socket::widen`] needs.
+    pub(super) fn narrow(&self) -> usize {
+        let before = self.send_buffer();
+        if let Self::Unix(stream) = self {
+            // Without it there is more in the kernel, no fault.
+            let _ = set_socket_send_buffer_size(stream, NARROW);
+        }
+        before
+    }
+
+    /// Makes the kernel take as much as before [`Socket::narrow`], which returned `before`.
+    pub(super) fn widen(&self, before: usize) {
+        if let Self::Unix(stream) = self {
+            // The kernel doubles what it is told.
+            let _ = set_socket_send_buffer_size(stream, before / 2);
+        }
     }
 
     /// Bytes that the kernel takes before it makes the writer wait.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::{
     config::Config,
-    control::persistent::MAX_UNSENT,
     memory::Budget,
     node::{ConnectionLimits, Watermarks},
     streams::StreamLimits,
@@ -49,19 +48,6 @@ pub(crate) fn connection_limits(config: &Config, system: System) -> ConnectionLi
         per_local_address: config.per_local_address,
         ..scaled
     }
-}
-
-/// Bytes of calls that one client may have waiting: an eighth of the memory, but some calls in any
-/// case.
-pub(crate) fn max_unsent(config: &Config, system: System) -> usize {
-    let share = match system.memory.bytes {
-        0 => MAX_UNSENT,
-        memory => usize::try_from(memory / 8).unwrap_or(usize::MAX),
-    };
-    share.clamp(
-        config.max_frame.saturating_mul(4).min(MAX_UNSENT),
-        MAX_UNSENT,
-    )
 }
 
 /// What the records of the DHT may use, and its providers: a sixteenth of the memory each.

@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::limits::{System, connection_limits, dht_share, max_unsent, stream_limits, watermarks};
+use super::limits::{System, connection_limits, dht_share, stream_limits, watermarks};
 use crate::{
     autonat,
     config::{self, Config, DhtMode, Muxer, Reachability},
@@ -23,7 +23,7 @@ use crate::{
         Dht, Validator,
         disk::{Contents, Disk},
     },
-    memory::{self, Ledger, Pressure},
+    memory::{self, Ledger, Pressure, Shares},
     node::{DialBack, Node, Options, REPLACEABLE_PROTOCOLS, Reach, StartError, Started},
     port_mapping,
     pubsub::{self, PubSub, Signing},
@@ -106,7 +106,7 @@ impl Base {
             guard: Arc::new(Guard::new(config.control.clone())),
             descriptors: Descriptors::new(system.descriptors),
             pressure: Arc::new(Pressure::default()),
-            ledger: Ledger::new(system.memory.bytes),
+            ledger: Ledger::with_shares(Shares::of(system.memory.bytes, config.max_frame)),
             arrivals: Arrivals::new(),
             clients: Arc::default(),
             started: Instant::now(),
@@ -223,7 +223,6 @@ pub(super) async fn start(
         pubsub: pubsub.clone(),
         guard: base.guard,
         max_frame: config.max_frame,
-        max_unsent: max_unsent(config, system),
         ledger: base.ledger,
         arrivals: base.arrivals,
         tasks: stop.pipes.clone(),
@@ -364,7 +363,7 @@ fn registry(config: &Config) -> Registry {
         builtin.push((ECHO_PROTOCOL, Target::Echo));
     }
     for (name, target) in builtin {
-        if let Err(error) = registry.register(&target, &[name.to_owned()], Policy::Replace) {
+        if let Err(error) = registry.register(&target, &[name.into()], Policy::Replace) {
             operator_line(&format!("no service for {name}: {error:?}"));
         }
     }

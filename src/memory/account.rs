@@ -1,74 +1,29 @@
 //! Memory that is held because of a peer or a client, reserved before it is allocated.
 //!
-//! A [`Charge`] is taken from three accounts at once: that of its holder, that of the address
-//! prefix the holder came from, and that of all strangers together. If one of them has no room,
-//! nothing is taken and the caller must not allocate (go-libp2p's resource manager works the same
-//! way). The ladder of [`super::watch`] acts on the memory that the process really uses; these
-//! accounts keep what strangers can make it use below that, and tell whom to cut.
+//! A [`Charge`] is taken from several accounts at once: that of its holder, and that of all clients,
+//! or that of the address prefix the peer came from and that of all peers together. If one of them
+//! has no room, nothing is taken and the caller must not allocate (go-libp2p's resource manager
+//! works the same way). The ladder of [`super::watch`] acts on the memory that the process really
+//! uses. These accounts keep what strangers can make it use below that, and tell whom to cut.
+
+mod scope;
 
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Weak},
 };
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use parking_lot::Mutex;
 
 use crate::limit_hits::Limit;
-
-/// The part of the memory budget that all charges together may take (SECURITY.md 3).
-pub(crate) const ALL_SHARE: u64 = 4;
-
-/// The part of that which the peers of one address prefix may take (SECURITY.md 3).
-pub(crate) const PREFIX_SHARE: u64 = 2;
-
-/// The part of that which one peer or client may take (SECURITY.md 3).
-pub(crate) const HOLDER_SHARE: u64 = 8;
-
-/// Assumed where no memory budget is known, in bytes.
-const ASSUMED_BUDGET: u64 = 1 << 30;
+pub(crate) use scope::CLIENT_FLOOR;
+use scope::Scope;
+pub use scope::{OverBudget, Shares};
 
 /// An IPv6 site: go-libp2p limits connections by /56 as well.
 const IPV6_PREFIX: u32 = 56;
-
-/// There is no room for the charge. Nothing was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("memory limit reached")]
-pub struct OverBudget;
-
-/// Bytes that are reserved, and how many may be.
-#[derive(Debug)]
-struct Scope {
-    used: AtomicU64,
-    limit: u64,
-}
-
-impl Scope {
-    fn new(limit: u64) -> Self {
-        Self {
-            used: AtomicU64::new(0),
-            limit,
-        }
-    }
-
-    fn reserve(&self, bytes: u64) -> Result<(), OverBudget> {
-        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
-        let reserved = self.used.fetch_update(Relaxed, Relaxed, fits);
-        reserved.map(drop).map_err(|_| OverBudget)
-    }
-
-    fn release(&self, bytes: u64) {
-        self.used.fetch_sub(bytes, Relaxed);
-    }
-
-    fn used(&self) -> u64 {
-        self.used.load(Relaxed)
-    }
-}
 
 /// The address prefix that peers are counted by: one IPv4 address or one IPv6 /56. `None` for
 /// addresses without an IP, such as those of a relayed connection that names its relay by DNS.
@@ -90,88 +45,84 @@ pub(crate) fn prefix(remote: &Multiaddr) -> Option<IpAddr> {
 /// The accounts of all peers and clients of this process.
 #[derive(Debug)]
 pub struct Ledger {
-    all: Scope,
+    shares: Shares,
+    peers: Scope,
+    clients: Scope,
     /// Entries live as long as an account of theirs.
     prefixes: Mutex<HashMap<IpAddr, Weak<Scope>>>,
 }
 
-/// Bytes that all charges, those of one address prefix and those of one holder may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shares {
-    /// Of all peers and clients together.
-    pub all: u64,
-    /// Of the peers of one IPv4 address or IPv6 /56.
-    pub prefix: u64,
-    /// Of one peer or client.
-    pub holder: u64,
-}
-
-impl Shares {
-    /// The shares of a process that may use `budget` bytes. 0 stands for an unknown budget.
-    #[must_use]
-    pub fn of(budget: u64) -> Self {
-        let budget = if budget == 0 { ASSUMED_BUDGET } else { budget };
-        let all = budget / ALL_SHARE;
-        Self {
-            all,
-            prefix: all / PREFIX_SHARE,
-            holder: all / HOLDER_SHARE,
-        }
-    }
-}
-
 impl Ledger {
-    /// The accounts of a process that may use `budget` bytes. 0 stands for an unknown budget.
+    /// The accounts of a process that may use `budget` bytes, whatever the size of frames is. 0 stands
+    /// for an unknown budget.
     #[must_use]
     pub fn new(budget: u64) -> Arc<Self> {
+        Self::with_shares(Shares::of(budget, 0))
+    }
+
+    /// Accounts with these shares, all of them empty.
+    #[must_use]
+    pub fn with_shares(shares: Shares) -> Arc<Self> {
         Arc::new(Self {
-            all: Scope::new(Shares::of(budget).all),
+            shares,
+            peers: Scope::new(shares.all),
+            clients: Scope::new(shares.clients),
             prefixes: Mutex::default(),
         })
     }
 
-    /// Bytes charged to all accounts.
+    /// Bytes charged to all accounts, without the first bytes of each client.
     #[must_use]
     pub fn used(&self) -> u64 {
-        self.all.used()
+        self.peers.used() + self.clients.used()
     }
 
     /// An account for a peer that was met at `remote`.
     #[must_use]
     pub fn peer(self: &Arc<Self>, remote: &Multiaddr) -> Arc<Account> {
-        self.account(prefix(remote))
+        let prefix = prefix(remote).map(|prefix| (prefix, self.prefix(prefix)));
+        self.account(Holder::Peer(prefix))
     }
 
     /// An account for a client of this daemon.
     #[must_use]
     pub fn client(self: &Arc<Self>) -> Arc<Account> {
-        self.account(None)
+        self.account(Holder::Client)
     }
 
-    fn account(self: &Arc<Self>, prefix: Option<IpAddr>) -> Arc<Account> {
-        let prefix = prefix.map(|prefix| {
-            let mut prefixes = self.prefixes.lock();
-            let known = prefixes.get(&prefix).and_then(Weak::upgrade);
-            let scope = known.unwrap_or_else(|| {
-                let scope = Arc::new(Scope::new(self.all.limit / PREFIX_SHARE));
-                prefixes.insert(prefix, Arc::downgrade(&scope));
-                scope
-            });
-            (prefix, scope)
-        });
+    fn prefix(&self, prefix: IpAddr) -> Arc<Scope> {
+        let mut prefixes = self.prefixes.lock();
+        let known = prefixes.get(&prefix).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let scope = Arc::new(Scope::new(self.shares.prefix));
+            prefixes.insert(prefix, Arc::downgrade(&scope));
+            scope
+        })
+    }
+
+    fn account(self: &Arc<Self>, holder: Holder) -> Arc<Account> {
         Arc::new(Account {
-            own: Scope::new(self.all.limit / HOLDER_SHARE),
-            prefix,
+            used: Mutex::new(0),
+            holder,
             ledger: self.clone(),
         })
     }
 }
 
+/// Whose account it is.
+#[derive(Debug)]
+enum Holder {
+    Client,
+    /// With the account of its address prefix, if it has one.
+    Peer(Option<(IpAddr, Arc<Scope>)>),
+}
+
 /// What one peer or client makes the daemon hold.
 #[derive(Debug)]
 pub struct Account {
-    own: Scope,
-    prefix: Option<(IpAddr, Arc<Scope>)>,
+    /// Held while the accounts around it change as well, so that their sums agree.
+    used: Mutex<u64>,
+    holder: Holder,
     ledger: Arc<Ledger>,
 }
 
@@ -179,8 +130,8 @@ impl Account {
     /// Reserves `bytes` for as long as the charge lives. Call it before allocating.
     ///
     /// # Errors
-    /// If the holder, its address prefix or all strangers together would hold more than their
-    /// share. The refusal is counted.
+    /// If the holder, its address prefix or all others together would hold more than their share.
+    /// The refusal is counted.
     pub fn charge(self: &Arc<Self>, bytes: usize) -> Result<Charge, OverBudget> {
         let mut charge = self.empty_charge();
         charge.resize(bytes)?;
@@ -198,51 +149,79 @@ impl Account {
     /// The address prefix that the account is counted by, if it has one.
     #[must_use]
     pub fn prefix(&self) -> Option<IpAddr> {
-        self.prefix.as_ref().map(|(prefix, _)| *prefix)
+        match &self.holder {
+            Holder::Peer(Some((prefix, _))) => Some(*prefix),
+            Holder::Peer(None) | Holder::Client => None,
+        }
     }
 
     /// Bytes charged to this account.
     #[must_use]
     pub fn used(&self) -> u64 {
-        self.own.used()
+        *self.used.lock()
     }
 
     /// Bytes that may be charged to this account.
     #[must_use]
     pub fn limit(&self) -> u64 {
-        self.own.limit
+        match &self.holder {
+            Holder::Client => self.ledger.shares.client,
+            Holder::Peer(_) => self.ledger.shares.holder,
+        }
+    }
+
+    /// Of `used` bytes, those that the accounts around this one count.
+    fn shared(&self, used: u64) -> u64 {
+        match &self.holder {
+            Holder::Client => used.saturating_sub(CLIENT_FLOOR),
+            Holder::Peer(_) => used,
+        }
     }
 
     fn reserve(&self, bytes: u64) -> Result<(), OverBudget> {
-        self.own.reserve(bytes)?;
-        if let Some((_, prefix)) = &self.prefix
-            && let Err(error) = prefix.reserve(bytes)
-        {
-            self.own.release(bytes);
-            return Err(error);
-        }
-        if let Err(error) = self.ledger.all.reserve(bytes) {
-            self.own.release(bytes);
-            if let Some((_, prefix)) = &self.prefix {
-                prefix.release(bytes);
-            }
-            return Err(error);
-        }
+        let mut used = self.used.lock();
+        let sum = used.checked_add(bytes).filter(|sum| *sum <= self.limit());
+        let sum = sum.ok_or(OverBudget)?;
+        self.reserve_shared(self.shared(sum) - self.shared(*used))?;
+        *used = sum;
         Ok(())
     }
 
-    fn release(&self, bytes: u64) {
-        self.own.release(bytes);
-        if let Some((_, prefix)) = &self.prefix {
-            prefix.release(bytes);
+    fn reserve_shared(&self, bytes: u64) -> Result<(), OverBudget> {
+        let prefix = match &self.holder {
+            Holder::Client => return self.ledger.clients.reserve(bytes),
+            Holder::Peer(prefix) => prefix.as_ref().map(|(_, scope)| scope),
+        };
+        if let Some(prefix) = prefix {
+            prefix.reserve(bytes)?;
         }
-        self.ledger.all.release(bytes);
+        self.ledger.peers.reserve(bytes).inspect_err(|_| {
+            if let Some(prefix) = prefix {
+                prefix.release(bytes);
+            }
+        })
+    }
+
+    fn release(&self, bytes: u64) {
+        let mut used = self.used.lock();
+        let left = used.saturating_sub(bytes);
+        let shared = self.shared(*used) - self.shared(left);
+        *used = left;
+        match &self.holder {
+            Holder::Client => self.ledger.clients.release(shared),
+            Holder::Peer(prefix) => {
+                if let Some((_, prefix)) = prefix {
+                    prefix.release(shared);
+                }
+                self.ledger.peers.release(shared);
+            }
+        }
     }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
-        if let Some((prefix, scope)) = &self.prefix {
+        if let Holder::Peer(Some((prefix, scope))) = &self.holder {
             let mut prefixes = self.ledger.prefixes.lock();
             // Accounts take their scope under this lock, so the count cannot grow meanwhile.
             if Arc::strong_count(scope) == 1 {
@@ -266,15 +245,36 @@ impl Charge {
     /// # Errors
     /// As [`Account::charge`].
     pub fn resize(&mut self, bytes: usize) -> Result<(), OverBudget> {
+        self.try_resize(bytes).inspect_err(|_| {
+            Limit::MemoryCharged.hit();
+        })
+    }
+
+    /// As [`Charge::resize`], for a caller that can do with less: a refusal is not counted.
+    ///
+    /// # Errors
+    /// As [`Account::charge`].
+    pub fn try_resize(&mut self, bytes: usize) -> Result<(), OverBudget> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         match bytes.checked_sub(self.bytes) {
-            Some(more) => self.account.reserve(more).inspect_err(|_| {
-                Limit::MemoryCharged.hit();
-            })?,
+            Some(more) => self.account.reserve(more)?,
             None => self.account.release(self.bytes - bytes),
         }
         self.bytes = bytes;
         Ok(())
+    }
+
+    /// Gives back what is above `bytes`.
+    pub fn shrink(&mut self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).min(self.bytes);
+        self.account.release(self.bytes - bytes);
+        self.bytes = bytes;
+    }
+
+    /// Adds `other`, which is of the same account.
+    pub fn merge(&mut self, mut other: Self) {
+        debug_assert!(Arc::ptr_eq(&self.account, &other.account));
+        self.bytes += std::mem::take(&mut other.bytes);
     }
 
     /// The reserved bytes.
@@ -291,111 +291,4 @@ impl Drop for Charge {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const MIB: usize = 1 << 20;
-
-    /// All may hold 32 MiB, a prefix 16 and a holder 4.
-    fn ledger() -> Arc<Ledger> {
-        Ledger::new(128 << 20)
-    }
-
-    fn at(address: &str) -> Multiaddr {
-        address.parse().expect("a multiaddr")
-    }
-
-    #[test]
-    fn a_holder_a_prefix_and_all_have_their_shares() {
-        let ledger = ledger();
-        let one = ledger.peer(&at("/ip4/1.2.3.4/tcp/1"));
-        let mut held = vec![one.charge(4 * MIB).expect("its own share")];
-        assert_eq!(one.charge(1).err(), Some(OverBudget));
-        // Other peers of that address use up the share of the prefix.
-        let others: Vec<_> = (0..4)
-            .map(|port| ledger.peer(&at(&format!("/ip4/1.2.3.4/udp/{port}/quic-v1"))))
-            .collect();
-        for other in &others[..3] {
-            held.push(other.charge(4 * MIB).expect("room in the prefix"));
-        }
-        assert!(others[3].charge(1).is_err());
-        assert_eq!(others[3].used(), 0, "a refusal leaves nothing behind");
-        // Clients and other addresses use up the rest.
-        for n in 0..4 {
-            let account = match n % 2 {
-                0 => ledger.client(),
-                _ => ledger.peer(&at(&format!("/ip6/2001:db8::{n}/tcp/1"))),
-            };
-            held.push(account.charge(4 * MIB).expect("room among all"));
-        }
-        assert!(ledger.client().charge(1).is_err());
-        drop(held);
-        assert_eq!(ledger.used(), 0);
-        assert!(one.charge(4 * MIB).is_ok());
-    }
-
-    #[test]
-    fn ipv6_counts_by_site_and_prefixes_are_forgotten() {
-        let ledger = ledger();
-        let same = [
-            "/ip6/2001:db8:0:1200::1/tcp/1",
-            "/ip6/2001:db8:0:12ff::2/tcp/2",
-        ];
-        assert_eq!(prefix(&at(same[0])), prefix(&at(same[1])));
-        assert_ne!(
-            prefix(&at(same[0])),
-            prefix(&at("/ip6/2001:db8:0:1300::1/tcp/1"))
-        );
-        assert_eq!(
-            prefix(&at("/ip6/::ffff:1.2.3.4/tcp/1")),
-            prefix(&at("/ip4/1.2.3.4/tcp/1"))
-        );
-        assert_eq!(prefix(&at("/dns4/a.example/tcp/1")), None);
-        let accounts: Vec<_> = same.iter().map(|remote| ledger.peer(&at(remote))).collect();
-        assert_eq!(ledger.prefixes.lock().len(), 1);
-        let charge = accounts[0].charge(1).expect("room");
-        drop(accounts);
-        assert_eq!(ledger.prefixes.lock().len(), 1, "something is still held");
-        drop(charge);
-        assert!(ledger.prefixes.lock().is_empty());
-    }
-
-    proptest! {
-        /// Whatever is charged, resized and dropped: sums agree and no share is exceeded.
-        #[test]
-        fn sums_agree(steps in prop::collection::vec((0..6_usize, 0..6 * MIB, any::<bool>()), 0..60)) {
-            let ledger = ledger();
-            let accounts: Vec<_> = (0..6)
-                .map(|n| ledger.peer(&at(&format!("/ip4/10.0.0.{}/tcp/1", n / 4))))
-                .collect();
-            let mut held: Vec<Vec<Charge>> = (0..6).map(|_| Vec::new()).collect();
-            for (holder, bytes, takes) in steps {
-                let sum = |held: &[Charge]| held.iter().map(Charge::bytes).sum::<u64>();
-                let all: u64 = held.iter().map(|held| sum(held)).sum();
-                let group = if holder < 4 { 0..4 } else { 4..6 };
-                let of_prefix: u64 = held[group].iter().map(|held| sum(held)).sum();
-                let own = sum(&held[holder]);
-                let bytes64 = bytes as u64;
-                if takes {
-                    let fits = own + bytes64 <= 4 << 20
-                        && of_prefix + bytes64 <= 16 << 20
-                        && all + bytes64 <= 32 << 20;
-                    let charge = accounts[holder].charge(bytes);
-                    prop_assert_eq!(charge.is_ok(), fits);
-                    held[holder].extend(charge);
-                } else if let Some(mut charge) = held[holder].pop() {
-                    let smaller = usize::try_from(charge.bytes()).expect("small").min(bytes);
-                    prop_assert!(charge.resize(smaller).is_ok());
-                    held[holder].push(charge);
-                }
-                let now: u64 = held.iter().map(|held| sum(held)).sum();
-                prop_assert_eq!(ledger.used(), now);
-                prop_assert_eq!(accounts[holder].used(), sum(&held[holder]));
-            }
-            drop(held);
-            prop_assert_eq!(ledger.used(), 0);
-        }
-    }
-}
+mod tests;

@@ -51,7 +51,7 @@ pub enum Standing {
 #[derive(Debug)]
 struct Tagged {
     since: Instant,
-    tags: BTreeMap<String, i64>,
+    tags: BTreeMap<Box<[u8]>, i64>,
 }
 
 /// Why a peer was not tagged.
@@ -128,7 +128,8 @@ impl Node {
     ///
     /// # Errors
     /// See [`TagError`].
-    pub fn tag(&self, peer: PeerId, tag: &str, weight: i64) -> Result<(), TagError> {
+    pub fn tag(&self, peer: PeerId, tag: impl AsRef<[u8]>, weight: i64) -> Result<(), TagError> {
+        let tag = tag.as_ref();
         if tag.len() > MAX_TAG {
             return Err(TagError::TooLong(MAX_TAG));
         }
@@ -155,15 +156,15 @@ impl Node {
             Limit::Tags.hit();
             return Err(TagError::TooMany);
         }
-        tagged.tags.insert(tag.to_owned(), weight);
+        tagged.tags.insert(tag.into(), weight);
         Ok(())
     }
 
     /// Takes a tag from `peer`, if it has it.
-    pub fn untag(&self, peer: &PeerId, tag: &str) {
+    pub fn untag(&self, peer: &PeerId, tag: impl AsRef<[u8]>) {
         let mut peers = self.0.connmgr.peers();
         if let Some(tagged) = peers.get_mut(peer) {
-            tagged.tags.remove(tag);
+            tagged.tags.remove(tag.as_ref());
             if tagged.tags.is_empty() {
                 peers.remove(peer);
             }

@@ -145,9 +145,7 @@ async fn read(streams: &Streams, peer: &Peer) -> Result<Identify, IdentifyError>
     let connection = peer.best_connection().ok_or(IdentifyError::Gone)?;
     // Each part, and what is kept of all of them.
     let _charge = peer.account.charge(MAX_PART * (MAX_PARTS + 1))?;
-    let (mut stream, _) = streams
-        .open(&connection, &[], &[PROTOCOL.to_owned()])
-        .await?;
+    let (mut stream, _) = streams.open(&connection, &[], &[PROTOCOL.into()]).await?;
     let mut reader = FrameReader::new(MAX_PART, BytesMut::new());
     let mut message = Identify::default();
     for part in 0..MAX_PARTS {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     muxer::Connection,
-    streams::{OpenError, Peer, UserStream},
+    streams::{OpenError, Peer, ProtocolName, UserStream},
 };
 
 /// Why a stream could not be opened.
@@ -41,7 +41,7 @@ pub struct OpenedStream {
     /// The bytes.
     pub stream: UserStream,
     /// The agreed protocol.
-    pub protocol: String,
+    pub protocol: ProtocolName,
     /// The peer's address on the connection in use, without `/p2p/<peer>`.
     pub remote: Multiaddr,
 }
@@ -55,7 +55,7 @@ impl Node {
     pub async fn open_stream(
         &self,
         peer: PeerId,
-        protocols: &[String],
+        protocols: &[ProtocolName],
         deadline: Instant,
     ) -> Result<OpenedStream, StreamError> {
         let connected = self
@@ -98,8 +98,8 @@ impl Node {
         let connection = connected
             .best_connection()
             .ok_or(StreamError::Dial(DialError::ConnectionFailed))?;
-        let names = [protocol.to_owned()];
-        let (stream, _) = timeout_at(deadline, self.0.streams.open(&connection, &names, &names))
+        let (known, names) = ([protocol.to_owned()], [protocol.into()]);
+        let (stream, _) = timeout_at(deadline, self.0.streams.open(&connection, &known, &names))
             .await
             .map_err(|_| StreamError::NegotiationTimeout)?
             .map_err(StreamError::Open)?;
@@ -113,7 +113,7 @@ impl Node {
     pub async fn open_call(
         &self,
         peer: PeerId,
-        protocol: &str,
+        protocol: &ProtocolName,
         deadline: Instant,
     ) -> Result<(UserStream, BytesMut), StreamError> {
         let connected = self

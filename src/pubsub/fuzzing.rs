@@ -19,7 +19,8 @@ pub(crate) fn rpcs(data: &[u8]) {
     let mut input = Input::new(data);
     let flood = input.byte().is_multiple_of(4);
     let router = Arc::new(Router::new(flood, Signing::Strict));
-    let subscription = router.subscriptions().add("t");
+    let account = Ledger::new(0).client();
+    let subscription = router.subscriptions().add("t", &account);
     assert!(subscription.is_ok(), "the first subscription");
     router.update_subscription("t");
     let peers = [PeerId::random(), PeerId::random()];

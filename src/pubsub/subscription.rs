@@ -7,6 +7,7 @@ use super::{
     router::Router,
     subscriptions::{SubscribeError, Subscriber},
 };
+use crate::memory::Account;
 
 /// A client's subscription to one topic. Ends when dropped.
 #[derive(Debug)]
@@ -18,8 +19,12 @@ pub struct Subscription {
 
 impl Subscription {
     /// Subscribes to `topic`, and announces it to peers if it is new here.
-    pub(super) fn new(router: &Arc<Router>, topic: String) -> Result<Self, SubscribeError> {
-        let (subscriber, first) = router.subscriptions().add(&topic)?;
+    pub(super) fn new(
+        router: &Arc<Router>,
+        topic: String,
+        account: &Arc<Account>,
+    ) -> Result<Self, SubscribeError> {
+        let (subscriber, first) = router.subscriptions().add(&topic, account)?;
         if first {
             router.update_subscription(&topic);
         }

@@ -15,7 +15,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::message::Message;
-use crate::limit_hits::Limit;
+use crate::{limit_hits::Limit, memory::Account};
 pub(super) use queue::Subscriber;
 
 /// Topics that clients are subscribed to.
@@ -65,11 +65,15 @@ struct Table {
 
 impl Subscriptions {
     /// Adds a subscriber, and says whether it is the first one of its topic.
-    pub(super) fn add(&self, topic: &str) -> Result<(Arc<Subscriber>, bool), SubscribeError> {
+    pub(super) fn add(
+        &self,
+        topic: &str,
+        account: &Arc<Account>,
+    ) -> Result<(Arc<Subscriber>, bool), SubscribeError> {
         if topic.len() > MAX_TOPIC {
             return Err(SubscribeError::NameTooLong(topic.len()));
         }
-        let subscriber = Arc::new(Subscriber::new());
+        let subscriber = Arc::new(Subscriber::new(account));
         let mut table = self.table.lock();
         if table.subscriptions >= MAX_SUBSCRIPTIONS {
             return Err(SubscribeError::TooManySubscriptions);

@@ -135,12 +135,12 @@ impl Inner {
         connection: &Arc<Connection>,
         known: &[String],
     ) -> io::Result<(UserStream, PeerKind)> {
-        let names: Vec<String> = self.protocols().iter().map(ToString::to_string).collect();
+        let names: Vec<_> = self.protocols().iter().copied().map(Into::into).collect();
         let opened = self.node.streams().open(connection, known, &names).await;
         let (stream, name) = opened.map_err(io::Error::other)?;
-        let kind = match name.as_str() {
-            super::MESHSUB_11 => PeerKind::Gossipsub11,
-            super::MESHSUB_10 => PeerKind::Gossipsub10,
+        let kind = match name.to_str() {
+            Some(super::MESHSUB_11) => PeerKind::Gossipsub11,
+            Some(super::MESHSUB_10) => PeerKind::Gossipsub10,
             _ => PeerKind::Floodsub,
         };
         Ok((stream, kind))

@@ -36,11 +36,13 @@ const USER: &str = "user";
 /// A name of the library.
 const LIBRARY: &str = "/library/1";
 
-fn choose(name: &str) -> Choice<()> {
-    match name {
-        USER => Choice::Accept(()),
-        LIBRARY => Choice::Library,
-        _ => Choice::Refuse,
+fn choose(name: &[u8]) -> Choice<()> {
+    if name == USER.as_bytes() {
+        Choice::Accept(())
+    } else if name == LIBRARY.as_bytes() {
+        Choice::Library
+    } else {
+        Choice::Refuse
     }
 }
 
@@ -74,11 +76,11 @@ impl Host for Listener {
 /// What follows the negotiation is sent back on a client's stream, and read on a library's.
 async fn negotiate(stream: Substream) -> Outcome {
     let mut payload = Vec::new();
-    match negotiate::listen(stream, choose, || std::future::ready(())).await {
+    match negotiate::listen(stream, None, choose, || std::future::ready(())).await {
         Ok(Negotiated::User {
             mut stream, name, ..
         }) => {
-            assert_eq!(name, USER);
+            assert_eq!(name.to_str(), Some(USER));
             let read = stream.read_to_end(&mut payload).await;
             assert!(read.is_ok(), "the remote finishes in order");
             let _ = stream.write_all(&payload).await;

@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::UserStream;
 use crate::{
-    memory::{Charge, OverBudget},
+    memory::Charge,
     wire::frame::{FrameError, FrameReader, ReadError},
 };
 
@@ -23,9 +23,6 @@ pub(crate) enum MessageError {
     /// The stream failed, or its bytes are no message.
     #[error("failed to read a message")]
     Read(#[from] ReadError),
-    /// The peer holds too much already.
-    #[error("no memory for a message")]
-    OverBudget(#[from] OverBudget),
 }
 
 impl MessageError {
@@ -34,7 +31,7 @@ impl MessageError {
     pub(crate) fn is_own_limit(&self) -> bool {
         matches!(
             self,
-            Self::OverBudget(_) | Self::Read(ReadError::Frame(FrameError::TooLarge { .. }))
+            Self::Read(ReadError::OverBudget(_) | ReadError::Frame(FrameError::TooLarge { .. }))
         )
     }
 
@@ -52,8 +49,6 @@ impl MessageError {
 #[derive(Debug)]
 pub(crate) struct MessageReader {
     reader: FrameReader,
-    /// For the message that is being read, or was read last.
-    charge: Charge,
     /// What messages above 64 KiB wait for, those of all peers together.
     permits: &'static Semaphore,
     permit: Option<SemaphorePermit<'static>>,
@@ -63,8 +58,7 @@ impl MessageReader {
     /// Reads messages of at most `max` bytes, and charges them by `charge`.
     pub(crate) fn new(max: usize, charge: Charge, permits: &'static Semaphore) -> Self {
         Self {
-            reader: FrameReader::new(max, BytesMut::new()),
-            charge,
+            reader: FrameReader::new(max, BytesMut::new()).charged(charge),
             permits,
             permit: None,
         }
@@ -103,7 +97,7 @@ impl MessageReader {
                 self.reader.limit(LARGE_TIMEOUT);
             }
             match self.reader.fill(stream).await {
-                Ok(()) => self.charge.resize(self.reader.received().len())?,
+                Ok(()) => {}
                 Err(ReadError::Closed) => return Ok(None),
                 Err(error) => return Err(error.into()),
             }
@@ -113,9 +107,6 @@ impl MessageReader {
     /// The message read last is no longer held. What has arrived after it stays charged.
     pub(crate) fn release(&mut self) {
         self.permit = None;
-        let received = self.reader.received().len();
-        let charged = usize::try_from(self.charge.bytes()).unwrap_or(usize::MAX);
-        // Less always has room.
-        let _ = self.charge.resize(received.min(charged));
+        self.reader.release();
     }
 }

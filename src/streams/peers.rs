@@ -17,6 +17,7 @@ use tokio::{
     time::Instant,
 };
 
+use super::name::ProtocolName;
 use crate::{
     memory::{Account, Ledger},
     muxer::Connection,
@@ -51,7 +52,7 @@ pub struct Peer {
     /// Its last answer to a ping took so many microseconds; 0 before the first.
     round_trip: AtomicU64,
     /// Names it has agreed to on an earlier call; identify cannot list those without a slash.
-    agreed: RwLock<HashSet<Box<str>>>,
+    agreed: RwLock<HashSet<ProtocolName>>,
     /// A place for each large call that the peer is sending.
     pub large: Arc<Semaphore>,
     /// A place for each of its streams whose handler is being connected to.
@@ -130,7 +131,7 @@ impl Peer {
     }
 
     /// Whether the peer spoke `name` when last asked, or lists it.
-    pub(super) fn speaks(&self, name: &str) -> bool {
+    pub(super) fn speaks(&self, name: &ProtocolName) -> bool {
         self.agreed.read().contains(name)
             || self
                 .protocols
@@ -139,16 +140,16 @@ impl Peer {
                 .is_some_and(|known| known.iter().any(|other| other == name))
     }
 
-    pub(super) fn agreed(&self, name: &str) {
+    pub(super) fn agreed(&self, name: &ProtocolName) {
         let mut agreed = self.agreed.write();
         if agreed.len() == MAX_AGREED {
             agreed.clear();
         }
-        agreed.insert(name.into());
+        agreed.insert(name.clone());
     }
 
     /// The peer no longer speaks `name`.
-    pub fn refused(&self, name: &str) {
+    pub fn refused(&self, name: &ProtocolName) {
         self.agreed.write().remove(name);
     }
 

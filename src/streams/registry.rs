@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
+    name::ProtocolName,
     negotiate::MAX_NAME,
     target::{Kind, Listening, PersistentId, Service, Target},
 };
@@ -47,19 +48,19 @@ pub enum Policy {
 pub enum RegistryError {
     /// The policy is [`Policy::Exclusive`].
     #[error("{0} has a handler")]
-    AlreadySet(String),
+    AlreadySet(ProtocolName),
     /// Nothing is registered for the protocol.
     #[error("{0} has no handler")]
-    NotFound(String),
+    NotFound(ProtocolName),
     /// Nothing is registered for the protocol at this address.
     #[error("{0} has no handler at {1}")]
-    NotFoundAt(String, ControlAddr),
+    NotFoundAt(ProtocolName, ControlAddr),
     /// Other persistent connections have registered the protocol's handlers.
     #[error("the handlers of {0} belong to others")]
-    NotOwned(String),
+    NotOwned(ProtocolName),
     /// The daemon itself needs the protocol.
     #[error("{0} is served by the daemon")]
-    Reserved(String),
+    Reserved(ProtocolName),
     /// Empty, or longer than [`MAX_NAME`] bytes.
     #[error("a protocol name of {0} bytes")]
     BadName(usize),
@@ -88,7 +89,7 @@ struct Changes {
     count: usize,
     announced: Announced,
     /// How often each persistent connection has registered each name.
-    calls: HashMap<PersistentId, HashMap<String, usize>>,
+    calls: HashMap<PersistentId, HashMap<ProtocolName, usize>>,
 }
 
 /// The user protocols of this daemon.
@@ -96,7 +97,7 @@ pub struct Registry {
     /// Locked before `slots`.
     changes: Mutex<Changes>,
     /// Locked for one name at a time. No entry is empty.
-    slots: Mutex<HashMap<String, Slots>>,
+    slots: Mutex<HashMap<ProtocolName, Slots>>,
     announced: watch::Receiver<Arc<[StreamProtocol]>>,
     /// Protocols that the swarm serves.
     library: OnceLock<Vec<String>>,
@@ -139,13 +140,20 @@ impl Registry {
     }
 
     /// Whether the swarm serves `name`.
-    pub(super) fn is_library(&self, name: &str) -> bool {
-        self.library().iter().any(|other| other == name)
+    pub(super) fn is_library(&self, name: &[u8]) -> bool {
+        self.library().iter().any(|other| other.as_bytes() == name)
+    }
+
+    /// Whether a client may take over `name`, which the swarm serves.
+    fn is_replaceable(&self, name: &[u8]) -> bool {
+        let names = self.replaceable.iter();
+        names.into_iter().any(|other| other.as_bytes() == name)
     }
 
     /// Serves `name` inside the daemon, or no longer if `service` is `None`. A client's handler
     /// of that name is replaced.
     pub fn set_service(&self, name: &str, service: Option<Service>) {
+        let name = &ProtocolName::from(name);
         let mut changes = self.changes.lock();
         let slots = service.map(|service| {
             let mut slots = Slots::default();
@@ -154,8 +162,8 @@ impl Registry {
         });
         let mut table = self.slots.lock();
         let (added, removed) = match slots {
-            Some(slots) => (1, table.insert(name.to_owned(), slots)),
-            None => (0, table.remove(name)),
+            Some(slots) => (1, table.insert(name.clone(), slots)),
+            None => (0, table.remove(name.as_bytes())),
         };
         drop(table);
         changes.count = changes.count + added - removed.map_or(0, |slots| slots.len());
@@ -167,19 +175,25 @@ impl Registry {
     }
 
     /// Whether `target` may be registered for `name`.
-    fn check(&self, target: &Target, name: &str, policy: Policy) -> Result<(), RegistryError> {
-        if name.is_empty() || name.len() > MAX_NAME {
-            return Err(RegistryError::BadName(name.len()));
+    fn check(
+        &self,
+        target: &Target,
+        name: &ProtocolName,
+        policy: Policy,
+    ) -> Result<(), RegistryError> {
+        let bytes = name.as_bytes();
+        if bytes.is_empty() || bytes.len() > MAX_NAME {
+            return Err(RegistryError::BadName(bytes.len()));
         }
         let table = self.slots.lock();
-        let slots = table.get(name);
+        let slots = table.get(bytes);
         let service = slots.is_some_and(Slots::are_service);
-        if service || self.is_library(name) && !self.replaceable.contains(&name) {
-            return Err(RegistryError::Reserved(name.to_owned()));
+        if service || self.is_library(bytes) && !self.is_replaceable(bytes) {
+            return Err(RegistryError::Reserved(name.clone()));
         }
         let taken = slots.is_some_and(|slots| !slots.of(target.kind()).is_builtin());
         if policy == Policy::Exclusive && taken {
-            return Err(RegistryError::AlreadySet(name.to_owned()));
+            return Err(RegistryError::AlreadySet(name.clone()));
         }
         Ok(())
     }
@@ -191,7 +205,7 @@ impl Registry {
     pub fn register(
         &self,
         target: &Target,
-        names: &[String],
+        names: &[ProtocolName],
         policy: Policy,
     ) -> Result<(), RegistryError> {
         let mut changes = self.changes.lock();
@@ -237,24 +251,28 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError::NotFound`] or [`RegistryError::NotFoundAt`].
-    pub fn unregister(&self, socket: &Listening, names: &[String]) -> Result<(), RegistryError> {
+    pub fn unregister(
+        &self,
+        socket: &Listening,
+        names: &[ProtocolName],
+    ) -> Result<(), RegistryError> {
         let target = Target::Socket(socket.clone());
         let mut changes = self.changes.lock();
-        let mut wanted: HashMap<&str, usize> = HashMap::new();
+        let mut wanted: HashMap<&[u8], usize> = HashMap::new();
         for name in names {
             let table = self.slots.lock();
             let slots = table
-                .get(name)
+                .get(name.as_bytes())
                 .map(|slots| slots.of(target.kind()))
                 .filter(|slots| !slots.is_empty())
                 .ok_or_else(|| RegistryError::NotFound(name.clone()))?;
-            let wanted = wanted.entry(name).or_default();
+            let wanted = wanted.entry(name.as_bytes()).or_default();
             *wanted += 1;
             if slots.count(&target) < *wanted {
                 return Err(RegistryError::NotFoundAt(name.clone(), socket.addr.clone()));
             }
         }
-        self.remove(&mut changes, &target, names.iter().map(String::as_str));
+        self.remove(&mut changes, &target, names);
         Ok(())
     }
 
@@ -262,16 +280,23 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError::NotFound`] or [`RegistryError::NotOwned`].
-    pub fn unregister_calls(&self, id: PersistentId, name: &str) -> Result<(), RegistryError> {
+    pub fn unregister_calls(
+        &self,
+        id: PersistentId,
+        name: &ProtocolName,
+    ) -> Result<(), RegistryError> {
         let target = Target::Persistent(id);
         let mut changes = self.changes.lock();
         let table = self.slots.lock();
-        match table.get(name).map(|slots| slots.of(target.kind())) {
+        match table
+            .get(name.as_bytes())
+            .map(|slots| slots.of(target.kind()))
+        {
             Some(calls) if calls.count(&target) > 0 => {}
             Some(calls) if !calls.is_empty() => {
-                return Err(RegistryError::NotOwned(name.to_owned()));
+                return Err(RegistryError::NotOwned(name.clone()));
             }
-            _ => return Err(RegistryError::NotFound(name.to_owned())),
+            _ => return Err(RegistryError::NotFound(name.clone())),
         }
         drop(table);
         self.remove(&mut changes, &target, [name]);
@@ -286,7 +311,7 @@ impl Registry {
         };
         let slots = calls
             .iter()
-            .flat_map(|(name, count)| std::iter::repeat_n(name.as_str(), *count));
+            .flat_map(|(name, count)| std::iter::repeat_n(name, *count));
         self.remove(&mut changes, &Target::Persistent(id), slots);
     }
 
@@ -295,19 +320,19 @@ impl Registry {
         &self,
         changes: &mut Changes,
         target: &Target,
-        names: impl IntoIterator<Item = &'a str>,
+        names: impl IntoIterator<Item = &'a ProtocolName>,
     ) {
         let mut is_gone = false;
         for name in names {
             let mut table = self.slots.lock();
-            let Some(slots) = table.get_mut(name) else {
+            let Some(slots) = table.get_mut(name.as_bytes()) else {
                 continue;
             };
             if !slots.of_mut(target.kind()).remove(target) {
                 continue;
             }
             if slots.is_empty() {
-                table.remove(name);
+                table.remove(name.as_bytes());
                 changes.announced.remove(name);
                 is_gone = true;
             }
@@ -323,11 +348,11 @@ impl Registry {
     }
 
     /// The handler whose turn it is to serve a stream of `name`, and those to try after it.
-    pub(super) fn select(self: &Arc<Self>, name: &str) -> Option<Turn> {
+    pub(super) fn select(self: &Arc<Self>, name: &[u8]) -> Option<Turn> {
         let (first, position) = self.slots.lock().get_mut(name)?.turn()?;
         Some(Turn {
             registry: self.clone(),
-            name: name.to_owned(),
+            name: name.into(),
             first,
             is_first: true,
             position,
@@ -338,12 +363,12 @@ impl Registry {
     #[must_use]
     pub fn handlers(&self) -> Vec<Handlers> {
         let changes = self.changes.lock();
-        let of = |name: &str| {
+        let of = |name: &ProtocolName| {
             let table = self.slots.lock();
-            let slots = table.get(name)?;
+            let slots = table.get(name.as_bytes())?;
             let (streams, calls) = (slots.of(Kind::Streams), slots.of(Kind::Calls));
             Some(Handlers {
-                protocol: name.to_owned(),
+                protocol: name.to_string(),
                 streams: streams.len(),
                 calls: calls.len(),
                 is_builtin: slots.are_service() || calls.is_empty() && streams.is_builtin(),
@@ -360,14 +385,14 @@ impl Registry {
 
 impl Changes {
     /// One slot of the persistent connection `id` for `name` is no longer there.
-    fn forget_call(&mut self, id: PersistentId, name: &str) {
+    fn forget_call(&mut self, id: PersistentId, name: &ProtocolName) {
         let Some(calls) = self.calls.get_mut(&id) else {
             return;
         };
-        if let Some(count) = calls.get_mut(name) {
+        if let Some(count) = calls.get_mut(name.as_bytes()) {
             *count -= 1;
             if *count == 0 {
-                calls.remove(name);
+                calls.remove(name.as_bytes());
             }
         }
         if calls.is_empty() {
@@ -376,7 +401,7 @@ impl Changes {
     }
 
     /// The slots of `ring` are no longer there.
-    fn replaced(&mut self, name: &str, ring: &slots::Ring) {
+    fn replaced(&mut self, name: &ProtocolName, ring: &slots::Ring) {
         for target in ring.targets() {
             if let Target::Persistent(id) = target {
                 self.forget_call(*id, name);
@@ -389,7 +414,7 @@ impl Changes {
 #[derive(Debug)]
 pub(super) struct Turn {
     registry: Arc<Registry>,
-    name: String,
+    name: ProtocolName,
     first: Target,
     is_first: bool,
     position: Position,
@@ -410,6 +435,8 @@ impl Iterator for Turn {
             return Some(self.first.clone());
         }
         let table = self.registry.slots.lock();
-        table.get(&self.name)?.following(&mut self.position)
+        table
+            .get(self.name.as_bytes())?
+            .following(&mut self.position)
     }
 }

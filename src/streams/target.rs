@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::Semaphore;
 
-use super::negotiate::UserStream;
+use super::{name::ProtocolName, negotiate::UserStream};
 use crate::{memory::Account, muxer::Connection, wire::maddr::ControlAddr};
 
 /// An inbound stream whose protocol somebody here handles.
@@ -24,7 +24,7 @@ pub struct InboundStream {
     /// The connection the stream came on.
     pub connection: Arc<Connection>,
     /// The agreed protocol.
-    pub protocol: String,
+    pub protocol: ProtocolName,
     /// The bytes.
     pub stream: UserStream,
     /// Handlers to try, in this order; never empty.

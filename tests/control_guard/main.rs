@@ -188,7 +188,7 @@ fn register(client: &mut ControlClient, addr: &[u8], name: &str) -> Result<(), S
     let mut request: Request = typed(request::Type::StreamHandler);
     request.stream_handler = Some(StreamHandlerRequest {
         addr: Some(addr.to_vec().into()),
-        proto: vec![name.to_owned()],
+        proto: vec![name.to_owned().into()],
         balanced: None,
     });
     client.ask(&request).map(drop)

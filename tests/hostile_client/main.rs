@@ -7,6 +7,7 @@ mod support;
 mod frames;
 mod handler_addresses;
 mod masses;
+mod memory;
 
 use std::time::{Duration, Instant};
 

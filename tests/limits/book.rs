@@ -42,7 +42,7 @@ fn addresses(daemon: &Daemon, peer: PeerId) -> Vec<Multiaddr> {
 
 fn protocols(daemon: &Daemon, peer: PeerId) -> Option<Vec<String>> {
     let told = ask(daemon, peerstore_request::Type::GetProtocols, peer);
-    told.map(|told| told.protos)
+    told.map(|told| crate::support::control::texts(&told.protos))
 }
 
 fn closed() -> Multiaddr {

@@ -75,7 +75,7 @@ fn dials_to_handlers_are_limited_for_each_peer() {
     let mut request = support::control::typed(rp2pd::wire::pb::request::Type::StreamHandler);
     request.stream_handler = Some(rp2pd::wire::pb::StreamHandlerRequest {
         addr: Some(support::Control::Unix(path).to_bytes().into()),
-        proto: vec!["/deaf".to_owned()],
+        proto: vec!["/deaf".into()],
         balanced: None,
     });
     daemon.client().ask(&request).expect("register");

@@ -28,7 +28,7 @@ pub fn assert_signed(message: &PsMessage, author: PeerId) {
         raw::bytes(1, message.from.as_ref().expect("an author")),
         raw::bytes(2, message.data.as_ref().expect("data")),
         raw::bytes(3, message.seqno.as_ref().expect("a number")),
-        raw::bytes(4, message.topic_i_ds[0].as_bytes()),
+        raw::bytes(4, &message.topic_i_ds[0]),
     ]
     .concat();
     let signature = message.signature.as_ref().expect("a signature");

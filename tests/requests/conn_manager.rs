@@ -18,7 +18,7 @@ fn manage(kind: Type, peer: &[u8], tag: &str, weight: i64) -> rp2pd::wire::pb::R
         conn_manager: Some(ConnManagerRequest {
             r#type: Some(i64::from(i32::from(kind))),
             peer: Some(peer.to_vec().into()),
-            tag: Some(tag.to_owned()),
+            tag: Some(tag.to_owned().into()),
             weight: Some(weight),
         }),
         ..typed(Verb::Connmanager)

@@ -16,7 +16,7 @@ fn peerstore_tells_a_peers_protocols() {
     let mut client = a.client();
     let known = |client: &mut ControlClient| {
         let answer = ask(client, &peerstore(1, Some(&b.peer_id().to_bytes())));
-        answer.peer_store.expect("a peerStore part").protos
+        support::control::texts(&answer.peer_store.expect("a peerStore part").protos)
     };
     // CONNECT had waited for identify; the new handler follows by push.
     assert!(known(&mut client).contains(&"/ipfs/id/1.0.0".to_owned()));

@@ -22,7 +22,8 @@ fn connect_returns_after_identify() {
         let mut client = a.client();
         client.connect_peer(b.peer_id(), b.addrs());
         let answer = ask(&mut client, &peerstore(1, Some(&b.peer_id().to_bytes())));
-        let protocols = answer.peer_store.expect("a peerStore part").protos;
+        let protocols =
+            support::control::texts(&answer.peer_store.expect("a peerStore part").protos);
         assert!(protocols.contains(&"/ipfs/id/1.0.0".to_owned()));
         client.disconnect(b.peer_id());
     }

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bytes;
 mod conn_manager;
 mod dialects;
 mod dialing;

@@ -15,7 +15,7 @@ fn open_request(peer: PeerId, name: &str) -> Request {
     let mut request = typed(request::Type::StreamOpen);
     request.stream_open = Some(StreamOpenRequest {
         peer: Some(peer.to_bytes().into()),
-        proto: vec![name.to_owned()],
+        proto: vec![name.to_owned().into()],
         timeout: None,
     });
     request

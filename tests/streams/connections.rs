@@ -35,7 +35,7 @@ fn open(daemon: &Daemon, peer: &ByHand) -> ControlClient {
     let mut request = typed(request::Type::StreamOpen);
     request.stream_open = Some(StreamOpenRequest {
         peer: Some(peer.peer_id().to_bytes().into()),
-        proto: vec!["/s".to_owned()],
+        proto: vec!["/s".into()],
         timeout: Some(120),
     });
     let mut client = daemon.client();

@@ -14,7 +14,7 @@ fn protocols(daemon: &Daemon, peer: &ByHand) -> Vec<String> {
     let answer: Response = client.receive().expect("an answer");
     answer
         .peer_store
-        .map(|store| store.protos)
+        .map(|store| crate::support::control::texts(&store.protos))
         .unwrap_or_default()
 }
 

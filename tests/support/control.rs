@@ -217,12 +217,22 @@ impl ControlClient {
         let mut request = typed(request::Type::StreamOpen);
         request.stream_open = Some(StreamOpenRequest {
             peer: Some(peer.to_bytes().into()),
-            proto: protocols.iter().map(ToString::to_string).collect(),
+            proto: protocols
+                .iter()
+                .map(|name| name.as_bytes().to_vec().into())
+                .collect(),
             timeout: None,
         });
         let response = self.ask(&request)?;
         Ok((response.stream_info.expect("a streamInfo part"), self.pipe))
     }
+}
+
+/// Names that are text.
+#[must_use]
+pub fn texts(names: &[Bytes]) -> Vec<String> {
+    let text = |name: &Bytes| String::from_utf8(name.to_vec()).expect("text");
+    names.iter().map(text).collect()
 }
 
 /// A request of this type without its parameters.

@@ -82,7 +82,10 @@ impl Handler {
         let mut request = typed(request::Type::StreamHandler);
         request.stream_handler = Some(StreamHandlerRequest {
             addr: Some(self.control.to_bytes().into()),
-            proto: protocols.iter().map(ToString::to_string).collect(),
+            proto: protocols
+                .iter()
+                .map(|name| name.as_bytes().to_vec().into())
+                .collect(),
             balanced,
         });
         request

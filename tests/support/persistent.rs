@@ -151,7 +151,7 @@ impl Persistent {
     /// The daemon's text.
     pub fn add(&mut self, name: &str, balanced: bool) -> Result<(), String> {
         self.ack(Ask::AddUnaryHandler(AddUnaryHandlerRequest {
-            proto: Some(name.into()),
+            proto: Some(name.to_owned().into()),
             balanced: Some(balanced),
         }))
     }
@@ -162,7 +162,7 @@ impl Persistent {
     /// The daemon's text.
     pub fn remove(&mut self, name: &str) -> Result<(), String> {
         self.ack(Ask::RemoveUnaryHandler(RemoveUnaryHandlerRequest {
-            proto: Some(name.into()),
+            proto: Some(name.to_owned().into()),
         }))
     }
 
@@ -202,7 +202,7 @@ impl Persistent {
             Some(Told::RequestHandling(call)) => Ok(Incoming {
                 id,
                 peer: call.peer.expect("a peer").into(),
-                name: call.proto.expect("a name"),
+                name: text(&call.proto.expect("a name")),
                 data: call.data.expect("data").into(),
             }),
             other => Err(io::Error::new(
@@ -271,7 +271,7 @@ impl Persistent {
                 let call = Incoming {
                     id: message.call_id[..].try_into().expect("16 bytes"),
                     peer: call.peer.expect("a peer").into(),
-                    name: call.proto.expect("a name"),
+                    name: text(&call.proto.expect("a name")),
                     data: call.data.expect("data").into(),
                 };
                 calls += 1;
@@ -283,6 +283,10 @@ impl Persistent {
             calls
         })
     }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
 }
 
 /// How a call ended, if the message says that.
@@ -307,7 +311,7 @@ pub fn outcome(message: Option<Told>) -> Result<Outcome, Option<Told>> {
 pub fn call_request(peer: &[u8], name: &str, data: &[u8]) -> CallUnaryRequest {
     CallUnaryRequest {
         peer: Some(Bytes::copy_from_slice(peer)),
-        proto: Some(name.into()),
+        proto: Some(name.to_owned().into()),
         data: Some(Bytes::copy_from_slice(data)),
     }
 }

@@ -7,7 +7,7 @@ use libp2p::PeerId;
 use rp2pd::wire::pb::ps_request::Type;
 use rp2pd::wire::pb::{PsMessage, PsRequest, PsResponse, request};
 
-use super::control::typed;
+use super::control::{texts, typed};
 use super::{ControlClient, Daemon, PATIENCE};
 
 impl ControlClient {
@@ -24,7 +24,7 @@ impl ControlClient {
         let mut request = typed(request::Type::Pubsub);
         request.pubsub = Some(PsRequest {
             r#type: Some(i64::from(kind as i32)),
-            topic: topic.map(Into::into),
+            topic: topic.map(|topic| topic.to_owned().into()),
             data: data.map(|data| data.to_vec().into()),
         });
         Ok(self.ask(&request)?.pubsub)
@@ -33,7 +33,7 @@ impl ControlClient {
     #[must_use]
     pub fn topics(&mut self) -> Vec<String> {
         let answer = self.pubsub(Type::GetTopics, None, None);
-        let mut topics = answer.expect("GET_TOPICS").expect("a pubsub part").topics;
+        let mut topics = texts(&answer.expect("GET_TOPICS").expect("a pubsub part").topics);
         topics.sort_unstable();
         topics
     }

@@ -3,12 +3,18 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use bytes::BytesMut;
 use futures::channel::mpsc;
 use prost::Message as _;
-use tokio::{io::AsyncReadExt as _, net::UnixStream, task::JoinHandle, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+    task::JoinHandle,
+    time::timeout,
+};
 
 use super::*;
-use crate::dht::PeerInfo;
+use crate::{dht::PeerInfo, memory::Ledger, wire::frame};
 
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -42,7 +48,7 @@ fn run(values: BoxStream<'static, pb::DhtResponse>, time: Duration) -> Run {
     #[allow(clippy::disallowed_methods, reason = "the test waits for it")]
     let served = tokio::spawn(async move {
         let mut socket = Socket::Unix(socket);
-        let mut output = BytesMut::new();
+        let mut output = Output::new(&Ledger::new(0).client());
         let mut asker = Asker {
             socket: &mut socket,
             output: &mut output,

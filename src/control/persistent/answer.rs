@@ -12,8 +12,12 @@ use super::{
     request::{self, Answer, CallId},
     response,
 };
-use crate::telemetry::Chain;
-use crate::{streams::UserStream, wire::frame::FrameReader};
+use crate::{
+    memory::{Account, Charge},
+    streams::{ProtocolName, UserStream},
+    telemetry::Chain,
+    wire::frame::FrameReader,
+};
 
 /// How long the caller may be silent within its call (SECURITY.md 3).
 const SILENCE: Duration = Duration::from_secs(30);
@@ -34,23 +38,31 @@ impl Place {
         connection.handling().map(Self)
     }
 
-    /// Serves the call of `caller` that comes on `stream`.
+    /// Serves the call of `caller`, whose account this is, that comes on `stream`.
     ///
     /// A caller whose call is not answered reads the end of the stream.
-    pub(in crate::control) async fn serve(self, caller: PeerId, name: String, stream: UserStream) {
+    pub(in crate::control) async fn serve(
+        self,
+        caller: PeerId,
+        name: ProtocolName,
+        stream: UserStream,
+        account: &Arc<Account>,
+    ) {
         let connection = &self.0.connection;
         let mut stream = stream.close_only();
-        let handled = match read(connection, caller, &mut stream).await {
+        let reader = FrameReader::new(connection.context.max_frame, BytesMut::new());
+        let reader = reader.charged(account.empty_charge());
+        let handled = match read(connection, caller, &mut stream, reader).await {
             Some(call) => {
                 let id = call.id;
-                let handled = handle(connection, caller, name, call, &mut stream).await;
-                handled.map(|answer| response::peer_answer(&id, answer))
+                let handled = handle(connection, caller, &name, call, &mut stream).await;
+                handled.map(|(answer, charge)| (response::peer_answer(&id, answer), Some(charge)))
             }
             None => Handled::Lost,
         };
-        let last = match handled {
-            Handled::Answered(frame) => frame,
-            Handled::Lost => Bytes::new(),
+        let (last, _charge) = match handled {
+            Handled::Answered(answer) => answer,
+            Handled::Lost => (Bytes::new(), None),
             Handled::Cancelled => return,
         };
         hold(&mut stream, last.len());
@@ -68,7 +80,9 @@ struct InboundCall {
     /// The caller's name for it.
     id: CallId,
     data: Bytes,
-    /// Held until the client has it.
+    /// Charges it to the caller until it waits for the client.
+    reader: FrameReader,
+    /// Held until then as well.
     large: Option<OwnedSemaphorePermit>,
 }
 
@@ -100,14 +114,19 @@ async fn read(
     connection: &PersistentConnection,
     caller: PeerId,
     stream: &mut UserStream,
+    mut reader: FrameReader,
 ) -> Option<InboundCall> {
-    let mut reader = FrameReader::new(connection.context.max_frame, BytesMut::new());
     let mut large = None;
     loop {
         match reader.take() {
             Ok(Some(frame)) => {
                 let (id, data) = request::call(frame)?;
-                return Some(InboundCall { id, data, large });
+                return Some(InboundCall {
+                    id,
+                    data,
+                    reader,
+                    large,
+                });
             }
             Ok(None) => {}
             Err(error) => {
@@ -133,11 +152,16 @@ async fn read(
 async fn handle(
     connection: &PersistentConnection,
     caller: PeerId,
-    name: String,
+    name: &ProtocolName,
     call: InboundCall,
     stream: &mut UserStream,
-) -> Handled<Answer> {
-    let InboundCall { data, large, .. } = call;
+) -> Handled<(Answer, Charge)> {
+    let InboundCall {
+        data,
+        reader,
+        large,
+        ..
+    } = call;
     let Some((id, mut answered)) = connection.begin_handling() else {
         return Handled::Lost;
     };
@@ -153,10 +177,14 @@ async fn handle(
         }
         sent = connection.outbox.send(frame) => match sent {
             Ok(lane) => lane,
-            Err(_) => return Handled::Lost,
+            Err(error) => {
+                tracing::debug!(peer = %caller, error = %Chain(&error), "call not handed on");
+                connection.end_handling(&id);
+                return Handled::Lost;
+            }
         },
     };
-    drop(large);
+    drop((reader, large));
     tokio::select! {
         biased;
         answer = &mut answered => answer.map_or(Handled::Lost, Handled::Answered),

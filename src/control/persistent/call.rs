@@ -2,32 +2,35 @@
 
 use std::convert::Infallible;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use libp2p::PeerId;
-use tokio::{
-    sync::{OwnedSemaphorePermit, oneshot},
-    time::Instant,
-};
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     connection::{Busy, PersistentConnection},
     error::CallError,
     exchange::exchange,
+    outbox::SendError,
     request::{self, Answer, CallId},
     response,
 };
-use crate::control::{request::DEFAULT_TIMEOUT, response::call_error};
-use crate::telemetry::Chain;
+use crate::{
+    control::{request::DEFAULT_TIMEOUT, response::call_error},
+    memory::Charge,
+    streams::ProtocolName,
+    telemetry::Chain,
+    wire::frame::FrameReader,
+};
 
 /// A call to be made.
 #[derive(Debug)]
 pub(super) struct OutboundCall {
     pub(super) id: CallId,
     pub(super) peer: PeerId,
-    pub(super) name: String,
+    pub(super) name: ProtocolName,
     pub(super) data: Bytes,
-    /// Held until the call is sent.
-    pub(super) unsent: OwnedSemaphorePermit,
+    /// Its bytes until they are sent, and what it takes beside them.
+    pub(super) charge: Charge,
 }
 
 impl OutboundCall {
@@ -44,15 +47,19 @@ impl OutboundCall {
         if !connection.end_call(&id) {
             return;
         }
+        let failed = |error: &CallError| {
+            tracing::debug!(error = %Chain(error), protocol = %name, "call failed");
+            response::failed(&id, call_error(error, &name))
+        };
         let frame = match made {
             Ok(answer) => response::answer(&id, answer),
-            Err(error) => {
-                tracing::debug!(error = %Chain(&error), protocol = name, "call failed");
-                response::failed(&id, call_error(&error, &name))
-            }
+            Err(error) => failed(&error),
         };
-        // An error means that nobody is left to tell.
-        let _ = connection.outbox.send(frame).await;
+        // Any other error means that nobody is left to tell.
+        if let Err(SendError::OverBudget(error)) = connection.outbox.send(frame).await {
+            let frame = failed(&CallError::OverBudget(error));
+            let _ = connection.outbox.send(frame).await;
+        }
     }
 
     async fn make(self, connection: &PersistentConnection) -> Result<Answer, CallError> {
@@ -62,14 +69,16 @@ impl OutboundCall {
             peer,
             name,
             data,
-            unsent,
+            charge,
         } = self;
         let (mut stream, mut request) = node
             .open_call(peer, &name, Instant::now() + DEFAULT_TIMEOUT)
             .await
             .map_err(CallError::Open)?;
-        request.extend_from_slice(&response::peer_call(&id, peer, name.clone(), data));
-        let answered = exchange(&mut stream, request, connection.context.max_frame, unsent);
+        request.extend_from_slice(&response::peer_call(&id, peer, &name, data));
+        let reader = FrameReader::new(connection.context.max_frame, BytesMut::new());
+        let reader = reader.charged(connection.account.empty_charge());
+        let answered = exchange(&mut stream, request, reader, charge);
         let frame = answered.await.map_err(|error| {
             let error = CallError::from(error);
             if matches!(error, CallError::Refused)

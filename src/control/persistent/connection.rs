@@ -16,16 +16,18 @@ use super::{
     outbox::Outbox,
     request::{Answer, CallId},
 };
-use crate::{control::context::Context, limit_hits::Limit, streams::PersistentId};
+use crate::{
+    control::context::Context,
+    limit_hits::Limit,
+    memory::{Account, Charge},
+    streams::PersistentId,
+};
 
 /// Calls of one client that are under way (SECURITY.md 3); a further one fails.
 const MAX_CALLS: usize = 4096;
 
 /// Calls that one client is handling (SECURITY.md 3); further ones go to the next handler.
 const MAX_HANDLED: usize = 4096;
-
-/// Bytes of one client's calls that are not sent yet (SECURITY.md 3); a further call fails.
-pub(crate) const MAX_UNSENT: usize = 1 << 30;
 
 /// Its entry disappears when the call is done, or no longer wanted.
 type Calls<T> = Mutex<Option<HashMap<CallId, oneshot::Sender<T>>>>;
@@ -35,15 +37,17 @@ type Calls<T> = Mutex<Option<HashMap<CallId, oneshot::Sender<T>>>>;
 pub(super) struct PersistentConnection {
     pub(super) id: PersistentId,
     pub(super) context: Arc<Context>,
+    /// What is held because of the client is charged here.
+    pub(super) account: Arc<Account>,
     pub(super) outbox: Outbox,
     /// Its own calls; whoever removes one may answer it. `None` after the end.
     calls: Calls<Infallible>,
-    /// Calls that it is handling. `None` after the end.
-    handled: Calls<Answer>,
+    /// Calls that it is handling, whose answers come with what they are charged with. `None` after
+    /// the end.
+    handled: Calls<(Answer, Charge)>,
     next_handled: AtomicU64,
     call_places: Arc<Semaphore>,
     handled_places: Arc<Semaphore>,
-    pub(super) unsent: Arc<Semaphore>,
     /// A place has become free while the daemon is stopping.
     pub(super) quieter: Notify,
 }
@@ -65,18 +69,22 @@ impl Drop for Busy {
 }
 
 impl PersistentConnection {
-    pub(super) fn new(id: PersistentId, context: Arc<Context>, outbox: Outbox) -> Self {
-        let unsent = context.max_unsent.min(MAX_UNSENT);
+    pub(super) fn new(
+        id: PersistentId,
+        context: Arc<Context>,
+        account: Arc<Account>,
+        outbox: Outbox,
+    ) -> Self {
         Self {
             id,
             context,
+            account,
             outbox,
             calls: Mutex::new(Some(HashMap::new())),
             handled: Mutex::new(Some(HashMap::new())),
             next_handled: AtomicU64::new(1),
             call_places: Arc::new(Semaphore::new(MAX_CALLS)),
             handled_places: Arc::new(Semaphore::new(MAX_HANDLED)),
-            unsent: Arc::new(Semaphore::new(unsent)),
             quieter: Notify::new(),
         }
     }
@@ -133,7 +141,7 @@ impl PersistentConnection {
 
     /// Enters a call that the client is to handle, under an id that no other of them has.
     /// `None` after the end.
-    pub(super) fn begin_handling(&self) -> Option<(CallId, oneshot::Receiver<Answer>)> {
+    pub(super) fn begin_handling(&self) -> Option<(CallId, oneshot::Receiver<(Answer, Charge)>)> {
         let number = self.next_handled.fetch_add(1, Ordering::Relaxed);
         let id = u128::from(number).to_be_bytes();
         let (answer, answered) = oneshot::channel();
@@ -142,7 +150,7 @@ impl PersistentConnection {
     }
 
     /// Passes the client's answer on to the call, if it is still wanted.
-    pub(super) fn answered(&self, id: &CallId, answer: Answer) -> bool {
+    pub(super) fn answered(&self, id: &CallId, answer: (Answer, Charge)) -> bool {
         let waiting = self
             .handled
             .lock()

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use crate::{
+    memory::OverBudget,
     node::StreamError,
     wire::frame::{FrameError, ReadError},
 };
@@ -40,6 +41,9 @@ pub(in crate::control) enum CallError {
     /// The client has too many calls under way, or too many bytes in them.
     #[error("too many calls")]
     TooMany,
+    /// There is no room for the call or its answer.
+    #[error(transparent)]
+    OverBudget(OverBudget),
     /// The client has a call of that id under way.
     #[error("call id in use")]
     InUse,
@@ -55,6 +59,7 @@ impl From<ReadError> for CallError {
             ReadError::Cut => Self::Cut,
             ReadError::Frame(FrameError::TooLarge { .. }) => Self::TooLarge,
             ReadError::Frame(error @ FrameError::BadLength) => Self::Undecodable(error.to_string()),
+            ReadError::OverBudget(error) => Self::OverBudget(error),
             ReadError::TimedOut => Self::Lost(ErrorKind::TimedOut.into()),
             ReadError::Io(error) => match error.kind() {
                 ErrorKind::ConnectionRefused => Self::Refused,

@@ -9,28 +9,31 @@ use std::{
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures::io::AsyncWrite as _;
-use tokio::sync::OwnedSemaphorePermit;
 
+use super::CALL;
 use crate::{
+    memory::Charge,
     streams::UserStream,
     wire::frame::{FrameReader, ReadError},
 };
 
-/// Sends `request`, holding `unsent` so long, and returns the one frame that comes back. It
+/// Sends `request`, which `charge` counts so long, and returns the one frame that comes back. It
 /// may come early: a callee that refuses a call does not read it to its end.
 pub(super) async fn exchange(
     stream: &mut UserStream,
     request: BytesMut,
-    max: usize,
-    unsent: OwnedSemaphorePermit,
+    mut reader: FrameReader,
+    mut charge: Charge,
 ) -> Result<Bytes, ReadError> {
-    let mut reader = FrameReader::new(max, BytesMut::new());
-    let mut request = Some((request, unsent));
+    let mut request = Some(request);
     poll_fn(|cx| {
-        if let Some((rest, _)) = &mut request {
+        if let Some(rest) = &mut request {
             match poll_send(stream, rest, cx) {
                 // What the remote has said before it stopped reading is still to be read.
-                Poll::Ready(_) => request = None,
+                Poll::Ready(_) => {
+                    request = None;
+                    charge.shrink(CALL);
+                }
                 Poll::Pending => {}
             }
         }

@@ -3,14 +3,24 @@
 //! Large frames have a lane of their own, which holds one: whoever has another waits with it.
 //! Between two of them all small ones that have come are written, so that a call of a few
 //! bytes never waits for more than one frame.
+//!
+//! Each frame is charged to the client from before it is queued until it is written.
 
-use std::io;
+mod lanes;
 
-use bytes::{Bytes, BytesMut};
-use tokio::{
-    io::{AsyncWrite, AsyncWriteExt as _},
-    sync::mpsc::{self, Receiver, Sender},
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{
+    OwnedSemaphorePermit, Semaphore,
+    mpsc::{self, Sender},
 };
+
+use crate::{
+    control::output::Output,
+    memory::{Account, Charge, OverBudget},
+};
+pub(super) use lanes::Lanes;
 
 /// Largest frame that counts as small, in bytes.
 const SMALL: usize = 64 * 1024;
@@ -21,11 +31,15 @@ const MAX_SMALL: usize = 64;
 /// Large frames that wait for the client (SECURITY.md 3); further senders wait.
 const MAX_LARGE: usize = 1;
 
-/// Bytes of small frames written at once.
-const MAX_BATCH: usize = 64 * 1024;
+/// Memory that a queued frame takes beside its bytes.
+const ENTRY: usize = 128;
 
-/// Bytes of buffer that an idle connection keeps.
-const KEPT: usize = 4096;
+/// Largest frame that is queued even if the client has no room for it, in bytes: the outcome of a
+/// call that failed for that reason.
+const SHORT: usize = 512;
+
+/// Such frames that wait for one client; further senders wait.
+const MAX_SHORT: usize = 4;
 
 /// Which way a frame has gone. What must arrive after it takes the same way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,46 +48,58 @@ pub(super) enum Lane {
     Large,
 }
 
-/// The connection has ended.
+/// Why a frame was not queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum SendError {
+    /// The connection has ended.
+    #[error("persistent connection ended")]
+    Ended,
+    /// The client has no room for it.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
+}
+
+/// A frame that waits, and what is held for it.
 #[derive(Debug)]
-pub(super) struct Ended;
+struct Queued {
+    frame: Bytes,
+    charge: Charge,
+    _short: Option<OwnedSemaphorePermit>,
+}
 
 /// The senders' side.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    small: Sender<Bytes>,
-    large: Sender<Bytes>,
+    account: Arc<Account>,
+    short: Arc<Semaphore>,
+    small: Sender<Queued>,
+    large: Sender<Queued>,
 }
 
-/// The writer's side.
-#[derive(Debug)]
-pub(super) struct Lanes {
-    small: Receiver<Bytes>,
-    large: Receiver<Bytes>,
-    /// Small frames to be written next, and then a large one.
-    batch: BytesMut,
-    frame: Bytes,
-}
-
-/// `preface` is what the client gets first.
-pub(super) fn outbox(preface: BytesMut) -> (Outbox, Lanes) {
+/// `preface` is what the client gets first. What waits is charged to `account`, and `buffer` bytes of
+/// the socket while they are full.
+pub(super) fn outbox(preface: Output, account: Arc<Account>, buffer: usize) -> (Outbox, Lanes) {
     let (small, small_lane) = mpsc::channel(MAX_SMALL);
     let (large, large_lane) = mpsc::channel(MAX_LARGE);
-    let lanes = Lanes {
-        small: small_lane,
-        large: large_lane,
-        batch: preface,
-        frame: Bytes::new(),
+    let lanes = Lanes::new(preface, small_lane, large_lane, account.clone(), buffer);
+    let outbox = Outbox {
+        account,
+        short: Arc::new(Semaphore::new(MAX_SHORT)),
+        small,
+        large,
     };
-    (Outbox { small, large }, lanes)
+    (outbox, lanes)
 }
 
 impl Outbox {
     /// Queues `frame`, after waiting for a place.
     ///
+    /// # Errors
+    /// See [`SendError`].
+    ///
     /// # Cancel safety
     /// A frame whose future is dropped is not sent.
-    pub(super) async fn send(&self, frame: Bytes) -> Result<Lane, Ended> {
+    pub(super) async fn send(&self, frame: Bytes) -> Result<Lane, SendError> {
         let lane = if frame.len() > SMALL {
             Lane::Large
         } else {
@@ -84,48 +110,37 @@ impl Outbox {
     }
 
     /// As [`Outbox::send`], behind what went by `lane`.
-    pub(super) async fn send_by(&self, lane: Lane, frame: Bytes) -> Result<(), Ended> {
+    pub(super) async fn send_by(&self, lane: Lane, frame: Bytes) -> Result<(), SendError> {
         let sender = match lane {
             Lane::Small => &self.small,
             Lane::Large => &self.large,
         };
-        sender.send(frame).await.map_err(|_| Ended)
+        let queued = self.charged(frame).await?;
+        sender.send(queued).await.map_err(|_| SendError::Ended)
     }
-}
 
-impl Lanes {
-    /// Writes what is sent, for as long as there are senders.
-    ///
-    /// # Cancel safety
-    /// A later call goes on where the last one stopped.
-    pub(super) async fn write(&mut self, socket: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        loop {
-            socket.write_all_buf(&mut self.batch).await?;
-            socket.write_all_buf(&mut self.frame).await?;
-            if self.batch.capacity() > KEPT {
-                self.batch = BytesMut::new();
-            }
-            tokio::select! {
-                biased;
-                Some(frame) = self.small.recv() => {
-                    self.batch.extend_from_slice(&frame);
-                    self.frame = self.large.try_recv().unwrap_or_default();
-                }
-                Some(frame) = self.large.recv() => self.frame = frame,
-                else => return Ok(()),
-            }
-            while self.batch.len() < MAX_BATCH {
-                let Ok(frame) = self.small.try_recv() else {
-                    break;
+    async fn charged(&self, frame: Bytes) -> Result<Queued, SendError> {
+        let charge = self.account.charge(frame.len() + ENTRY);
+        let (charge, short) = match charge {
+            Ok(charge) => (charge, None),
+            Err(error) if frame.len() > SHORT => return Err(error.into()),
+            Err(_) => {
+                // The semaphore is never closed. After the end the lane says so.
+                let place = self.short.clone().acquire_owned();
+                let ended = async {
+                    tokio::join!(self.small.closed(), self.large.closed());
                 };
-                self.batch.extend_from_slice(&frame);
+                let place = tokio::select! {
+                    place = place => place.ok(),
+                    () = ended => return Err(SendError::Ended),
+                };
+                (self.account.empty_charge(), place)
             }
-        }
-    }
-
-    /// Takes nothing more; [`Lanes::write`] then ends when what was queued is written.
-    pub(super) fn close(&mut self) {
-        self.small.close();
-        self.large.close();
+        };
+        Ok(Queued {
+            frame,
+            charge,
+            _short: short,
+        })
     }
 }

@@ -7,7 +7,7 @@ use prost::Message as _;
 
 use crate::{
     control::request::peer_id,
-    streams::Policy,
+    streams::{Policy, ProtocolName},
     wire::pb::{
         CallUnaryRequest, CallUnaryResponse, PersistentConnectionRequest, call_unary_response,
         persistent_connection_request::Message as Body,
@@ -24,15 +24,15 @@ const ID_FIRST: [u8; 2] = [0x0a, 0x10];
 #[derive(Debug, PartialEq)]
 pub(super) enum Message {
     Add {
-        name: String,
+        name: ProtocolName,
         policy: Policy,
     },
     Remove {
-        name: String,
+        name: ProtocolName,
     },
     Call {
         peer: PeerId,
-        name: String,
+        name: ProtocolName,
         data: Bytes,
     },
     Answer(Answer),
@@ -72,9 +72,13 @@ pub(super) fn parse(frame: &Bytes) -> Result<(CallId, Message), Rejected> {
     };
     let missing =
         |field: &str| refuse(format!("Malformed request; required field {field} not set"));
+    let name = |proto: Option<Bytes>| match proto {
+        Some(proto) => Ok(proto[..].into()),
+        None => Err(missing("proto")),
+    };
     let message = match request.message {
         Some(Body::AddUnaryHandler(add)) => Message::Add {
-            name: add.proto.ok_or_else(|| missing("proto"))?,
+            name: name(add.proto)?,
             policy: match add.balanced {
                 Some(false) => Policy::Exclusive,
                 Some(true) => Policy::Balanced,
@@ -82,13 +86,13 @@ pub(super) fn parse(frame: &Bytes) -> Result<(CallId, Message), Rejected> {
             },
         },
         Some(Body::RemoveUnaryHandler(remove)) => Message::Remove {
-            name: remove.proto.ok_or_else(|| missing("proto"))?,
+            name: name(remove.proto)?,
         },
         Some(Body::CallUnary(call)) => {
             let CallUnaryRequest { peer, proto, data } = call;
             Message::Call {
                 peer: peer_id(peer, "peer").map_err(|rejected| refuse(rejected.reason))?,
-                name: proto.ok_or_else(|| missing("proto"))?,
+                name: name(proto)?,
                 data: data.ok_or_else(|| missing("data"))?,
             }
         }
@@ -151,10 +155,10 @@ mod tests {
         ) {
             let _ = parse(&noise.into());
             let peer = PeerId::random();
-            let frame = peer_call(&id, peer, "name".to_owned(), data.clone().into());
+            let frame = peer_call(&id, peer, &"name".into(), data.clone().into());
             // Without its length, of one byte or two.
             let frame = frame.slice(1 + usize::from(frame[0] >= 0x80)..);
-            let call = Message::Call { peer, name: "name".to_owned(), data: data.into() };
+            let call = Message::Call { peer, name: "name".into(), data: data.into() };
             prop_assert_eq!(parse(&frame), Ok((id, call)));
             prop_assert_eq!(peek(&frame), Some(id));
             let mut spoilt = frame.to_vec();

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use libp2p::PeerId;
 
 use super::request::{Answer, CallId};
+use crate::streams::ProtocolName;
 use crate::wire::{
     frame,
     pb::{
@@ -52,7 +53,7 @@ pub(super) fn cancelled(id: &CallId) -> Bytes {
 }
 
 /// A call of `caller` for the client to handle.
-pub(super) fn handle(id: &CallId, caller: PeerId, name: String, data: Bytes) -> Bytes {
+pub(super) fn handle(id: &CallId, caller: PeerId, name: &ProtocolName, data: Bytes) -> Bytes {
     to_client(
         id,
         Some(ToClient::RequestHandling(call(caller, name, data))),
@@ -60,7 +61,7 @@ pub(super) fn handle(id: &CallId, caller: PeerId, name: String, data: Bytes) -> 
 }
 
 /// The call as it travels to `callee`.
-pub(super) fn peer_call(id: &CallId, callee: PeerId, name: String, data: Bytes) -> Bytes {
+pub(super) fn peer_call(id: &CallId, callee: PeerId, name: &ProtocolName, data: Bytes) -> Bytes {
     to_peer(id, ToPeer::CallUnary(call(callee, name, data)))
 }
 
@@ -69,10 +70,10 @@ pub(super) fn peer_answer(id: &CallId, answer: Answer) -> Bytes {
     to_peer(id, ToPeer::UnaryResponse(unary(answer)))
 }
 
-fn call(peer: PeerId, name: String, data: Bytes) -> CallUnaryRequest {
+fn call(peer: PeerId, name: &ProtocolName, data: Bytes) -> CallUnaryRequest {
     CallUnaryRequest {
         peer: Some(peer.to_bytes().into()),
-        proto: Some(name),
+        proto: Some(Bytes::copy_from_slice(name.as_bytes())),
         data: Some(data),
     }
 }

@@ -355,7 +355,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_dial_holds_is_charged_and_given_back() {
         // A dial may hold 4 KiB, all to one address 16 of them.
-        let ledger = Ledger::new(128 << 10);
+        let ledger = Ledger::new(64 << 10);
         let mut dials = Dials::new(256, ledger.clone());
         let peer = PeerId::random();
         let (answer, waiting) = add(&mut dials, peer, 100);

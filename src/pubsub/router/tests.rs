@@ -64,7 +64,9 @@ impl Scene {
 
     /// A client subscribes to `t`.
     fn join(&self) {
-        self.router.subscriptions().add("t").expect("joined");
+        let client = self.ledger.client();
+        let added = self.router.subscriptions().add("t", &client);
+        drop(added.expect("joined"));
         self.router.update_subscription("t");
     }
 

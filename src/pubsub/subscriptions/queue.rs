@@ -15,7 +15,10 @@ use std::{
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 
-use crate::pubsub::message::Message;
+use crate::{
+    memory::{Account, Charge},
+    pubsub::message::Message,
+};
 
 /// Messages that wait for one subscriber. A further one is dropped (Go holds 32).
 const MAX_QUEUED: usize = 4096;
@@ -38,10 +41,19 @@ pub(in super::super) struct Subscriber {
     probe: OnceLock<Probe>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Waiting {
     messages: VecDeque<Arc<Message>>,
     bytes: usize,
+    /// For all but the first: a subscriber that reads gets each message, whatever others hold.
+    charge: Charge,
+}
+
+impl Waiting {
+    /// What is to be charged for `messages` of so many `bytes`.
+    fn charged(&self, bytes: usize) -> usize {
+        bytes - self.messages.front().map_or(0, |first| first.size())
+    }
 }
 
 impl fmt::Debug for Subscriber {
@@ -54,9 +66,14 @@ impl fmt::Debug for Subscriber {
 }
 
 impl Subscriber {
-    pub(super) fn new() -> Self {
+    /// A queue whose messages are charged to `account`.
+    pub(super) fn new(account: &Arc<Account>) -> Self {
         Self {
-            waiting: Mutex::default(),
+            waiting: Mutex::new(Waiting {
+                messages: VecDeque::new(),
+                bytes: 0,
+                charge: account.empty_charge(),
+            }),
             reader: AtomicWaker::new(),
             dropped: AtomicU64::new(0),
             logged: Mutex::new(None),
@@ -87,7 +104,9 @@ impl Subscriber {
     pub(super) fn push(&self, message: &Arc<Message>) -> bool {
         let mut waiting = self.waiting.lock();
         let bytes = waiting.bytes + message.size();
-        let fits = waiting.messages.is_empty() || bytes <= MAX_QUEUED_BYTES;
+        let charged = waiting.charged(bytes);
+        let fits = waiting.messages.is_empty()
+            || bytes <= MAX_QUEUED_BYTES && waiting.charge.resize(charged).is_ok();
         if !fits || waiting.messages.len() >= MAX_QUEUED {
             drop(waiting);
             self.count_dropped(1, message.topic());
@@ -105,6 +124,8 @@ impl Subscriber {
         let mut waiting = self.waiting.lock();
         let message = waiting.messages.pop_front()?;
         waiting.bytes -= message.size();
+        let charged = waiting.charged(waiting.bytes);
+        waiting.charge.shrink(charged);
         Some(message)
     }
 
@@ -122,9 +143,14 @@ impl Subscriber {
 
     /// Drops what waits; the number of messages.
     pub(super) fn clear(&self) -> u64 {
-        let waiting = std::mem::take(&mut *self.waiting.lock());
-        let count = waiting.messages.len() as u64;
-        if let Some(message) = waiting.messages.front() {
+        let messages = {
+            let mut waiting = self.waiting.lock();
+            waiting.bytes = 0;
+            waiting.charge.shrink(0);
+            std::mem::take(&mut waiting.messages)
+        };
+        let count = messages.len() as u64;
+        if let Some(message) = messages.front() {
             self.count_dropped(count, message.topic());
         }
         count

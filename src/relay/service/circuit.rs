@@ -142,7 +142,7 @@ impl Inner {
         destination: &Peer,
     ) -> Result<UserStream, Status> {
         let known = destination.protocols().unwrap_or_default();
-        let names = [STOP.to_owned()];
+        let names = [STOP.into()];
         let opening = self.node.streams().open(connection, &known, &names);
         let opened = timeout(OPEN_TIMEOUT, opening).await;
         let Ok(Ok((mut stream, _))) = opened else {

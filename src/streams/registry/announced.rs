@@ -5,6 +5,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use libp2p::StreamProtocol;
 use tokio::sync::watch;
 
+use crate::streams::name::ProtocolName;
+
 /// Names told to peers, and their bytes with what each adds to the message. Peers refuse an
 /// identify message above 4 KiB whole, and addresses need their share. Names beyond these are
 /// negotiated all the same.
@@ -22,7 +24,7 @@ pub(super) enum Rank {
 #[derive(Debug)]
 pub(super) struct Announced {
     /// In the order in which identify tells them.
-    names: BTreeSet<(Rank, String)>,
+    names: BTreeSet<(Rank, ProtocolName)>,
     told: watch::Sender<Arc<[StreamProtocol]>>,
 }
 
@@ -36,18 +38,18 @@ impl Default for Announced {
 }
 
 impl Announced {
-    pub(super) fn add(&mut self, rank: Rank, name: &str) {
-        self.names.insert((rank, name.to_owned()));
+    pub(super) fn add(&mut self, rank: Rank, name: &ProtocolName) {
+        self.names.insert((rank, name.clone()));
     }
 
     /// Every registered name.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(|(_, name)| name.as_str())
+    pub(super) fn names(&self) -> impl Iterator<Item = &ProtocolName> {
+        self.names.iter().map(|(_, name)| name)
     }
 
-    pub(super) fn remove(&mut self, name: &str) {
+    pub(super) fn remove(&mut self, name: &ProtocolName) {
         for rank in [Rank::Service, Rank::Client] {
-            self.names.remove(&(rank, name.to_owned()));
+            self.names.remove(&(rank, name.clone()));
         }
     }
 
@@ -64,9 +66,10 @@ impl Announced {
         let told: Arc<[StreamProtocol]> = self
             .names
             .iter()
-            // The library's names begin with a slash.
-            .filter(|(_, name)| name.starts_with('/') && !library.contains(name))
-            .filter_map(|(_, name)| StreamProtocol::try_from_owned(name.clone()).ok())
+            .filter_map(|(_, name)| name.to_str())
+            // The library's names are text and begin with a slash.
+            .filter(|name| name.starts_with('/') && !library.iter().any(|other| other == name))
+            .filter_map(|name| StreamProtocol::try_from_owned(name.to_owned()).ok())
             .take(MAX_ANNOUNCED)
             .take_while(|name| {
                 bytes += name.as_ref().len() + 2;

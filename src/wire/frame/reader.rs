@@ -15,10 +15,23 @@ use tokio::{
 };
 
 use super::{FrameError, take};
-use crate::wire::scratch::with_scratch;
+use crate::{
+    limit_hits::Limit,
+    memory::{Charge, OverBudget},
+    wire::scratch::with_scratch,
+};
 
 /// Bytes read at once.
 const CHUNK: usize = 64 * 1024;
+
+/// Bytes read at once where there is no room for more, in the order in which they are tried.
+const CHUNKS: [usize; 4] = [CHUNK, 4096, 512, 32];
+
+/// The length of a frame has room always, in bytes.
+const LENGTH: usize = 10;
+
+/// Bytes of a frame that were received before there was no room, kept so that it can be named.
+const KEPT: usize = 64;
 
 /// Why there is no further frame.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +48,10 @@ pub enum ReadError {
     /// The bytes cannot be a frame.
     #[error(transparent)]
     Frame(#[from] FrameError),
+    /// There is no room for the frame. What is left of it is thrown away; the frames after it are
+    /// read as if nothing had been.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
     /// The source failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -47,6 +64,7 @@ impl From<ReadError> for io::Error {
                 Self::new(io::ErrorKind::UnexpectedEof, error.to_string())
             }
             ReadError::TimedOut => Self::new(io::ErrorKind::TimedOut, error.to_string()),
+            ReadError::OverBudget(error) => Self::new(io::ErrorKind::OutOfMemory, error),
             ReadError::Frame(error) => Self::new(io::ErrorKind::InvalidData, error),
             ReadError::Io(error) => error,
         }
@@ -74,10 +92,24 @@ impl<T: AsyncRead + Unpin> Source for T {
 ///
 /// [`FrameReader::next`] is all that most readers need. Those with something to do between the
 /// frames call [`FrameReader::take`] until it returns `None`, then [`FrameReader::fill`].
+///
+/// What it holds is charged before it is allocated, if [`FrameReader::charged`] has said to whom. A
+/// frame stays charged until the next call of `take`, `fill` or `next`. The caller must not hold it
+/// longer, or charge it anew.
 #[derive(Debug)]
 pub struct FrameReader {
     input: BytesMut,
     max: usize,
+    chunk: usize,
+    charge: Option<Charge>,
+    /// The first bytes of a frame that have room always.
+    minimum: usize,
+    /// Bytes of the memory that `input`, and frames taken from it, are parts of.
+    allocated: usize,
+    /// Bytes of a refused frame that are still to come.
+    refused: u64,
+    /// How that frame began.
+    refused_head: Bytes,
     time: Option<Duration>,
     /// Runs while a frame is incomplete.
     timer: Option<Pin<Box<Sleep>>>,
@@ -88,11 +120,39 @@ impl FrameReader {
     #[must_use]
     pub fn new(max: usize, received: BytesMut) -> Self {
         Self {
+            allocated: received.capacity(),
             input: received,
             max,
+            chunk: CHUNK,
+            charge: None,
+            minimum: LENGTH,
+            refused: 0,
+            refused_head: Bytes::new(),
             time: None,
             timer: None,
         }
+    }
+
+    /// Reads so many bytes at once at the most.
+    #[must_use]
+    pub fn chunked(mut self, bytes: usize) -> Self {
+        self.chunk = bytes.clamp(1, CHUNK);
+        self
+    }
+
+    /// Charges what is held by `charge`, which has nothing in it yet.
+    #[must_use]
+    pub fn charged(mut self, charge: Charge) -> Self {
+        self.charge = Some(charge);
+        self
+    }
+
+    /// Takes frames that need no more than `bytes` even where there is no room. The caller bounds how
+    /// many readers there are.
+    #[must_use]
+    pub fn always(mut self, bytes: usize) -> Self {
+        self.minimum = bytes.max(LENGTH);
+        self
     }
 
     /// Gives each frame `time` to arrive, counted from the first [`FrameReader::fill`] after its
@@ -115,6 +175,13 @@ impl FrameReader {
         self.input
     }
 
+    /// The same, with what it is charged by.
+    #[must_use]
+    pub fn into_parts(mut self) -> (BytesMut, Option<Charge>) {
+        self.release();
+        (self.input, self.charge)
+    }
+
     /// The payload length that the frame at hand announces, in bytes; 0 while that is unknown.
     #[must_use]
     pub fn announced(&self) -> u64 {
@@ -133,22 +200,44 @@ impl FrameReader {
         self.timer = Some(Box::pin(sleep(time)));
     }
 
+    /// The beginning of the payload of the frame that there was no room for, as far as it had come.
+    #[must_use]
+    pub fn refused_payload(&self) -> &[u8] {
+        match unsigned_varint::decode::u64(&self.refused_head) {
+            Ok((_, payload)) => payload,
+            Err(_) => &[],
+        }
+    }
+
     /// The next frame, if it has arrived.
     ///
     /// # Errors
     /// If the bytes at hand are not the beginning of a frame; see [`take`].
     pub fn take(&mut self) -> Result<Option<Bytes>, FrameError> {
+        self.release();
         let frame = take(&mut self.input, self.max)?;
         if frame.is_some() {
             self.timer = None;
             if self.input.is_empty() {
+                // The memory is the frame's alone from now on.
                 self.input = BytesMut::new();
             }
         }
         Ok(frame)
     }
 
-    /// Waits until more bytes have arrived.
+    /// The frame taken last is no longer held. The next `take`, `fill` or `next` says so as well.
+    pub fn release(&mut self) {
+        if self.input.capacity() == 0 && self.allocated > 0 {
+            self.allocated = 0;
+            if let Some(charge) = &mut self.charge {
+                charge.shrink(0);
+            }
+        }
+    }
+
+    /// Waits until more bytes have arrived. [`FrameReader::take`] must have said before that no
+    /// frame is there.
     ///
     /// # Errors
     /// Any [`ReadError`] but [`ReadError::Frame`].
@@ -157,16 +246,23 @@ impl FrameReader {
         source: &mut impl Source,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), ReadError>> {
+        self.release();
+        let chunk = self.reserve()?;
         let read = with_scratch(|scratch| {
-            let chunk = scratch.len().min(CHUNK);
+            let chunk = scratch.len().min(chunk);
             let read = ready!(source.poll_read(cx, &mut scratch[..chunk]));
             if let Ok(n) = read {
-                self.input.extend_from_slice(&scratch[..n]);
+                self.hold(&scratch[..n]);
             }
             Poll::Ready(read)
         });
+        if let Some(charge) = &mut self.charge {
+            charge.shrink(self.allocated);
+        }
         match read {
-            Poll::Ready(Ok(0)) if self.input.is_empty() => Poll::Ready(Err(ReadError::Closed)),
+            Poll::Ready(Ok(0)) if self.input.is_empty() && self.refused == 0 => {
+                Poll::Ready(Err(ReadError::Closed))
+            }
             Poll::Ready(Ok(0)) => Poll::Ready(Err(ReadError::Cut)),
             Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
@@ -174,10 +270,83 @@ impl FrameReader {
         }
     }
 
+    /// Makes room for bytes to be read; how many.
+    fn reserve(&mut self) -> Result<usize, ReadError> {
+        if self.refused > 0 {
+            return Ok(usize::try_from(self.refused).map_or(CHUNK, |left| left.min(CHUNK)));
+        }
+        let Some(mut charge) = self.charge.take() else {
+            return Ok(self.chunk);
+        };
+        let room = CHUNKS
+            .into_iter()
+            .filter(|chunk| *chunk <= self.chunk)
+            .find(|chunk| charge.try_resize(self.needed(*chunk)).is_ok());
+        self.charge = Some(charge);
+        match room {
+            Some(chunk) => Ok(chunk),
+            None if self.input.len() < self.minimum => Ok(self.minimum - self.input.len()),
+            None => {
+                Limit::MemoryCharged.hit();
+                self.refuse();
+                Err(OverBudget.into())
+            }
+        }
+    }
+
+    /// Gives up the frame at hand.
+    fn refuse(&mut self) {
+        let Ok((length, payload)) = unsigned_varint::decode::u64(&self.input) else {
+            return;
+        };
+        self.refused = length.saturating_sub(payload.len() as u64);
+        let head = self.input.len().min(KEPT);
+        self.refused_head = Bytes::copy_from_slice(&self.input[..head]);
+        self.input = BytesMut::new();
+        self.release();
+    }
+
+    /// Bytes of memory that are needed for `more` bytes of input. Memory grows by doubling, up to
+    /// what the frame at hand needs, so that a frame that comes in small pieces is not copied as
+    /// often.
+    fn needed(&self, more: usize) -> usize {
+        let needed = self.input.len() + more;
+        if needed <= self.input.capacity() {
+            return self.allocated;
+        }
+        let frame = match unsigned_varint::decode::u64(&self.input) {
+            Ok((length, payload)) => {
+                let header = self.input.len() - payload.len();
+                usize::try_from(length).map_or(usize::MAX, |length| length.saturating_add(header))
+            }
+            Err(_) => 0,
+        };
+        needed.max(self.input.capacity().saturating_mul(2).min(frame))
+    }
+
+    /// Keeps what was read, for which there is room.
+    fn hold(&mut self, read: &[u8]) {
+        if self.refused > 0 {
+            self.refused -= read.len() as u64;
+            if self.refused == 0 {
+                self.timer = None;
+            }
+            return;
+        }
+        let needed = self.needed(read.len());
+        if self.input.len() + read.len() > self.input.capacity() {
+            let mut grown = BytesMut::with_capacity(needed);
+            grown.extend_from_slice(&self.input);
+            self.input = grown;
+            self.allocated = needed;
+        }
+        self.input.extend_from_slice(read);
+    }
+
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.timer.is_none() {
             match self.time {
-                Some(time) if !self.input.is_empty() => self.limit(time),
+                Some(time) if !self.input.is_empty() || self.refused > 0 => self.limit(time),
                 _ => return Poll::Pending,
             }
         }

@@ -1,0 +1,81 @@
+//! What a request takes in memory beside its frame.
+
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+
+/// Bytes for each part: an entry of a list, and its name or address.
+const PART: usize = 128;
+
+/// Bytes of memory that the parts of `frame` may take once it is decoded. A part of two bytes, such as
+/// an empty name, takes many more.
+pub(in crate::control) fn cost(frame: &[u8]) -> usize {
+    let mut count = 0;
+    each(frame, |body| {
+        count += 1;
+        if let Some(body) = body {
+            each(body, |_| count += 1);
+        }
+    });
+    count * PART
+}
+
+/// Calls `part` for each field of a message, with its payload if it has a length, as far as the
+/// message can be read.
+fn each(mut message: &[u8], mut part: impl FnMut(Option<&[u8]>)) {
+    while let Some((body, rest)) = next(message) {
+        part(body);
+        message = rest;
+    }
+}
+
+fn next(mut message: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+    if message.is_empty() {
+        return None;
+    }
+    let (number, kind) = decode_key(&mut message).ok()?;
+    if kind == WireType::LengthDelimited {
+        let length = usize::try_from(decode_varint(&mut message).ok()?).ok()?;
+        let (body, rest) = message.split_at_checked(length)?;
+        return Some((Some(body), rest));
+    }
+    skip_field(kind, number, &mut message, DecodeContext::default()).ok()?;
+    Some((None, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::wire::pb;
+
+    #[test]
+    fn each_name_counts_however_short_it_is() {
+        let open = |names: usize| pb::Request {
+            r#type: Some(2),
+            stream_open: Some(pb::StreamOpenRequest {
+                peer: Some(vec![1].into()),
+                proto: vec![bytes::Bytes::new(); names],
+                timeout: None,
+            }),
+            ..pb::Request::default()
+        };
+        let cost = |names| cost(&open(names).encode_to_vec()) / PART;
+        assert_eq!((cost(0), cost(1), cost(100_000)), (3, 4, 100_003));
+    }
+
+    #[test]
+    fn bytes_that_are_no_message_cost_what_can_be_read() {
+        let data = vec![0xff; 1 << 20];
+        let publish = pb::Request {
+            pubsub: Some(pb::PsRequest {
+                data: Some(data.into()),
+                ..pb::PsRequest::default()
+            }),
+            ..pb::Request::default()
+        };
+        assert_eq!(cost(&publish.encode_to_vec()) / PART, 2);
+        assert_eq!(cost(&[0x0a, 5, 1]), 0);
+        assert_eq!(cost(&[0x13; 64]), 0);
+        assert_eq!(cost(b""), 0);
+    }
+}
