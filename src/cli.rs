@@ -5,9 +5,12 @@
 //! without a dash (COMPATIBILITY.md 1.2). So [`syntax`] is a reader of its own over a table of
 //! flags.
 
+mod commands;
+mod completions;
 mod flags;
+mod help;
 mod manual;
-mod suggest;
+pub(crate) mod suggest;
 mod syntax;
 mod usage;
 
@@ -15,15 +18,8 @@ use std::ffi::OsString;
 
 pub use flags::{Args, KeygenArgs};
 
-use crate::settings;
+use crate::settings::{self, ALIASES};
 use syntax::{Parsed, SyntaxError};
-
-/// The first word that asks for the usage text.
-const HELP: &str = "help";
-/// The first word that asks for the version.
-const VERSION: &str = "version";
-/// The first word that asks for a new key file instead of a daemon.
-const KEYGEN: &str = "keygen";
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,44 +42,43 @@ pub struct Stop {
     pub text: String,
 }
 
+impl Stop {
+    fn help(text: String) -> Self {
+        Self { code: 0, text }
+    }
+
+    /// Clients find Go's words in the first line; people see the last, which ends with `hint`.
+    fn refused(reason: &str, hint: &str, usage: &str) -> Self {
+        Self {
+            code: 2,
+            text: format!("{reason}\n{usage}{reason}{hint}\n"),
+        }
+    }
+}
+
 /// Reads the command line, program name first.
 ///
 /// # Errors
-/// [`Stop`] on `-h` and on whatever Go's flag package refuses.
+/// [`Stop`] on `-h` and on whatever Go's flag package refuses; and on a word that is no command,
+/// before which Go would start.
 pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> {
-    let mut words = argv.into_iter().peekable();
+    let mut words = argv.into_iter();
     let program = words.next().unwrap_or_else(|| "rp2pd".into());
     let program = program.to_string_lossy();
-    if words.next_if(|word| word == KEYGEN).is_some() {
-        let name = format!("{program} {KEYGEN}");
-        let flags: Vec<_> = flags::KEYGEN.iter().collect();
-        let parsed = syntax::parse(&flags, &[], words)
-            .map_err(|error| stop(&error, &usage::usage(&name, &flags, &[])))?;
-        return Ok(Command::Keygen(parsed.values));
-    }
-    if words.next_if(|word| word == manual::MANUAL).is_some() {
-        return Ok(Command::Print(manual::manual()));
-    }
-    if words.next_if(|word| word == manual::COMPLETIONS).is_some() {
-        let script = manual::completions(words.next());
-        return script.map(Command::Print).map_err(|usage| Stop {
-            code: 2,
-            text: format!("{usage}\n"),
-        });
-    }
     let flags = settings::flags();
-    let usage = || usage::usage(&program, &flags, settings::ALIASES);
-    if words.next_if(|word| word == HELP).is_some() {
-        return Err(stop(&SyntaxError::Help, &usage()));
+    let usage = || usage::usage(&program, &flags, ALIASES);
+    let parsed = syntax::parse(&flags, ALIASES, words);
+    let Parsed { values, rest } = parsed.map_err(|error| match error {
+        SyntaxError::Help { long: false } => Stop::help(help::help(&program)),
+        SyntaxError::Help { long: true } => Stop::help(usage()),
+        SyntaxError::Bad(reason) => {
+            let hint = suggest::hint(&reason, &flags, ALIASES);
+            Stop::refused(&reason, &hint, &usage())
+        }
+    })?;
+    if let Some(command) = commands::read(&program, &values, &rest) {
+        return command;
     }
-    if words.next_if(|word| word == VERSION).is_some() {
-        return Ok(Command::Print(version()));
-    }
-    if let Some(reason) = words.peek().and_then(|word| suggest::no_command(word)) {
-        return Err(stop(&SyntaxError::Bad(reason), &usage()));
-    }
-    let Parsed { values, rest } =
-        syntax::parse(&flags, settings::ALIASES, words).map_err(|error| stop(&error, &usage()))?;
     Ok(Command::Daemon(Box::new(Args {
         given: values,
         positional: rest,
@@ -94,20 +89,6 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> 
 #[must_use]
 pub fn version() -> String {
     format!("rp2pd {}\n", env!("CARGO_PKG_VERSION"))
-}
-
-fn stop(error: &SyntaxError, usage: &str) -> Stop {
-    match error {
-        SyntaxError::Help => Stop {
-            code: 0,
-            text: usage.to_owned(),
-        },
-        SyntaxError::Bad(reason) => Stop {
-            code: 2,
-            // Clients find Go's words in the first line; people see the last.
-            text: format!("{reason}\n{usage}{reason}{}\n", suggest::flag(reason)),
-        },
-    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use std::ffi::OsStr;
 
 pub use document::document;
 pub use json::JsonError;
+pub(crate) use table::values_of;
 pub use table::{ALIASES, Given, Values};
 pub use value::{AddrError, AddrList, AddrText, ByteSize, FileMode, GoDuration, ValueError};
 
@@ -33,6 +34,8 @@ pub(crate) struct Flag<T: 'static> {
     pub(crate) default: fn() -> String,
     /// What the usage text says.
     pub(crate) help: &'static str,
+    /// Whether it names a file.
+    pub(crate) is_path: bool,
     /// Reads a value and stores it.
     pub(crate) set: fn(&mut T, &OsStr) -> Result<(), ValueError>,
 }

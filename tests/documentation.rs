@@ -92,7 +92,7 @@ fn every_test_named_exists() {
 #[test]
 fn every_flag_is_in_the_table_and_no_other() {
     let output = Command::new(env!("CARGO_BIN_EXE_rp2pd"))
-        .arg("-h")
+        .arg("-help")
         .output()
         .unwrap();
     let usage = String::from_utf8(output.stderr).unwrap();

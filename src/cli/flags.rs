@@ -42,6 +42,7 @@ pub(super) const KEYGEN: &[Flag<KeygenArgs>] = &[
         kind: <i64 as Value>::KIND,
         default: || KeygenArgs::default().bits.show(),
         help: "key size in bits (for rsa)",
+        is_path: <i64 as Value>::IS_PATH,
         set: |args, text| {
             args.bits = Value::read(text)?;
             Ok(())
@@ -52,6 +53,7 @@ pub(super) const KEYGEN: &[Flag<KeygenArgs>] = &[
         kind: <PathBuf as Value>::KIND,
         default: || KeygenArgs::default().file.show(),
         help: "output key file",
+        is_path: <PathBuf as Value>::IS_PATH,
         set: |args, text| {
             args.file = Value::read(text)?;
             Ok(())
@@ -62,6 +64,7 @@ pub(super) const KEYGEN: &[Flag<KeygenArgs>] = &[
         kind: <String as Value>::KIND,
         default: || KeygenArgs::default().key_type,
         help: "key type; rsa, ed25519, secp256k1 or ecdsa",
+        is_path: <String as Value>::IS_PATH,
         set: |args, text| {
             args.key_type = Value::read(text)?;
             Ok(())

@@ -20,8 +20,8 @@ pub(super) struct Parsed<T> {
 /// Why parsing ended early.
 #[derive(Debug)]
 pub(super) enum SyntaxError {
-    /// `-h` or `-help`, in whatever form.
-    Help,
+    /// `-h` or, `long`, `-help`, in whatever form.
+    Help { long: bool },
     /// An error in Go's words, without the usage text.
     Bad(String),
 }
@@ -45,7 +45,8 @@ pub(super) fn parse<T: Default>(
         let target = target.unwrap_or(&name);
         let Some(flag) = flags.iter().find(|flag| flag.name == target) else {
             return Err(match name.as_str() {
-                "h" | "help" => SyntaxError::Help,
+                "h" => SyntaxError::Help { long: false },
+                "help" => SyntaxError::Help { long: true },
                 _ => SyntaxError::Bad(format!("flag provided but not defined: -{name}")),
             });
         };

@@ -15,11 +15,13 @@ fn arguments(words: &[&str]) -> Result<Args, Stop> {
     }
 }
 
+/// Go's words, which stand in the first line and begin the last.
 fn error(words: &[&str]) -> String {
     let stop = read(words).unwrap_err();
     assert_eq!(stop.code, 2);
     let (error, usage) = stop.text.split_once('\n').unwrap();
     assert!(usage.starts_with("Usage of rp2pd:\n  -announceAddrs string\n"));
+    assert!(usage.lines().last().unwrap().starts_with(error));
     error.to_owned()
 }
 
@@ -45,10 +47,14 @@ fn one_dash_or_two_with_or_without_equals() {
 
 #[test]
 fn a_bool_never_takes_the_next_word() {
-    let args = arguments(&["-quic", "false", "-listen", "/unix/x"]).unwrap();
+    let args = arguments(&["-quic", "-", "-listen", "/unix/x"]).unwrap();
     assert_eq!(args.given.quic, Some(true));
     assert_eq!(args.given.listen, None);
-    assert_eq!(args.positional, ["false", "-listen", "/unix/x"]);
+    assert_eq!(args.positional, ["-", "-listen", "/unix/x"]);
+    assert_eq!(
+        error(&["-quic", "false"]),
+        r#"unknown command "false": a bool takes its value after "=", as in -b=false"#
+    );
     for (text, value) in [
         ("1", true),
         ("t", true),
@@ -83,10 +89,9 @@ fn a_bool_never_takes_the_next_word() {
 }
 
 #[test]
-fn flags_end_at_a_bare_word_a_lone_dash_and_two_dashes() {
+fn flags_end_at_a_lone_dash_and_two_dashes() {
     for (words, rest) in [
-        (&["-q", "x", "-b"][..], &["x", "-b"][..]),
-        (&["-q", "-", "-b"], &["-", "-b"]),
+        (&["-q", "-", "-b"][..], &["-", "-b"][..]),
         (&["-q", "--", "-b"], &["-b"]),
         (&["-q", "", "-b"], &["", "-b"]),
     ] {
@@ -138,6 +143,10 @@ fn help_wins_over_what_follows_and_loses_to_what_precedes() {
         assert!(stop.text.starts_with("Usage of rp2pd:\n"), "{word}");
     }
     assert_eq!(
+        read(&["-q", "help"]).unwrap_err(),
+        read(&["-h"]).unwrap_err()
+    );
+    assert_eq!(
         error(&["-nonsense", "-h"]),
         "flag provided but not defined: -nonsense"
     );
@@ -145,7 +154,7 @@ fn help_wins_over_what_follows_and_loses_to_what_precedes() {
 
 #[test]
 fn usage_is_sorted_and_laid_out_as_in_go() {
-    let text = read(&["-h"]).unwrap_err().text;
+    let text = read(&["-help"]).unwrap_err().text;
     let names: Vec<&str> = text
         .lines()
         .filter_map(|line| line.strip_prefix("  -"))
@@ -252,60 +261,136 @@ fn paths_need_not_be_utf8_but_text_must() {
     assert!(parse(["p".into(), word("-")]).is_err());
 }
 
+/// What a line that is no daemon's asks for.
+fn command(words: &[&str]) -> Result<Command, Stop> {
+    parse(["p"].iter().chain(words).map(OsString::from))
+}
+
 #[test]
-fn keygen_is_a_first_word() {
-    let argv = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
-    let Command::Keygen(args) = parse(argv(&["p", "keygen", "-t", "rsa", "-b=4096"])).unwrap()
-    else {
-        panic!("not keygen")
-    };
-    assert_eq!(
-        (args.key_type.as_str(), args.bits, args.file),
-        ("rsa", 4096, "identity".into())
+fn commands_are_words_before_or_after_flags() {
+    for before in [&[][..], &["-listen", "/unix/x"], &["-listen=/unix/x", "-q"]] {
+        let after = |words: &[&str]| command(&[before, words].concat());
+        let Ok(Command::Keygen(args)) = after(&["keygen", "-t", "rsa", "-b=4096"]) else {
+            panic!("not keygen")
+        };
+        assert_eq!(
+            (args.key_type.as_str(), args.bits, args.file),
+            ("rsa", 4096, "identity".into())
+        );
+        assert_eq!(after(&["version"]), Ok(Command::Print(version())));
+        assert!(matches!(after(&["man"]), Ok(Command::Print(_))));
+        assert!(matches!(
+            after(&["completions", "zsh"]),
+            Ok(Command::Print(_))
+        ));
+        let help = after(&["help"]).unwrap_err();
+        assert_eq!(help, command(&["-h"]).unwrap_err());
+        let refused = after(&["keygne"]).unwrap_err();
+        assert_eq!(refused.code, 2);
+        assert!(refused.text.ends_with("did you mean keygen?\n"));
+    }
+}
+
+#[test]
+fn each_command_has_help_and_takes_no_more_than_it_says() {
+    for row in commands::COMMANDS {
+        let asked = command(&[row.word, "-h"]).unwrap_err();
+        assert_eq!(asked.code, 0);
+        assert!(
+            asked
+                .text
+                .starts_with(&format!("Usage of p {}:\n", row.word))
+        );
+        assert_eq!(asked, command(&["help", row.word]).unwrap_err());
+        let more = command(&[row.word, "bash", "more"]).unwrap_err();
+        assert_eq!(more.code, 2, "{}", row.word);
+    }
+    let keygen = command(&["keygen", "-h"]).unwrap_err();
+    assert!(keygen.text.starts_with("Usage of p keygen:\n  -b int\n"));
+    // What was meant is looked for among the command's own flags.
+    let wrong = command(&["keygen", "-tt=rsa"]).unwrap_err();
+    assert!(
+        wrong.text.ends_with("-tt: did you mean -t?\n"),
+        "{}",
+        wrong.text
     );
-    let stop = parse(argv(&["p", "keygen", "-h"])).unwrap_err();
-    assert_eq!(stop.code, 0);
-    assert!(stop.text.starts_with("Usage of p keygen:\n  -b int\n"));
-    assert!(matches!(
-        parse(argv(&["p", "-q", "keygen"])),
-        Ok(Command::Daemon(_))
-    ));
+    let wrong = command(&["keygen", "-t"]).unwrap_err();
+    assert!(
+        wrong
+            .text
+            .ends_with("one of ed25519, rsa, secp256k1, ecdsa\n")
+    );
+}
+
+#[test]
+fn the_help_is_in_groups_and_fits_a_terminal() {
+    let text = command(&["-h"]).unwrap_err().text;
+    for part in [
+        "Usage of p:\n",
+        "Runs a libp2p host",
+        "Example: ",
+        "\nCommands:\n  keygen ",
+        "\nControl socket:\n  -listen string ",
+        "  -q, -quiet ",
+        "p -help\n",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    for row in commands::COMMANDS {
+        assert!(text.contains(&format!("\n  {} ", row.word)), "{}", row.word);
+    }
+    for flag in settings::flags() {
+        assert!(
+            text.contains(&format!("\n  -{}", flag.name)),
+            "{}",
+            flag.name
+        );
+    }
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 100),
+        "{text}"
+    );
 }
 
 #[test]
 fn completions_and_manual_know_every_flag() {
-    let print = |words: &[&str]| match parse(["p"].iter().chain(words).map(OsString::from)).unwrap()
-    {
+    let print = |words: &[&str]| match command(words).unwrap() {
         Command::Print(text) => text,
         other => panic!("{other:?}"),
     };
-    let man = print(&["man"]);
+    let man = print(&["man"]).replace("\\-", "-");
+    assert!(!man.contains("--"), "{man}");
+    let aliases = ALIASES.iter().map(|(alias, _)| *alias);
+    let names: Vec<_> = settings::flags()
+        .iter()
+        .map(|flag| flag.name)
+        .chain(aliases)
+        .collect();
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = print(&["completions", shell]);
-        for flag in settings::flags() {
-            assert!(script.contains(flag.name), "{shell}: {}", flag.name);
-            let roff = flag.name.replace('-', "\\-");
-            assert!(man.contains(&roff), "man: {}", flag.name);
+        for name in &names {
+            assert!(script.contains(name), "{shell}: {name}");
+            assert!(man.contains(&format!("-{name}")), "man: {name}");
         }
     }
     for words in [&["completions"][..], &["completions", "tcsh"]] {
-        let stop = parse(["p"].iter().chain(words).map(OsString::from)).unwrap_err();
+        let stop = command(words).unwrap_err();
         assert_eq!(stop.code, 2);
-        assert!(stop.text.starts_with("usage: rp2pd completions bash|"));
+        assert!(stop.text.ends_with(": bash|elvish|fish|powershell|zsh\n"));
     }
 }
 
 proptest! {
     #[test]
-    fn any_words_are_read_or_refused(words in prop::collection::vec(".{0,12}|-{1,3}(listen|q|b|connLo|h|connGrace|i|f)(=.{0,8})?", 0..8)) {
+    fn any_words_are_read_or_refused(words in prop::collection::vec(".{0,12}|-{1,3}(listen|q|b|connLo|h|connGrace|i|f)(=.{0,8})?|keygen|help|man", 0..8)) {
         let argv = std::iter::once("p".to_owned()).chain(words.clone()).map(OsString::from);
         match parse(argv) {
             Ok(Command::Daemon(args)) => prop_assert!(args.positional.len() <= words.len()),
-            Ok(Command::Keygen(_)) => prop_assert_eq!(&words[0], "keygen"),
-            Ok(Command::Print(_)) => prop_assert!(["man", "completions", "version"].contains(&words[0].as_str())),
+            Ok(Command::Keygen(_)) => prop_assert!(words.iter().any(|word| word == "keygen")),
+            Ok(Command::Print(_)) => prop_assert!(words.iter().any(|word| ["man", "completions", "version"].contains(&word.as_str()))),
             Err(stop) => {
                 prop_assert!(stop.code == 0 || stop.code == 2);
-                prop_assert!(stop.text.contains("Usage of p:\n"));
+                prop_assert!(stop.text.contains("Usage of p"));
             }
         }
     }

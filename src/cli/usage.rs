@@ -28,7 +28,8 @@ pub(super) fn usage<T>(program: &str, flags: &[&Flag<T>], aliases: &[Alias]) -> 
     text
 }
 
-fn described<T>(flag: &Flag<T>) -> String {
+/// What a flag does, and its default.
+pub(super) fn described<T>(flag: &Flag<T>) -> String {
     let mut text = flag.help.to_owned();
     let default = (flag.default)();
     if !default.is_empty() {

@@ -44,7 +44,7 @@ fn defaults_are_gos_with_the_holes_closed() {
 /// The table's defaults, which the usage text shows, are the ones in force.
 #[test]
 fn typing_every_default_changes_nothing() {
-    let usage = parse(["p".into(), "-h".into()]).unwrap_err().text;
+    let usage = parse(["p".into(), "-help".into()]).unwrap_err().text;
     let mut words = Vec::new();
     let mut name = "";
     for line in usage.lines() {
@@ -227,7 +227,7 @@ fn what_is_not_there_yet_is_told_once_and_defaults_stay_silent() {
             "-secio",
             "-muxer=spdy",
             "-plaintext",
-            "stray",
+            "-",
             "-q",
         ],
         QUIET,
@@ -236,7 +236,7 @@ fn what_is_not_there_yet_is_told_once_and_defaults_stay_silent() {
     assert_eq!(
         loud.notices,
         [
-            r#"flags end at "stray": it and what follows is ignored"#,
+            r#"flags end at "-": it and what follows is ignored"#,
             "not available yet, ignored: -natPortMap",
             "without effect: -pprof, -quic=false, -relayHopLimit, -secio",
             r#"unknown muxer "spdy": yamux is used"#,

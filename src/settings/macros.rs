@@ -47,6 +47,7 @@ macro_rules! settings {
                 kind: <$type as Value>::KIND,
                 default: || settings!(@shown $(<$type>::from($default))?),
                 help: $help,
+                is_path: <$type as Value>::IS_PATH,
                 set: |given, text| {
                     given.$field = Some(<$type as Value>::read(text)?);
                     Ok(())

@@ -27,6 +27,17 @@ pub const ALIASES: &[(&str, &str)] = &[
     ("quiet", "q"),
 ];
 
+/// The values that a flag of the daemon or of `keygen` can have; none if it can have any.
+pub(crate) fn values_of(flag: &str) -> &'static [&'static str] {
+    match flag {
+        "muxer" => &["yamux", "mplex"],
+        "pubsubRouter" => &["gossipsub", "floodsub"],
+        // The flag of `keygen`.
+        "t" => &["ed25519", "rsa", "secp256k1", "ecdsa"],
+        _ => &[],
+    }
+}
+
 settings! {
     Program {
         file "f" "" PathBuf,

@@ -46,7 +46,7 @@ const VALUES: [(&str, &[&str]); 33] = [
 
 /// Name and kind of every flag, from the usage text.
 fn flags() -> Vec<(String, String)> {
-    let usage = rp2pd(["-h"]).stderr;
+    let usage = rp2pd(["-help"]).stderr;
     let entries = usage.lines().filter_map(|line| line.strip_prefix("  -"));
     entries
         .map(|entry| {
