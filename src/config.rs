@@ -244,8 +244,14 @@ pub enum ConfigError {
     #[error(transparent)]
     Json(#[from] JsonError),
     /// An address.
-    #[error(transparent)]
-    Address(#[from] AddrError),
+    #[error("{error}")]
+    Address {
+        /// The flag that takes it, with its dash.
+        flag: &'static str,
+        /// What is wrong with it.
+        #[source]
+        error: AddrError,
+    },
     /// The path cannot name a socket.
     #[error("listen unix {}: bind: invalid argument", .0.display())]
     SocketPath(PathBuf),
@@ -287,7 +293,12 @@ pub enum ConfigError {
     Router(String),
     /// A bootstrap or relay address without `/p2p/<id>`.
     #[error("invalid p2p multiaddr")]
-    NotP2p,
+    NotP2p {
+        /// The flag that takes it, with its dash.
+        flag: &'static str,
+        /// The first such address.
+        address: Multiaddr,
+    },
     /// A frame limit that lets no frame pass.
     #[error("persistentConnMaxMsgSize must be positive, not {0}")]
     MaxFrame(i64),

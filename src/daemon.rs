@@ -19,6 +19,7 @@ use crate::{
     dht::Dht,
     node::BootstrapPeers,
     shutdown::{Asked, Signals},
+    systemd,
     telemetry::{self, operator_line},
 };
 use start::{Running, Stop, start};
@@ -65,6 +66,7 @@ async fn serve(
     let end = until_stopped(config, &mut running, &stop, &mut signals).await;
     stop.drain.begin();
     stop.pipes.close();
+    systemd::stopping().await;
     tokio::select! {
         biased;
         () = drain(config, running, &stop, &end) => end,
@@ -104,6 +106,7 @@ async fn until_stopped(
                     look_after(peers, running, stop);
                 }
                 announce_ready(config, running);
+                stop.spawn_task(systemd::attend(running.node.clone()));
             }
             ended = &mut running.driver => {
                 operator_line(&format!("the swarm task ended: {ended:?}"));

@@ -1,4 +1,4 @@
-//! Panics that tests ask for, at the places that supervision must survive. Debug builds only: a
+//! Panics and hangs that tests ask for, at the places that supervision must survive. Debug builds only: a
 //! release build contains nothing of this.
 
 /// The environment variable that names a directory. A file in it with the name of a place makes
@@ -21,6 +21,23 @@ pub(crate) fn point(place: impl std::fmt::Display) {
         panic!("a test wants this: {place}");
     }
 }
+
+/// Does not end for as long as the directory has a file `hang-` and the name of `place`.
+#[cfg(debug_assertions)]
+pub(crate) async fn hang(place: &str) {
+    let Some(directory) = std::env::var_os(DIRECTORY) else {
+        return;
+    };
+    let path = std::path::Path::new(&directory).join(format!("hang-{place}"));
+    while path.exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+/// Nothing.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub(crate) async fn hang(_: &str) {}
 
 /// Nothing.
 #[cfg(not(debug_assertions))]

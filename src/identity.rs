@@ -8,7 +8,7 @@ use std::error::Error;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libp2p::identity::ed25519;
 use prost::Message;
@@ -65,8 +65,13 @@ pub struct Loaded {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
     /// The file cannot be opened or read.
-    #[error("{0}")]
-    File(String),
+    #[error("{reason}")]
+    File {
+        /// What was tried, the path, and the system's words.
+        reason: String,
+        /// Whether there is no such file.
+        missing: bool,
+    },
     /// Not protobuf.
     #[error("proto: cannot parse invalid wire-format data")]
     Wire,
@@ -104,14 +109,34 @@ pub enum IdentityError {
     },
 }
 
+/// A key file that is refused; the words are those of its source.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
+pub struct KeyFileError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub source: IdentityError,
+}
+
 /// Reads a key file.
 ///
 /// # Errors
-/// [`IdentityError`]; the daemon must not start with another identity than the one asked for.
-pub fn load(path: &Path) -> Result<Loaded, IdentityError> {
+/// [`KeyFileError`]; the daemon must not start with another identity than the one asked for.
+pub fn load(path: &Path) -> Result<Loaded, KeyFileError> {
+    read(path).map_err(|source| KeyFileError {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn read(path: &Path) -> Result<Loaded, IdentityError> {
     let failed = |verb: &str, error: &std::io::Error| {
         let reason = system_error(error);
-        IdentityError::File(format!("{verb} {}: {reason}", path.display()))
+        IdentityError::File {
+            reason: format!("{verb} {}: {reason}", path.display()),
+            missing: error.kind() == std::io::ErrorKind::NotFound,
+        }
     };
     let file = File::open(path).map_err(|error| failed("open", &error))?;
     let metadata = file.metadata().map_err(|error| failed("stat", &error))?;
@@ -123,8 +148,10 @@ pub fn load(path: &Path) -> Result<Loaded, IdentityError> {
         .map_err(|error| failed("read", &error))?;
     if bytes.len() as u64 > MAX_SIZE {
         let path = path.display();
-        let text = format!("read {path}: larger than any key file ({MAX_SIZE} bytes)");
-        return Err(IdentityError::File(text));
+        return Err(IdentityError::File {
+            reason: format!("read {path}: larger than any key file ({MAX_SIZE} bytes)"),
+            missing: false,
+        });
     }
     let mode = metadata.permissions().mode() & 0o777;
     let warning = (metadata.is_file() && mode & OTHERS != 0).then(|| {
@@ -165,7 +192,6 @@ pub fn decode(bytes: &[u8]) -> Result<Keypair, IdentityError> {
     })
 }
 
-/// Reads seed and public key; old files hold the public key twice.
 /// The code of the multihash that is its own preimage (multiformats' table).
 const IDENTITY_HASH: u64 = 0;
 
@@ -180,6 +206,7 @@ pub fn contained_key(peer: &PeerId) -> Option<PublicKey> {
     PublicKey::try_decode_protobuf(hash.digest()).ok()
 }
 
+/// Reads seed and public key; old files hold the public key twice.
 fn ed25519_key(data: &mut [u8]) -> Result<Keypair, IdentityError> {
     let size = data.len();
     let (pair, again) = data

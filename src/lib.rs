@@ -19,7 +19,7 @@
 //! Below all of them are [`wire`] (frames, messages, addresses), [`limit_hits`] (what was refused,
 //! counted), [`memory`] (accounts and the ladder) and [`descriptors`] (the reserve). [`daemon`]
 //! builds the layers, runs them and takes them down, with [`cli`], [`config`], [`settings`],
-//! [`identity`], [`telemetry`], [`banner`], [`shutdown`] and [`validate`].
+//! [`identity`], [`telemetry`], [`banner`], [`refusal`], [`systemd`], [`shutdown`] and [`validate`].
 
 // The lints of Cargo.toml hold for tests and benchmarks too. These hold for the daemon alone: a
 // test reports by panicking and prints what it measured, and in its one binary `pub` says nothing.
@@ -32,6 +32,7 @@
     clippy::unwrap_used
 )]
 
+mod accounts;
 pub mod autonat;
 pub mod banner;
 pub mod cli;
@@ -51,11 +52,13 @@ pub mod muxer;
 pub mod node;
 pub mod port_mapping;
 pub mod pubsub;
+pub mod refusal;
 pub mod relay;
 pub mod settings;
 pub mod shutdown;
 pub mod status;
 pub mod streams;
+pub mod systemd;
 pub mod telemetry;
 pub mod validate;
 pub mod wire;

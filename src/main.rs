@@ -21,7 +21,9 @@ use rp2pd::{
     control::listener::Listener,
     daemon, healthcheck,
     identity::{self, Keypair},
-    telemetry, validate,
+    refusal,
+    settings::Source,
+    systemd, telemetry, validate,
 };
 
 /// Time for the last lines to reach a slow reader. Clients show the last line of stderr as the
@@ -44,7 +46,7 @@ fn main() -> ExitCode {
         }
     };
     let code = result.unwrap_or_else(|error| {
-        telemetry::operator_line(&error.to_string());
+        telemetry::operator_line(&refusal::text(&error));
         ExitCode::FAILURE
     });
     telemetry::flush(LAST_WORDS);
@@ -68,10 +70,15 @@ fn check_health(args: &Args) -> anyhow::Result<ExitCode> {
 fn keygen(args: &cli::KeygenArgs) -> anyhow::Result<ExitCode> {
     let peer = identity::generate(args)?;
     writeln!(std::io::stdout(), "Peer ID: {peer}")?;
+    // Programs read stdout; nobody may be left to read this.
+    let path = std::path::absolute(&args.file).unwrap_or_else(|_| args.file.clone());
+    let _ = writeln!(std::io::stderr(), "Key file: {}", path.display());
     Ok(ExitCode::SUCCESS)
 }
 
 fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    // Before there are threads.
+    let inherited = systemd::control_socket()?;
     let config = Config::load(args)?;
     let keypair = match &config.identity_file {
         Some(path) => {
@@ -97,7 +104,22 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let logs = telemetry::init();
-    let listener = Listener::bind(&config.listen, config.listen_mode, config.listen_group)?;
+    let listener = match inherited {
+        Some(inherited) => {
+            let listener = Listener::inherited(inherited)?;
+            if config.sources.source("listen") != Source::Default
+                && *listener.addr() != config.listen
+            {
+                telemetry::operator_line(&format!(
+                    "the service manager has passed the socket {}: -listen={} is not used",
+                    listener.addr(),
+                    config.listen
+                ));
+            }
+            listener
+        }
+        None => Listener::bind(&config.listen, config.listen_mode, config.listen_group)?,
+    };
     let end = daemon::run(&config, &keypair, listener);
     logs.flush(LAST_WORDS);
     Ok(match end? {

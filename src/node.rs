@@ -40,7 +40,7 @@ use std::{
 use futures::future::BoxFuture;
 use libp2p::{Multiaddr, PeerId, Swarm, identity::Keypair};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
     time::Instant,
 };
@@ -297,6 +297,15 @@ impl Node {
     #[must_use]
     pub fn streams(&self) -> &Arc<Streams> {
         &self.0.streams
+    }
+
+    /// Waits until the task that owns the swarm has taken a turn. If that task hangs, for ever;
+    /// if it is gone, not at all.
+    pub async fn take_turn(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.0.commands.send(Command::Turn(reply)).await.is_ok() {
+            let _ = answer.await;
+        }
     }
 
     /// Sets who is asked where a peer is. There can be one; a second is ignored.

@@ -17,7 +17,7 @@ use crate::dht::Validator;
 use crate::muxer::MAX_STREAMS;
 use crate::node::{AddressLimits, PER_PEER};
 use crate::pubsub::RouterKind;
-use crate::settings::{AddrError, AddrList, ByteSize, Given, GoDuration, Sources, Values};
+use crate::settings::{AddrList, ByteSize, Given, GoDuration, Sources, Values};
 use crate::wire::maddr::{ControlAddr, parse_multiaddr};
 
 /// Longest path of a unix socket in bytes; the kernel's field holds a NUL as well.
@@ -39,9 +39,9 @@ const PUBLIC_PEERS: [&str; 5] = [
 pub(super) fn resolve(flags: &Given, file: &Given) -> Result<Config, ConfigError> {
     let values = Values::settle(flags, file);
     let listen = listen(&values)?;
-    let host_addrs = multiaddrs(values.host_addrs.as_ref())?;
-    let announce_addrs = multiaddrs(values.announce_addrs.as_ref())?;
-    let bootstrap_peers = multiaddrs(values.bootstrap_peers.as_ref())?;
+    let host_addrs = multiaddrs("-hostAddrs", values.host_addrs.as_ref())?;
+    let announce_addrs = multiaddrs("-announceAddrs", values.announce_addrs.as_ref())?;
+    let bootstrap_peers = multiaddrs("-bootstrapPeers", values.bootstrap_peers.as_ref())?;
     let dht = dht(&values)?;
     let relay = relay(&values, dht)?;
     if !(values.noise || values.tls || values.plaintext) {
@@ -110,7 +110,9 @@ fn span(value: GoDuration) -> Duration {
 }
 
 fn listen(values: &Values) -> Result<ControlAddr, ConfigError> {
-    let addr = values.listen.control()?;
+    let flag = "-listen";
+    let addr = values.listen.control();
+    let addr = addr.map_err(|error| ConfigError::Address { flag, error })?;
     if let ControlAddr::Unix(path) = &addr {
         let bytes = path.as_os_str().as_bytes();
         if bytes.len() > MAX_SOCKET_PATH || bytes.contains(&0) {
@@ -120,8 +122,9 @@ fn listen(values: &Values) -> Result<ControlAddr, ConfigError> {
     Ok(addr)
 }
 
-fn multiaddrs(list: Option<&AddrList>) -> Result<Vec<Multiaddr>, ConfigError> {
-    Ok(list.map_or(Ok(Vec::new()), AddrList::multiaddrs)?)
+fn multiaddrs(flag: &'static str, list: Option<&AddrList>) -> Result<Vec<Multiaddr>, ConfigError> {
+    let read = list.map_or(Ok(Vec::new()), AddrList::multiaddrs);
+    read.map_err(|error| ConfigError::Address { flag, error })
 }
 
 fn control(values: &Values) -> Result<Rules, ConfigError> {
@@ -195,7 +198,7 @@ fn dht_namespaces(list: Option<&str>) -> Result<Vec<String>, ConfigError> {
 }
 
 fn relay(values: &Values, dht: Option<DhtMode>) -> Result<Relay, ConfigError> {
-    let trusted = multiaddrs(values.trusted_relays.as_ref())?;
+    let trusted = multiaddrs("-trustedRelays", values.trusted_relays.as_ref())?;
     let (enabled, auto) = (values.relay, values.auto_relay);
     if auto && (!enabled || dht.is_none()) {
         return Err(ConfigError::AutoRelay);
@@ -206,9 +209,7 @@ fn relay(values: &Values, dht: Option<DhtMode>) -> Result<Relay, ConfigError> {
     if !trusted.is_empty() && !auto {
         return Err(ConfigError::TrustedRelays);
     }
-    if !trusted.iter().all(names_a_peer) {
-        return Err(ConfigError::NotP2p);
-    }
+    all_name_a_peer("-trustedRelays", &trusted)?;
     Ok(Relay {
         enabled,
         auto,
@@ -223,8 +224,16 @@ fn relay(values: &Values, dht: Option<DhtMode>) -> Result<Relay, ConfigError> {
     })
 }
 
-fn names_a_peer(addr: &Multiaddr) -> bool {
-    matches!(addr.iter().last(), Some(Protocol::P2p(_)))
+fn all_name_a_peer(flag: &'static str, addresses: &[Multiaddr]) -> Result<(), ConfigError> {
+    let names_a_peer =
+        |address: &&Multiaddr| matches!(address.iter().last(), Some(Protocol::P2p(_)));
+    match addresses.iter().find(|address| !names_a_peer(address)) {
+        None => Ok(()),
+        Some(address) => Err(ConfigError::NotP2p {
+            flag,
+            address: address.clone(),
+        }),
+    }
 }
 
 fn nat(values: &Values) -> Result<Nat, ConfigError> {
@@ -252,12 +261,17 @@ fn bootstrap(enabled: bool, peers: Vec<Multiaddr>) -> Result<Bootstrap, ConfigEr
     let explicit = !peers.is_empty();
     let peers = if enabled && !explicit {
         let public = PUBLIC_PEERS.iter().map(|text| parse_multiaddr(text));
-        public.collect::<Result<_, _>>().map_err(AddrError::from)?
+        public
+            .collect::<Result<_, _>>()
+            .map_err(|error| ConfigError::Address {
+                flag: "-bootstrapPeers",
+                error: error.into(),
+            })?
     } else {
         peers
     };
-    if enabled && !peers.iter().all(names_a_peer) {
-        return Err(ConfigError::NotP2p);
+    if enabled {
+        all_name_a_peer("-bootstrapPeers", &peers)?;
     }
     Ok(Bootstrap {
         enabled,

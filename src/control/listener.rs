@@ -25,6 +25,7 @@ use super::{
 use crate::{
     descriptors::{Descriptors, RESERVE},
     limit_hits::Limit,
+    systemd::Inherited,
     wire::maddr::ControlAddr,
 };
 pub use bind::BindError;
@@ -56,6 +57,16 @@ impl Listener {
     /// any other file is left alone and reported as in use.
     pub fn bind(addr: &ControlAddr, mode: u32, group: Option<u32>) -> Result<Self, BindError> {
         let (bound, addr) = bind::bind(addr, mode, group)?;
+        Ok(Self { bound, addr })
+    }
+
+    /// Takes over a socket that a service manager has bound. Its mode and its group are the
+    /// manager's, and its file stays.
+    ///
+    /// # Errors
+    /// If it has no address that clients could be told.
+    pub fn inherited(socket: Inherited) -> Result<Self, BindError> {
+        let (bound, addr) = bind::inherited(socket)?;
         Ok(Self { bound, addr })
     }
 
@@ -163,7 +174,7 @@ impl Acceptor {
                 listener.set_nonblocking(true)?;
                 arrivals.watch(&listener);
                 let listener = tokio::net::UnixListener::from_std(listener)?;
-                (Self::Unix(listener), Some(file))
+                (Self::Unix(listener), file)
             }
             Bound::Tcp(listener) => {
                 listener.set_nonblocking(true)?;

@@ -47,10 +47,9 @@ fn bootstrap_failure(error: &BootstrapError) -> String {
         reasons.push(format!("and {} more", error.others));
     }
     let mut line = format!("{error}: {}", reasons.join("; "));
-    if error.is_without_dns() {
-        line.push_str(
-            "; no name server answers: see /etc/resolv.conf, or name the peers by ip address",
-        );
-    }
+    line.push_str(match error.is_without_dns() {
+        true => "; no name server answers: see /etc/resolv.conf, or name the peers by ip address",
+        false => "; do they run? Name others with -bootstrapPeers, or start without -b",
+    });
     line
 }

@@ -63,6 +63,8 @@ pub(super) enum Command {
         peer: PeerId,
         reply: oneshot::Sender<()>,
     },
+    /// Shows that the loop turns.
+    Turn(oneshot::Sender<()>),
 }
 
 pub(super) struct Driver {
@@ -148,7 +150,10 @@ impl Driver {
                     host_addresses::tell(&told, &mut self.swarm);
                 }
                 // Commands are few and short; events may come without end.
-                Some(command) = commands.recv() => self.on_command(command),
+                Some(command) = commands.recv() => {
+                    faults::hang("swarm").await;
+                    self.on_command(command);
+                }
                 requested = self.identities.next() => self.on_requested_identity(requested),
                 due = self.dials.next() => self.on_due(due),
                 event = self.swarm.select_next_some() => self.on_event(event),
@@ -172,6 +177,9 @@ impl Driver {
     fn on_command(&mut self, command: Command) {
         faults::point("swarm");
         match command {
+            Command::Turn(reply) => {
+                let _ = reply.send(());
+            }
             Command::Dial {
                 peer,
                 addresses,

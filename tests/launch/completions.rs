@@ -127,6 +127,8 @@ zpty -w shell 'source '$1'; compadd() {
 zpty -w shell 'print READY'
 while zpty -r shell line; do [[ $line == *READY* && $line != *print* ]] && break; done
 zpty -w -n shell "rp2pd $2"$'\t'
+# Not before it is done: until zsh edits its line, the terminal itself obeys what deletes one.
+zpty -r -m shell line '*>*' && print -r -- $line
 zpty -w -n shell $'\x15'"print DONE"$'\n'
 while zpty -r shell line; do
     print -r -- $line
@@ -150,8 +152,8 @@ fn zsh_completes_flags_and_their_values() {
         ("keygen -t ", &["ecdsa", "ed25519", "rsa", "secp256k1"]),
     ];
     for (typed, expected) in cases {
-        let mut zsh = Command::new("zsh");
-        zsh.args(["-f", "-c", ZSH, "zsh"])
+        let mut zsh = Command::new("timeout");
+        zsh.args(["60", "zsh", "-f", "-c", ZSH, "zsh"])
             .arg(&script)
             .arg(typed)
             .env("HOME", dir.path())

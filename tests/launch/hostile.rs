@@ -160,7 +160,8 @@ fn words_that_are_no_text_are_refused() {
         (bytes("-listen="), 2),
         (bytes("-id=/nonexistent/"), 1),
         (bytes("-f=/nonexistent/"), 1),
-        (bytes(""), 0),
+        // No command.
+        (bytes(""), 2),
     ] {
         let run = rp2pd(["-validate".into(), "-noListenAddrs".into(), word.clone()]);
         assert_eq!(run.code, code, "{word:?}: {run:?}");

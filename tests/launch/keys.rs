@@ -22,7 +22,8 @@ fn every_type_goes_from_keygen_into_the_daemon() {
     ] {
         let path = dir.path().join(kind);
         let made = keygen(&path, kind);
-        assert_eq!((made.code, made.stderr.as_str()), (0, ""), "{kind}");
+        let told = format!("Key file: {}\n", path.display());
+        assert_eq!((made.code, made.stderr), (0, told), "{kind}");
         let peer = made.stdout.strip_prefix("Peer ID: ").unwrap().trim_end();
         assert!(peer.starts_with(start), "{kind}: {peer}");
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
@@ -43,11 +44,7 @@ fn keygen_never_overwrites() {
     assert_eq!(keygen(&path, "ed25519").code, 0);
     let before = std::fs::read(&path).unwrap();
     let again = keygen(&path, "ed25519");
-    assert_eq!((again.code, again.stdout.as_str()), (1, ""));
-    assert_eq!(
-        again.first_line(),
-        format!("open {}: file exists", path.display())
-    );
+    again.assert_refused(&format!("open {}: file exists", path.display()));
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 
@@ -69,10 +66,7 @@ fn keygen_refuses_what_it_cannot_make() {
     let help = rp2pd(["keygen", "-h"]);
     assert_eq!((help.code, help.stderr.starts_with("Usage of ")), (0, true));
     let nowhere = keygen(Path::new("/nonexistent/key"), "ed25519");
-    assert_eq!(
-        nowhere.first_line(),
-        "open /nonexistent/key: no such file or directory"
-    );
+    nowhere.assert_refused("open /nonexistent/key: no such file or directory");
     assert!(!path.exists());
 }
 
@@ -112,7 +106,7 @@ fn loose_permissions_are_told_and_bad_keys_refused_in_gos_words() {
         std::fs::write(&path, bytes).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         let bad = validate();
-        assert_eq!((bad.code, bad.first_line()), (1, text));
+        bad.assert_refused(text);
         assert_eq!(bad.timed_lines().len(), 1);
     }
 }
@@ -136,8 +130,5 @@ fn a_missing_key_file_is_made_once() {
     assert_eq!(std::fs::read(&path).unwrap(), before);
 
     let nowhere = rp2pd(["-id=/nonexistent/key", "-createIdentity", "-noListenAddrs"]);
-    assert_eq!(
-        (nowhere.code, nowhere.first_line()),
-        (1, "open /nonexistent/key: no such file or directory")
-    );
+    nowhere.assert_refused("open /nonexistent/key: no such file or directory");
 }

@@ -4,6 +4,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod commands;
+mod completions;
 mod config;
 mod datastore;
 mod flags;
@@ -12,6 +14,8 @@ mod keys;
 mod listeners;
 mod logs;
 mod output;
+mod refusals;
 mod run;
+mod service;
 
 use run::{Run, rp2pd};

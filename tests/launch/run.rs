@@ -29,9 +29,33 @@ pub struct Run {
 }
 
 impl Run {
+    /// How a run by other means ended.
+    pub fn of(output: &std::process::Output) -> Self {
+        Self {
+            code: output.status.code().expect("an exit code"),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     /// The first line of stderr, without the time if it has one.
     pub fn first_line(&self) -> &str {
         untimed(self.stderr.lines().next().unwrap_or_default())
+    }
+
+    /// Asserts that the start was refused in one line: in these words of Go's, and then with what
+    /// to do about it.
+    #[track_caller]
+    pub fn assert_refused(&self, words: &str) {
+        assert_eq!((self.code, self.stdout.as_str()), (1, ""), "{self:?}");
+        let lines = self.timed_lines();
+        let advice = lines
+            .last()
+            .and_then(|line| line.strip_prefix(words)?.strip_prefix(": "));
+        assert!(
+            advice.is_some_and(|advice| advice.len() > 8),
+            "{words}: {self:?}"
+        );
     }
 
     /// The lines of stderr, each of which must carry the time.

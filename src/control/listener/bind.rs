@@ -1,53 +1,32 @@
 //! Binding the control socket. A unix socket is private before the first client can connect.
 
+mod error;
+
 use std::{
     fs, io,
     net::{SocketAddr, TcpListener, ToSocketAddrs as _},
     os::unix::{
         fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown},
-        net::{UnixListener, UnixStream},
+        net::UnixListener,
     },
     path::{Path, PathBuf},
 };
 
 use rustix::{fs::Mode, process::umask};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+pub use error::BindError;
+use error::{Obstacle, bind_error};
 
 use super::lock::StartLock;
-use crate::{
-    wire::maddr::{ControlAddr, Host},
-    wording::system_error,
-};
-
-/// Why the control socket could not be bound, in Go's words.
-#[derive(Debug, thiserror::Error)]
-#[error("listen {what}: {reason}")]
-pub struct BindError {
-    what: String,
-    reason: String,
-    #[source]
-    source: Option<io::Error>,
-}
-
-fn bind_error(what: String, source: io::Error) -> BindError {
-    let reason = match source.kind() {
-        io::ErrorKind::AddrInUse => "bind: address already in use".to_owned(),
-        io::ErrorKind::NotFound => "bind: no such file or directory".to_owned(),
-        io::ErrorKind::InvalidInput => "bind: invalid argument".to_owned(),
-        io::ErrorKind::PermissionDenied => "bind: permission denied".to_owned(),
-        io::ErrorKind::AddrNotAvailable => "bind: cannot assign requested address".to_owned(),
-        _ => format!("bind: {}", system_error(&source)),
-    };
-    BindError {
-        what,
-        reason,
-        source: Some(source),
-    }
-}
+use crate::systemd::Inherited;
+use crate::wire::maddr::{ControlAddr, Host};
 
 /// A bound socket.
 #[derive(Debug)]
 pub(super) enum Bound {
-    Unix(UnixListener, SocketFile),
+    /// The file is another's if there is none here.
+    Unix(UnixListener, Option<SocketFile>),
     Tcp(TcpListener),
 }
 
@@ -79,35 +58,65 @@ pub(super) fn bind(
 ) -> Result<(Bound, ControlAddr), BindError> {
     match addr {
         ControlAddr::Unix(path) => {
-            let (listener, file) = unix(path, mode, group)
-                .map_err(|error| bind_error(format!("unix {}", path.display()), error))?;
-            Ok((Bound::Unix(listener, file), addr.clone()))
+            let (listener, file) = unix(path, mode, group)?;
+            Ok((Bound::Unix(listener, Some(file)), addr.clone()))
         }
         ControlAddr::Tcp { host, port } => tcp(host, *port),
     }
 }
 
-fn unix(path: &Path, mode: u32, group: Option<u32>) -> io::Result<(UnixListener, SocketFile)> {
+/// A socket that a service manager has bound, and its address.
+pub(super) fn inherited(socket: Inherited) -> Result<(Bound, ControlAddr), BindError> {
+    let failed = |source| bind_error("the socket that was passed".to_owned(), source);
+    match socket {
+        Inherited::Unix(listener) => {
+            let address = listener.local_addr().map_err(failed)?;
+            let path = address.as_pathname().ok_or_else(|| {
+                failed(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "a unix socket without a path",
+                ))
+            })?;
+            let address = ControlAddr::Unix(path.to_owned());
+            Ok((Bound::Unix(listener, None), address))
+        }
+        Inherited::Tcp(listener) => {
+            let address = tcp_address(&listener).map_err(failed)?;
+            Ok((Bound::Tcp(listener), address))
+        }
+    }
+}
+
+fn unix(
+    path: &Path,
+    mode: u32,
+    group: Option<u32>,
+) -> Result<(UnixListener, SocketFile), BindError> {
+    let failed = |error| bind_error(format!("unix {}", path.display()), error);
     // Two daemons that find the same stale socket must not remove each other's new one.
     let _lock = StartLock::wait(path);
     let listener = match private(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
-            fs::remove_file(path)?;
-            private(path)?
-        }
-        other => other?,
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => match obstacle(path) {
+            Obstacle::Stale => fs::remove_file(path).and_then(|()| private(path)),
+            obstacle => return Err(failed(error).behind(obstacle)),
+        },
+        other => other,
     };
-    let meta = fs::symlink_metadata(path)?;
+    let listener = listener.map_err(failed)?;
+    let meta = fs::symlink_metadata(path).map_err(failed)?;
+    // From here on the file goes when the start fails.
     let file = SocketFile {
         path: path.to_owned(),
         device: meta.dev(),
         inode: meta.ino(),
     };
     if group.is_some() {
-        chown(path, None, group)?;
+        chown(path, None, group).map_err(|error| failed(error).about("-listenGroup"))?;
     }
     if mode != 0o600 {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        let permissions = fs::Permissions::from_mode(mode);
+        let set = fs::set_permissions(path, permissions);
+        set.map_err(|error| failed(error).about("-listenMode"))?;
     }
     Ok((listener, file))
 }
@@ -119,14 +128,38 @@ fn private(path: &Path) -> io::Result<UnixListener> {
     listener
 }
 
-/// A socket of this user that nobody listens on.
-fn is_stale(path: &Path) -> bool {
-    let ours = fs::symlink_metadata(path).is_ok_and(|meta| {
-        let us = rustix::process::geteuid();
-        meta.file_type().is_socket() && (us.is_root() || meta.uid() == us.as_raw())
-    });
-    ours && UnixStream::connect(path)
-        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+/// What lies at `path`, where no socket can be bound.
+fn obstacle(path: &Path) -> Obstacle {
+    let Ok(meta) = fs::symlink_metadata(path) else {
+        return Obstacle::Unknown;
+    };
+    if !meta.file_type().is_socket() {
+        return Obstacle::NoSocket;
+    }
+    let us = rustix::process::geteuid();
+    let ours = us.is_root() || meta.uid() == us.as_raw();
+    match connect(path) {
+        Ok(socket) => match rustix::net::sockopt::socket_peercred(&socket) {
+            Ok(owner) => Obstacle::Live {
+                pid: owner.pid.as_raw_nonzero().get(),
+                uid: owner.uid.as_raw(),
+            },
+            Err(_) => Obstacle::Unknown,
+        },
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => match ours {
+            true => Obstacle::Stale,
+            false => Obstacle::StaleOfAnother { uid: meta.uid() },
+        },
+        Err(_) => Obstacle::Unknown,
+    }
+}
+
+/// Connects without waiting: a daemon that hangs may have a full queue.
+fn connect(path: &Path) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(socket)
 }
 
 fn tcp(host: &Host, port: u16) -> Result<(Bound, ControlAddr), BindError> {
@@ -140,13 +173,18 @@ fn tcp(host: &Host, port: u16) -> Result<(Bound, ControlAddr), BindError> {
     let network = if address.is_ipv4() { "tcp4" } else { "tcp6" };
     let failed = |error| bind_error(format!("{network} {address}"), error);
     let listener = TcpListener::bind(address).map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    let host = match bound {
+    let bound = tcp_address(&listener).map_err(failed)?;
+    Ok((Bound::Tcp(listener), bound))
+}
+
+fn tcp_address(listener: &TcpListener) -> io::Result<ControlAddr> {
+    let address = listener.local_addr()?;
+    let host = match address {
         SocketAddr::V4(address) => Host::Ip4(*address.ip()),
         SocketAddr::V6(address) => Host::Ip6(*address.ip()),
     };
-    let port = bound.port();
-    Ok((Bound::Tcp(listener), ControlAddr::Tcp { host, port }))
+    let port = address.port();
+    Ok(ControlAddr::Tcp { host, port })
 }
 
 fn resolve(
@@ -154,11 +192,7 @@ fn resolve(
     port: u16,
     wanted: fn(&SocketAddr) -> bool,
 ) -> Result<SocketAddr, BindError> {
-    let failed = |reason: String, source| BindError {
-        what: "tcp".to_owned(),
-        reason: format!("lookup {name}: {reason}"),
-        source,
-    };
+    let failed = |reason: String, source| BindError::lookup(name, &reason, source);
     let mut found = (name, port)
         .to_socket_addrs()
         .map_err(|error| failed(error.to_string(), Some(error)))?;

@@ -1,0 +1,145 @@
+//! What the operator is told when the program refuses: the reason, in Go's words where Go has
+//! some, and then what to do about it.
+//!
+//! Clients show the last line of stderr as why a start failed, and some look for Go's words in it.
+//! So both stand in one line, Go's words first. Every error of the start has its advice here, by
+//! matches without a wildcard: a new error does not compile without one.
+
+mod settings;
+
+use std::io::ErrorKind;
+
+use crate::{
+    config::ConfigError,
+    control::listener::BindError,
+    dht::disk::DiskError,
+    healthcheck::HealthError,
+    identity::{IdentityError, KeyFileError, KeygenError},
+    node::StartError,
+};
+
+/// The line for the operator.
+#[must_use]
+pub fn text(error: &anyhow::Error) -> String {
+    match advice(error) {
+        Some(advice) => format!("{error}: {advice}"),
+        None => error.to_string(),
+    }
+}
+
+fn advice(error: &anyhow::Error) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<ConfigError>() {
+        return Some(settings::advice(error));
+    }
+    if let Some(error) = error.downcast_ref::<KeyFileError>() {
+        return Some(for_key_file(error));
+    }
+    if let Some(error) = error.downcast_ref::<KeygenError>() {
+        return for_keygen(error);
+    }
+    if let Some(error) = error.downcast_ref::<BindError>() {
+        return error.advice();
+    }
+    if let Some(error) = error.downcast_ref::<StartError>() {
+        return for_start(error);
+    }
+    if let Some(error) = error.downcast_ref::<DiskError>() {
+        return for_datastore(error);
+    }
+    let error = error.downcast_ref::<HealthError>()?;
+    Some(for_health(error).to_owned())
+}
+
+fn for_key_file(error: &KeyFileError) -> String {
+    let path = error.path.display();
+    let make = format!("make one with \"rp2pd keygen -t ed25519 -f {path}\"");
+    match &error.source {
+        IdentityError::File { missing: true, .. } => {
+            format!("{make}, or let the daemon make it with -createIdentity")
+        }
+        IdentityError::File { missing: false, .. } => {
+            "-id must name a key file that the daemon's user can read".into()
+        }
+        IdentityError::RsaTooSmall | IdentityError::RsaTooLarge => {
+            format!("{path} is refused by other peers as well: move it away and {make}")
+        }
+        IdentityError::Wire
+        | IdentityError::Missing(_)
+        | IdentityError::Type
+        | IdentityError::Ed25519Size(_)
+        | IdentityError::Ed25519Redundant
+        | IdentityError::Ed25519Mismatch
+        | IdentityError::Secp256k1Size
+        | IdentityError::Key { .. } => {
+            format!("{path} holds no usable key: move it away and {make}")
+        }
+    }
+}
+
+fn for_keygen(error: &KeygenError) -> Option<String> {
+    let (path, source) = match error {
+        KeygenError::Write { path, source } => (path, source),
+        // They say what there is.
+        KeygenError::Type(_) | KeygenError::Bits(_) => return None,
+        KeygenError::Make(_) | KeygenError::Check(_) => {
+            return Some("try again, or another type with -t".into());
+        }
+    };
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.map_or_else(|| ".".into(), |folder| folder.display().to_string());
+    Some(match source.kind() {
+        ErrorKind::AlreadyExists => {
+            "no key is ever overwritten: name another file, or move this one away".into()
+        }
+        ErrorKind::NotFound => format!("make the directory {folder} first"),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room first".into(),
+        _ => {
+            format!("name a file in a directory that this user may write to, which {folder} is not")
+        }
+    })
+}
+
+fn for_start(error: &StartError) -> Option<String> {
+    let failures = match error {
+        StartError::Identity(_) => return Some("use a key of another type with -id".into()),
+        StartError::Listen(failures) => failures,
+    };
+    let is = |words: &str| failures.iter().any(|one| one.to_string().contains(words));
+    Some(
+        if is("address already in use") {
+            "another program has the port: choose another with -hostAddrs, or port 0 for a free one"
+        } else if is("no transport for protocol") {
+            "-hostAddrs listens on /tcp/PORT, /tcp/PORT/ws and /udp/PORT/quic-v1"
+        } else if is("cannot assign requested address") || is("Cannot assign requested address") {
+            "this host has no such address: /ip4/0.0.0.0 and /ip6/:: stand for all that it has"
+        } else if is("ermission denied") {
+            "ports below 1024 need a privilege: choose another with -hostAddrs"
+        } else {
+            "name other addresses with -hostAddrs, or none with -noListenAddrs"
+        }
+        .to_owned(),
+    )
+}
+
+fn for_datastore(error: &DiskError) -> Option<String> {
+    match error {
+        DiskError::Version { .. } => Some("name another with -datastore".into()),
+        // They say it themselves.
+        DiskError::File { .. }
+        | DiskError::Open { .. }
+        | DiskError::InUse(_)
+        | DiskError::Foreign(_)
+        | DiskError::Damaged { .. } => None,
+    }
+}
+
+fn for_health(error: &HealthError) -> &'static str {
+    match error {
+        HealthError::Io { .. } => {
+            "is the daemon running, and is -listen the address of its socket?"
+        }
+        HealthError::Answer(_) => "what listens there is no healthy daemon",
+    }
+}
