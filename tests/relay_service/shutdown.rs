@@ -30,12 +30,17 @@ fn circuits_end_before_the_daemon_does() {
 const CUT: &str = "circuits through this relay cut for memory";
 
 /// Circuits, more than the budget has room for when all wait.
-const CIRCUITS: usize = 120;
+const CIRCUITS: usize = 160;
 
 /// What an end that does not read makes the relay hold is given up, and no connection.
 #[test]
 fn for_want_of_memory_circuits_go_and_connections_stay() {
-    let relay = relay(&["-memoryLimit=32MiB", "-relayMaxCircuits=1000"]);
+    // Small buffers, so that no account is full before the memory is.
+    let relay = relay(&[
+        "-memoryLimit=32MiB",
+        "-relayMaxCircuits=1000",
+        "-relayBufferSize=4096",
+    ]);
     let ends: Vec<_> = (0..4)
         .map(|_| (End::new(&relay), End::new(&relay)))
         .collect();
@@ -46,12 +51,12 @@ fn for_want_of_memory_circuits_go_and_connections_stay() {
         let (source, destination) = source.circuit(&relay, destination);
         source
             .socket
-            .set_timeout(Duration::from_millis(10))
+            .set_timeout(Duration::from_millis(1))
             .expect("a timeout");
         near.push(source);
         far.push(destination);
     }
-    let portion = payload(256 << 10, 3);
+    let portion = payload(16 << 10, 3);
     let cut = eventually(3 * PATIENCE, || {
         for pipe in &mut near {
             // Full already, or cut.
