@@ -24,6 +24,7 @@ mod interop {
     pub mod pubsub_crowd;
     pub mod py_libp2p;
     pub mod quickstart;
+    pub mod relay_service;
     pub mod suite;
 }
 
@@ -32,7 +33,7 @@ use std::process::ExitCode;
 use interop::suite::suite;
 use interop::{
     auto_mode, calls, dht, dht_crowd, go_client, go_records, hivemind_client, install, js_client,
-    p2pclient_python, peers, pubsub, pubsub_crowd, py_libp2p, quickstart,
+    p2pclient_python, peers, pubsub, pubsub_crowd, py_libp2p, quickstart, relay_service,
 };
 use libtest_mimic::Arguments;
 
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
     trials.extend(suite("dht_py_libp2p", &python, dht::py));
     let both = go.clone().and(hivemind.clone());
     trials.extend(suite("dht_crowd", &both, dht_crowd::trials));
+    trials.extend(suite("relay_service", &both, relay_service::trials));
     trials.extend(suite("pubsub_crowd", &go, pubsub_crowd::trials));
     trials.extend(suite("pubsub_rp2pd", &Ok(()), pubsub::own));
     trials.extend(suite("pubsub_go_v0_9_2", &go, pubsub::go));
