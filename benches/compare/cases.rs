@@ -5,6 +5,7 @@ mod connect;
 mod dht;
 mod memory;
 mod pubsub;
+mod relay;
 mod requests;
 mod start;
 mod streams;
@@ -159,6 +160,11 @@ pub(crate) fn all(quick: bool) -> Vec<Case> {
             );
         }
     }
+    add(
+        "relay".into(),
+        "bytes one way through one circuit, both ends alike on both sides",
+        Box::new(relay::run),
+    );
     add(
         "stream-memory".into(),
         "memory of both daemons against the number of open idle streams",

@@ -39,6 +39,16 @@ impl Handler {
         Self::serve(threads, sink)
     }
 
+    /// As [`Handler::sink`] for one circuit at a time: it agrees to the call first.
+    pub(crate) fn called() -> Result<Self> {
+        Self::serve(1, |mut stream, mut received| {
+            read_frame(&mut stream, &mut received)?;
+            // STATUS, OK.
+            stream.write_all(&[4, 8, 1, 32, 100])?;
+            sink(stream, received)
+        })
+    }
+
     /// Echoes one message per stream and then keeps the stream open until the value that
     /// [`Held`] is goes away.
     pub(crate) fn hold() -> Result<(Self, Held)> {

@@ -14,10 +14,10 @@ use crate::load::{CHUNK, parallel};
 use crate::process;
 use crate::sample::Outcome;
 
-const MIB: f64 = 1024.0 * 1024.0;
+pub(super) const MIB: f64 = 1024.0 * 1024.0;
 
 /// Bytes per stream that open the windows before the clock runs.
-const WARM_UP: usize = 16 * 1024 * 1024;
+pub(super) const WARM_UP: usize = 16 * 1024 * 1024;
 
 /// Bytes one way, from the opener to the target, through `streams` streams at once.
 ///
@@ -71,7 +71,7 @@ fn send_all(streams: Vec<UnixStream>, each: usize) -> Result<Vec<UnixStream>> {
 }
 
 /// Announces `amount` bytes, sends them and waits for the acknowledgement.
-fn send(stream: &mut UnixStream, amount: usize) -> Result<()> {
+pub(super) fn send(stream: &mut UnixStream, amount: usize) -> Result<()> {
     let chunk = vec![7; CHUNK];
     stream.write_all(&(amount as u64).to_be_bytes())?;
     let mut left = amount;
