@@ -30,6 +30,7 @@ mod snapshot;
 mod thin_waist;
 mod tls;
 mod transport;
+mod zoned;
 
 use std::{
     fmt,

@@ -29,7 +29,8 @@ const IPV6_PREFIX: u32 = 56;
 /// addresses without an IP, such as those of a relayed connection that names its relay by DNS.
 #[must_use]
 pub(crate) fn prefix(remote: &Multiaddr) -> Option<IpAddr> {
-    match remote.iter().next()? {
+    let mut parts = remote.iter();
+    match parts.find(|part| !matches!(part, Protocol::Ip6zone(_)))? {
         Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
         Protocol::Ip6(ip) => Some(ip.to_ipv4_mapped().map_or_else(
             || {

@@ -25,6 +25,7 @@ use super::{
     peer_address::{PeerIdMismatch, strip_peer},
     readahead::ReadAhead,
     security::{Channel, Handshake, Multiplex, Security},
+    zoned::Zoned,
 };
 use crate::muxer::{Host, MAX_STREAMS, Muxer, Protocol, QUIC_STREAM_WINDOW, QUIC_WINDOW};
 
@@ -117,7 +118,7 @@ pub(super) fn build(
 
     let tcp = || {
         let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-        let tcp = TransportTimeout::with_outgoing_timeout(tcp, CONNECT_TIMEOUT);
+        let tcp = TransportTimeout::with_outgoing_timeout(Zoned::new(tcp), CONNECT_TIMEOUT);
         Accept::new(tcp, options.descriptors.clone()).map(|io, _| ReadAhead::new(io))
     };
     let over_tcp = upgrade(tcp(), &security, mplex.clone(), host);

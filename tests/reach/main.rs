@@ -7,6 +7,7 @@ mod support;
 mod autonat;
 mod observed;
 mod port_mapping;
+mod zones;
 
 use std::time::Duration;
 
