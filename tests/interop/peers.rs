@@ -79,6 +79,7 @@ pub fn go() -> Vec<Trial> {
     // Not the other way round: built with Go 1.26, the quic-go that v0.9.2 links panics on
     // every inbound connection. Hivemind's binary stands in for Go's side there.
     trials.push(opened_by_peer(peer, QUIC_V1));
+    trials.push(refused(peer, QUIC_V1));
     for (kind, link) in [("rsa", NOISE_TCP), ("rsa", TLS_TCP), ("ed25519", NOISE_TCP)] {
         let name = format!("{kind}_keys_of_go_{}", link.name);
         trials.push(trial(peer.suite, &name, move || {
@@ -120,6 +121,7 @@ fn trials(peer: Peer, links: &[Link]) -> Vec<Trial> {
             move || rp2pd_opens(peer, link),
         ));
         trials.push(opened_by_peer(peer, link));
+        trials.push(refused(peer, link));
     }
     trials.push(trial(
         peer.suite,
@@ -132,6 +134,11 @@ fn trials(peer: Peer, links: &[Link]) -> Vec<Trial> {
 fn opened_by_peer(peer: Peer, link: Link) -> Trial {
     let name = format!("{}_peer_opens", link.name);
     trial(peer.suite, &name, move || peer_opens(peer, link))
+}
+
+fn refused(peer: Peer, link: Link) -> Trial {
+    let name = format!("{}_refused_peer_hears_so", link.name);
+    trial(peer.suite, &name, move || is_told(peer, link))
 }
 
 fn start(peer: Peer, link: Link) -> Result<(Daemon, Daemon), String> {
@@ -173,6 +180,23 @@ fn peer_opens(peer: Peer, link: Link) -> Result<(), String> {
     for (name, echo) in echoes {
         through(&other, &own, &[name], peer.half_closes, echo)?;
     }
+    Ok(())
+}
+
+/// Whoever rp2pd has no place for gets an error from CONNECT, not a connection that ends at once.
+fn is_told(peer: Peer, link: Link) -> Result<(), String> {
+    let listen = format!("-hostAddrs={}", link.listen);
+    let own = Launch::new().args([&listen, "-connMaxInbound=1"]);
+    let own = own.args(link.flags).try_spawn()?;
+    let first = Launch::new().args([&listen]).args(link.flags).try_spawn()?;
+    first.connect_to(&own);
+    let other = (peer.launch)()?.args([&listen]).args(link.flags);
+    let other = other.try_spawn()?;
+    let dialed = other.client().connect_to(own.peer_id(), own.addrs());
+    assert!(dialed.is_err(), "OK for a connection that was refused");
+    assert!(own.bites("inbound connections") > 0, "nobody was refused");
+    let peers = own.client().list_peers();
+    assert!(peers.len() == 1 && peers[0].0 == first.peer_id());
     Ok(())
 }
 
