@@ -105,6 +105,7 @@ async fn until_stopped(
                 if let Some(peers) = result? {
                     look_after(peers, running, stop);
                 }
+                running.ready.set();
                 announce_ready(config, running);
                 stop.spawn_task(systemd::attend(running.node.clone()));
             }

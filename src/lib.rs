@@ -45,9 +45,11 @@ mod faults;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod healthcheck;
+pub mod http;
 pub mod identity;
 pub mod limit_hits;
 pub mod memory;
+mod metrics;
 pub mod muxer;
 pub mod node;
 pub mod port_mapping;

@@ -42,6 +42,8 @@ limits! {
     ClientsBlocked "clients that did not read while memory was short";
     ClientsRefused "control connections of clients that may not connect";
     Http "HTTP on the control socket";
+    HttpConnections "connections to the metrics address";
+    HttpTime "requests to the metrics address that do not end";
     FrameTime "control frames that do not end";
     FrameSize "control frames too large";
     HandlerSlots "stream handlers";

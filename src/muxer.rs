@@ -140,7 +140,7 @@ impl fmt::Debug for Protocol {
 
 impl Protocol {
     /// The name under which it is negotiated; none on quic.
-    fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Yamux { .. } => "/yamux/1.0.0",
             Self::Mplex(_) => "/mplex/6.7.0",

@@ -70,7 +70,7 @@ pub use options::{Options, StartError};
 pub use peer_address::PeerIdMismatch;
 pub use reach::Reach;
 use reach::Reachability;
-pub use snapshot::{ConnectionSnapshot, PeerSnapshot, Snapshot, transport_name};
+pub use snapshot::{ConnectionSnapshot, PeerSnapshot, Snapshot};
 
 use crate::{
     muxer::Host,

@@ -38,6 +38,7 @@ use crate::{
     faults,
     limit_hits::Limit,
     memory::{Charge, Ledger, Pressure},
+    metrics::metrics,
     muxer::{Connection, Handover, Host, MAX_STREAMS, Substream},
     telemetry::Chain,
 };
@@ -257,6 +258,7 @@ impl Streams {
         permit: OwnedSemaphorePermit,
     ) {
         faults::point("stream");
+        let negotiating = metrics().streams.negotiate();
         let choose = |name: &[u8]| {
             if let Some(targets) = self.registry.select(name) {
                 Choice::Accept(targets)
@@ -275,6 +277,7 @@ impl Streams {
         let Some(negotiated) = negotiation.await else {
             return;
         };
+        drop(negotiating);
         match negotiated {
             Ok(Ok(Negotiated::User {
                 mut stream,
@@ -297,6 +300,7 @@ impl Streams {
                 let Some(peer) = self.peers.get(&connection.peer) else {
                     return;
                 };
+                let _handled = metrics().streams.handle(name.to_str().unwrap_or("other"));
                 let inbound = InboundStream {
                     peer: connection.peer,
                     remote: connection.remote.clone(),
@@ -359,10 +363,13 @@ pub struct StreamHost(pub Arc<Streams>);
 
 impl Host for StreamHost {
     fn connected(&self, connection: &Arc<Connection>) {
+        metrics().swarm.opened(connection.carrier());
         self.0.peers.add(connection);
     }
 
     fn disconnected(&self, connection: &Arc<Connection>) {
+        let life = connection.since.elapsed();
+        metrics().swarm.closed(connection.carrier(), life);
         self.0.peers.remove(connection);
     }
 

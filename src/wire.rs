@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of sockets or of the swarm.
 
+pub mod carrier;
 pub mod cid;
 pub mod frame;
 pub(crate) mod fuzzing;

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     memory::prefix,
+    metrics::metrics,
     node::{Node, Reach, address_filter::Scope},
     wire::frame::{self, FrameReader},
 };
@@ -193,6 +194,7 @@ impl Client {
         };
         let before = self.verdict.reach;
         self.verdict.hear(answer, self.node.has_circuits());
+        metrics().autonat.set_confidence(self.verdict.confidence());
         tracing::debug!(%peer, ?answer, reach = ?self.verdict.reach, "dial back asked for");
         if self.verdict.reach != before {
             tracing::info!(reach = ?self.verdict.reach, "reachability");
@@ -223,7 +225,11 @@ impl Client {
             return None;
         }
         let status = answer.response?.status.unwrap_or_default();
-        Some(match Status::try_from(status).ok()? {
+        let status = Status::try_from(status).ok();
+        metrics()
+            .autonat
+            .received(status.map_or("unknown", Status::label));
+        Some(match status? {
             Status::Ok => Reply::Answer(Answer::Dialed(prefix(remote)?)),
             Status::DialError => Reply::Answer(Answer::Failed),
             Status::DialRefused => Reply::Refused,

@@ -28,6 +28,19 @@ pub(super) enum Status {
     InternalError = 300,
 }
 
+impl Status {
+    /// Its name in metrics, which is go-libp2p's.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::DialError => "dial error",
+            Self::DialRefused => "dial refused",
+            Self::BadRequest => "bad request",
+            Self::InternalError => "internal error",
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct PeerInfo {
     #[prost(bytes = "bytes", optional, tag = "1")]

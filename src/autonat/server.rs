@@ -24,6 +24,7 @@ use super::{
 use crate::{
     limit_hits::Limit,
     memory::prefix,
+    metrics::metrics,
     node::{
         DialBack, Node,
         address_filter::{Scope, admits},
@@ -82,6 +83,14 @@ impl Server {
             Ok(addresses) => self.dial(peer, &inbound.remote, addresses).await,
             Err((status, text)) => Message::answer(status, text, None),
         };
+        let status = answer
+            .response
+            .as_ref()
+            .and_then(|response| response.status);
+        let status = status.and_then(|status| Status::try_from(status).ok());
+        metrics()
+            .autonat
+            .sent(status.map_or("unknown", Status::label));
         tracing::debug!(%peer, response = ?answer.response, "asked to dial back");
         let answered = async {
             inbound.stream.write_all(&frame::encode(&answer)).await?;

@@ -33,6 +33,11 @@ impl Verdict {
         self.reach == Reach::Unknown || self.confidence < MAX_CONFIDENCE
     }
 
+    /// How many answers in a row have said the same, 3 at most.
+    pub(super) fn confidence(&self) -> u8 {
+        self.confidence
+    }
+
     /// Whether a second host is to be asked at once.
     pub(super) fn waits_for_second(&self) -> bool {
         self.first.is_some()

@@ -20,6 +20,17 @@ pub(super) enum Outcome {
     Abandoned,
 }
 
+impl Outcome {
+    /// Whether the client has got what it requested.
+    pub(super) fn is_success(&self) -> bool {
+        match self {
+            Self::Answer(answer) => answer.r#type() == pb::response::Type::Ok,
+            Self::Close(_) | Self::Abandoned => false,
+            Self::Stream(..) | Self::Feed(..) | Self::Upgrade | Self::Answered => true,
+        }
+    }
+}
+
 impl From<Rejected> for Outcome {
     fn from(rejected: Rejected) -> Self {
         tracing::debug!(reason = rejected.reason, "request rejected");

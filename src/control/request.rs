@@ -42,6 +42,17 @@ pub(super) enum Request {
     Upgrade,
 }
 
+impl Request {
+    /// Its name in metrics.
+    pub(super) fn verb(&self) -> &'static str {
+        match self {
+            Self::Host(request) => request.verb(),
+            Self::Dht(_) => "dht",
+            Self::Upgrade => "persistent_conn_upgrade",
+        }
+    }
+}
+
 /// What a client requests of the host.
 #[derive(Debug)]
 pub(super) enum HostRequest {
@@ -91,6 +102,22 @@ pub(super) enum HostRequest {
 }
 
 impl HostRequest {
+    fn verb(&self) -> &'static str {
+        match self {
+            Self::Identify => "identify",
+            Self::Status => "status",
+            Self::Connect { .. } => "connect",
+            Self::OpenStream { .. } => "stream_open",
+            Self::SetHandler { .. } => "stream_handler",
+            Self::RemoveHandler { .. } => "remove_stream_handler",
+            Self::Disconnect { .. } => "disconnect",
+            Self::ListPeers => "list_peers",
+            Self::Tag { .. } | Self::Untag { .. } | Self::Trim => "connmanager",
+            Self::PeerProtocols { .. } | Self::PeerInfo { .. } => "peerstore",
+            Self::PubSub(_) => "pubsub",
+        }
+    }
+
     /// Whether it may change which handlers there are.
     pub(super) fn registers(&self) -> bool {
         matches!(self, Self::SetHandler { .. } | Self::RemoveHandler { .. })

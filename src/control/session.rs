@@ -30,6 +30,7 @@ use crate::{
     faults,
     limit_hits::Limit,
     memory::Account,
+    metrics,
     streams::RequestOrigin,
     wire::{
         frame::{FrameError, FrameReader, ReadError},
@@ -346,8 +347,12 @@ impl Session {
         };
         let request = match request::parse(frame) {
             Ok(request) => request,
-            Err(rejected) => return Ok(rejected.into()),
+            Err(rejected) => {
+                drop(metrics::Serving::begin("malformed"));
+                return Ok(rejected.into());
+            }
         };
+        let mut counted = metrics::Serving::begin(request.verb());
         if !matches!(&request, Request::Host(request) if request.registers()) {
             // What comes after it waits for it.
             self.serving = None;
@@ -358,13 +363,15 @@ impl Session {
             self.flush().await?;
         }
         faults::point("session");
-        match request {
-            Request::Host(request) => {
-                Ok(execute(&self.context, &self.account, origin, request).await)
-            }
-            Request::Dht(request) => self.query(request).await,
-            Request::Upgrade => Ok(Outcome::Upgrade),
+        let outcome = match request {
+            Request::Host(request) => execute(&self.context, &self.account, origin, request).await,
+            Request::Dht(request) => self.query(request).await?,
+            Request::Upgrade => Outcome::Upgrade,
+        };
+        if outcome.is_success() {
+            counted.succeed();
         }
+        Ok(outcome)
     }
 
     async fn query(&mut self, request: Result<DhtRequest, Rejected>) -> io::Result<Outcome> {

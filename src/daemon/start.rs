@@ -23,6 +23,7 @@ use crate::{
         Dht, Validator,
         disk::{Contents, Disk},
     },
+    http::{self, Readiness},
     memory::{self, Ledger, Pressure, Shares},
     node::{DialBack, Node, Options, REPLACEABLE_PROTOCOLS, Reach, StartError, Started},
     port_mapping,
@@ -82,6 +83,8 @@ pub(super) struct Running {
     /// What all layers know.
     pub(super) sources: Arc<Sources>,
     pub(super) persistent: Arc<Connections>,
+    /// Set once the network is joined.
+    pub(super) ready: Arc<Readiness>,
     /// Accepts clients.
     pub(super) listener: JoinHandle<io::Result<()>>,
     pub(super) control_addr: ControlAddr,
@@ -230,6 +233,16 @@ pub(super) async fn start(
         drain: stop.drain.clone(),
         leaving: Semaphore::new(1),
     });
+    let ready = Arc::<Readiness>::default();
+    if let Some(address) = &config.metrics_addr {
+        let tasks = stop.tasks.clone();
+        let server = http::Server {
+            sources: sources.clone(),
+            ready: ready.clone(),
+            tasks,
+        };
+        show(address, server, stop).await;
+    }
     let accepting = listener.run(
         context,
         base.persistent.clone(),
@@ -241,11 +254,25 @@ pub(super) async fn start(
         node,
         driver,
         dht,
+        ready,
         sources,
         persistent: base.persistent,
         listener: stop.pipes.spawn(accepting),
         control_addr,
     })
+}
+
+/// Serves metrics and the page. As in Go the daemon goes on without them if it must.
+async fn show(address: &str, server: http::Server, stop: &Stop) {
+    match http::bind(address).await {
+        Ok(listener) => {
+            if let Ok(bound) = listener.local_addr() {
+                operator_line(&http::announcement(bound));
+            }
+            stop.spawn_task(server.run(listener));
+        }
+        Err(error) => operator_line(&error.to_string()),
+    }
 }
 
 /// The peers through which the daemon is to join, if it is to.

@@ -6,6 +6,11 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::{
+    metrics::Carrier,
+    wire::carrier::{ip_version, transport_name},
+};
+
 use super::{Substream, buffered::Buffered, stream_counts::StreamCounts};
 
 /// Asks a connection's task for a new outbound stream.
@@ -42,6 +47,17 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// What carries it, as metrics tell connections apart.
+    pub(crate) fn carrier(&self) -> Carrier {
+        Carrier {
+            outbound: self.dialed,
+            transport: transport_name(&self.remote),
+            security: self.security,
+            muxer: self.muxer,
+            ip_version: ip_version(&self.remote),
+        }
+    }
+
     /// Inbound streams open now.
     #[must_use]
     pub fn inbound_streams(&self) -> usize {

@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
+use crate::metrics::metrics;
+
 /// The streams of one connection that are open now.
 #[derive(Debug, Default)]
 pub(super) struct StreamCounts {
@@ -29,12 +31,15 @@ impl StreamCounts {
     /// Counts an inbound stream, unless there are `limit` of them already.
     pub(super) fn add_inbound(self: &Arc<Self>, limit: usize) -> Option<StreamGuard> {
         let guard = self.guard(Direction::Inbound);
-        (self.inbound.fetch_add(1, Ordering::AcqRel) < limit).then_some(guard)
+        let before = self.inbound.fetch_add(1, Ordering::AcqRel);
+        metrics().peers.streams(false, before, before + 1);
+        (before < limit).then_some(guard)
     }
 
     /// Counts an outbound stream.
     pub(super) fn add_outbound(self: &Arc<Self>) -> StreamGuard {
-        self.outbound.fetch_add(1, Ordering::AcqRel);
+        let before = self.outbound.fetch_add(1, Ordering::AcqRel);
+        metrics().peers.streams(true, before, before + 1);
         self.guard(Direction::Outbound)
     }
 
@@ -112,9 +117,11 @@ impl Drop for StreamGuard {
         if self.background {
             self.counts.background.fetch_sub(1, Ordering::AcqRel);
         }
-        self.counts
-            .of(self.direction)
-            .fetch_sub(1, Ordering::AcqRel);
+        let count = self.counts.of(self.direction);
+        let before = count.fetch_sub(1, Ordering::AcqRel);
+        let outbound = self.direction == Direction::Outbound;
+        let after = before.saturating_sub(1);
+        metrics().peers.streams(outbound, before, after);
     }
 }
 

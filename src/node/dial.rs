@@ -22,6 +22,10 @@ pub(super) use scheduler::{Dials, Due, Start};
 pub(super) use target::{Candidate, Origin};
 
 use super::peer_address::{PeerIdMismatch, strip_peer};
+use crate::{
+    metrics,
+    wire::carrier::{ip_version, transport_name},
+};
 
 /// Why a peer could not be reached.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -137,6 +141,18 @@ impl DialError {
 }
 
 impl Cause {
+    /// Counts that `address` could not be dialed.
+    pub(super) fn count(&self, address: &Multiaddr) {
+        let error = match self {
+            Self::TimedOut => metrics::DialError::Timeout,
+            Self::Socket(_, io::ErrorKind::ConnectionRefused, _) => metrics::DialError::Refused,
+            Self::Cancelled => metrics::DialError::Superseded,
+            _ => metrics::DialError::Other,
+        };
+        let swarm = &metrics::metrics().swarm;
+        swarm.dial_failed(transport_name(address), ip_version(address), error);
+    }
+
     fn from_transport(error: &TransportError<io::Error>, address: &Multiaddr) -> Self {
         match error {
             TransportError::MultiaddrNotSupported(_) => Self::NoTransport,

@@ -40,8 +40,9 @@ use super::{
     reach::Reachability,
     transport::remote_address,
 };
-use crate::{faults, memory::Ledger, streams::Streams};
+use crate::{faults, identity::contained_key, memory::Ledger, metrics::metrics, streams::Streams};
 use closings::Closings;
+use identified::count_key;
 
 /// How long connections may take to close when the daemon ends.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
@@ -83,6 +84,8 @@ pub(super) struct Driver {
     /// Established connections and the remote address of each.
     connections: HashMap<PeerId, HashMap<ConnectionId, Multiaddr>>,
     identities: Requests,
+    /// Connections on which the peer's identify message has come: a further one is a push.
+    identified: HashSet<ConnectionId>,
 }
 
 /// What a [`Driver`] is made from.
@@ -117,6 +120,7 @@ impl Driver {
             closings: Closings::default(),
             connections: HashMap::new(),
             identities: Requests::default(),
+            identified: HashSet::new(),
         }
     }
 
@@ -216,6 +220,9 @@ impl Driver {
                 ..
             } => {
                 let remote = remote_address(&endpoint, peer_id);
+                if let Some(key) = contained_key(&peer_id) {
+                    count_key(&key, endpoint.is_dialer());
+                }
                 let dialed = endpoint.is_dialer().then(|| remote.clone());
                 self.on_endpoint(connection_id, &endpoint);
                 self.book.connected(peer_id, dialed);
@@ -241,6 +248,7 @@ impl Driver {
                     connections.remove(&connection_id);
                 }
                 self.observed.closed(connection_id);
+                self.identified.remove(&connection_id);
                 self.streams.peers.settled();
                 self.closings.closed(connection_id);
             }
@@ -270,6 +278,13 @@ impl Driver {
             },
             _ => {}
         }
+        let counters = self.swarm.network_info();
+        let counters = counters.connection_counters();
+        let (inbound, outbound) = (
+            counters.num_pending_incoming(),
+            counters.num_pending_outgoing(),
+        );
+        metrics().swarm.set_pending(inbound, outbound);
     }
 
     /// Takes note of how a new connection bears on what is known of this host's addresses.

@@ -17,6 +17,8 @@ use super::{
 };
 use observed::{ACTIVATION, Observation};
 
+use crate::metrics::{Trigger, metrics};
+
 /// Circuit addresses told (SECURITY.md 3): with more, identify's message would be too long for
 /// peers that read 4 KiB.
 const MAX_CIRCUITS: usize = 8;
@@ -238,13 +240,16 @@ impl HostAddresses {
         let mut parts = self.0.parts.lock();
         change(&mut parts);
         let told = parts.told();
-        self.0.told.send_if_modified(|known| {
+        let changed = self.0.told.send_if_modified(|known| {
             let changed = **known != *told;
             if changed {
                 *known = told.into();
             }
             changed
         });
+        if changed {
+            metrics().identify.triggered(Trigger::Addresses);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Security and multiplexing upgrades, chosen at start from the configuration.
 
-use std::{cell::Cell, io, sync::Arc, vec};
+use std::{cell::Cell, io, sync::Arc, time::Instant, vec};
 
 use futures::{
     FutureExt as _, TryFutureExt as _,
@@ -18,7 +18,11 @@ use libp2p::{
 };
 
 use super::{plaintext, tls::Tls};
-use crate::muxer::{Host, Muxer, Protocol, SecureIo};
+use crate::{
+    metrics::{Carrier, metrics},
+    muxer::{Host, Muxer, Protocol, SecureIo},
+    wire::carrier::{ip_version, transport_name},
+};
 
 /// One of the security protocols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,10 +48,11 @@ impl AsRef<str> for Channel {
     }
 }
 
-/// The security protocol of a connection.
+/// The security protocol of a connection, and when its handshake began.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Handshake {
-    pub(super) channel: Channel,
+    channel: Channel,
+    begun: Instant,
 }
 
 thread_local! {
@@ -56,7 +61,10 @@ thread_local! {
 
 impl Handshake {
     fn begin(channel: Channel) -> Self {
-        Self { channel }
+        Self {
+            channel,
+            begun: Instant::now(),
+        }
     }
 
     /// Leaves it for whoever builds the next upgrade of the same connection. The library passes on
@@ -205,13 +213,24 @@ impl Multiplex {
                 }
                 None => Protocol::Yamux { io, dialer },
             };
+            let security = self.handshake.map_or("", |one| one.channel.name());
+            if let Some(handshake) = self.handshake {
+                let carrier = Carrier {
+                    outbound: dialer,
+                    transport: transport_name(&self.remote),
+                    security,
+                    muxer: protocol.name(),
+                    ip_version: ip_version(&self.remote),
+                };
+                let time = handshake.begun.elapsed();
+                metrics().swarm.upgraded(carrier, time);
+            }
             Ok(Muxer::new(
                 protocol,
                 self.peer,
                 self.remote,
                 dialer,
-                self.handshake
-                    .map_or("", |handshake| handshake.channel.name()),
+                security,
                 self.host,
             ))
         })

@@ -2,12 +2,13 @@
 
 use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 
-use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId};
 
 use super::Node;
 use crate::{
     muxer::Connection,
     streams::{Handlers, Peer},
+    wire::carrier::transport_name,
 };
 
 /// The node at one moment.
@@ -21,6 +22,8 @@ pub struct Snapshot {
     pub peers: Vec<PeerSnapshot>,
     /// Who handles which protocol, in the order of the names.
     pub handlers: Vec<Handlers>,
+    /// How many protocols identify tells peers.
+    pub announced: usize,
     /// Inbound user streams served so far.
     pub served: u64,
     /// Inbound streams reset so far because a limit was reached.
@@ -53,7 +56,7 @@ pub struct ConnectionSnapshot {
     pub remote: Multiaddr,
     /// Whether this side dialed.
     pub dialed: bool,
-    /// See [`transport_name`].
+    /// `tcp`, `ws`, `wss`, `quic-v1` or `p2p-circuit`.
     pub transport: &'static str,
     /// Name of the security protocol; empty on quic, which has its own.
     pub security: &'static str,
@@ -73,24 +76,6 @@ pub struct ConnectionSnapshot {
     pub sent: u64,
 }
 
-/// What carries a connection to `remote`: `p2p-circuit`, `quic-v1`, `ws`, `wss` or `tcp`.
-#[must_use]
-pub fn transport_name(remote: &Multiaddr) -> &'static str {
-    let mut name = "tcp";
-    let mut is_tls = false;
-    for part in remote {
-        match part {
-            Protocol::P2pCircuit => return "p2p-circuit",
-            Protocol::QuicV1 | Protocol::Quic => name = "quic-v1",
-            Protocol::Tls => is_tls = true,
-            Protocol::Wss(_) => name = "wss",
-            Protocol::Ws(_) => name = if is_tls { "wss" } else { "ws" },
-            _ => {}
-        }
-    }
-    name
-}
-
 impl Node {
     /// What the node knows at this moment.
     #[must_use]
@@ -103,6 +88,7 @@ impl Node {
             addresses: self.addresses(),
             peers: peers.iter().map(|(id, peer)| of_peer(*id, peer)).collect(),
             handlers: streams.registry.handlers(),
+            announced: streams.registry.announced_count(),
             served: streams.counters.served.load(Relaxed),
             refused: streams.counters.refused.load(Relaxed),
             received,
@@ -135,28 +121,5 @@ fn of_connection(connection: &Connection) -> ConnectionSnapshot {
         memory: connection.memory(),
         received: connection.received(),
         sent: connection.sent(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn transports_are_read_from_the_address() {
-        let relay = PeerId::random();
-        for (text, name) in [
-            ("/ip4/1.2.3.4/tcp/1", "tcp"),
-            ("/dns4/a.b/tcp/1/ws", "ws"),
-            ("/dns4/a.b/tcp/1/wss", "wss"),
-            ("/ip4/1.2.3.4/tcp/1/tls/ws", "wss"),
-            ("/ip6/::1/udp/1/quic-v1", "quic-v1"),
-            (
-                &format!("/ip4/1.2.3.4/udp/1/quic-v1/p2p/{relay}/p2p-circuit"),
-                "p2p-circuit",
-            ),
-        ] {
-            assert_eq!(transport_name(&text.parse().unwrap()), name, "{text}");
-        }
     }
 }

@@ -53,7 +53,7 @@ settings! {
         healthcheck "healthcheck" "" bool = false,
             switch, "", Works, "asks the daemon at -listen for its identity and exits with 0 if it answers, else 1";
         metrics_addr "metricsAddr" "MetricsAddress" String,
-            not_empty, "", NotYet, "an address to bind the metrics handler to";
+            not_empty, "", Works, "an address to bind the metrics handler and the status page to, as in 127.0.0.1:8888; without a host that is loopback";
         shutdown_grace "shutdownGrace" "" GoDuration = GoDuration::seconds(5),
             over, "duration", Works, "how long open streams may drain after SIGTERM";
         idle_timeout "idleTimeout" "" GoDuration,

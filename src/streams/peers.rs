@@ -20,6 +20,7 @@ use tokio::{
 use super::name::ProtocolName;
 use crate::{
     memory::{Account, Ledger},
+    metrics::metrics,
     muxer::Connection,
 };
 
@@ -160,6 +161,14 @@ impl Peer {
     }
 }
 
+/// How many of `connections` were dialed, or were not.
+fn count(connections: &[Arc<Connection>], dialed: bool) -> usize {
+    connections
+        .iter()
+        .filter(|one| one.dialed == dialed)
+        .count()
+}
+
 /// Is told what identify learned of a peer, before anybody who waits for it.
 pub type Observer = Box<dyn Fn(PeerId, &[String]) + Send + Sync>;
 
@@ -240,7 +249,11 @@ impl Peers {
                 account: self.ledger.peer(&connection.remote),
             })
         });
-        peer.connections.write().push(connection.clone());
+        let mut connections = peer.connections.write();
+        connections.push(connection.clone());
+        let new = count(&connections, connection.dialed);
+        metrics().peers.connections(connection.dialed, new - 1, new);
+        drop(connections);
         drop(table);
         self.changed.notify_waiters();
     }
@@ -257,6 +270,8 @@ impl Peers {
             let mut gone = self.gone.lock();
             gone.0 += connection.received();
             gone.1 += connection.sent();
+            let new = count(&connections, connection.dialed);
+            metrics().peers.connections(connection.dialed, new + 1, new);
         }
         let empty = connections.is_empty();
         drop(connections);

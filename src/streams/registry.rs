@@ -377,6 +377,12 @@ impl Registry {
         changes.announced.names().filter_map(of).collect()
     }
 
+    /// How many protocols identify tells peers, those of the swarm included.
+    #[must_use]
+    pub fn announced_count(&self) -> usize {
+        self.announced.borrow().len() + self.library().len()
+    }
+
     /// What identify tells peers, now and later.
     pub(super) fn announced(&self) -> watch::Receiver<Arc<[StreamProtocol]>> {
         self.announced.clone()

@@ -4,6 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod http;
+mod metrics;
+mod page;
 mod request;
 
 use serde_json::Value;

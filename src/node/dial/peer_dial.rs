@@ -10,7 +10,10 @@ use super::{
     race::Race,
     target::{State, Target},
 };
-use crate::memory::{Charge, OverBudget};
+use crate::{
+    memory::{Charge, OverBudget},
+    metrics,
+};
 
 /// Bytes charged for an address that is dialed, beside its own (SECURITY.md 3).
 const TARGET: usize = 256;
@@ -36,6 +39,7 @@ pub(super) struct PeerDial {
     /// For all targets, also those that have failed: callers may bring further ones for as long as
     /// somebody waits.
     pub(super) charge: Charge,
+    pub(super) metrics: metrics::PeerDial,
 }
 
 impl PeerDial {

@@ -28,7 +28,10 @@ use super::{
     resolved::Resolved,
     target::{Candidate, Origin, State},
 };
-use crate::memory::{Ledger, OverBudget};
+use crate::{
+    memory::{Ledger, OverBudget},
+    metrics,
+};
 
 /// Addresses of one peer that are dialed for the same callers (SECURITY.md 3).
 pub(in crate::node) const MAX_PER_PEER: usize = 100;
@@ -118,6 +121,7 @@ impl Dials {
                 targets: Vec::new(),
                 waiters: Vec::new(),
                 running: 0,
+                metrics: metrics::PeerDial::begin(),
                 charge: account.empty_charge(),
             }
         });
@@ -189,6 +193,7 @@ impl Dials {
             return;
         };
         dials.running += 1;
+        dials.metrics.tried += 1;
         if let Some(target) = dials.target(&start.address) {
             target.state = State::Running(connection);
         }
@@ -246,9 +251,10 @@ impl Dials {
     /// After an inbound one they go on: the other side may end that one in favour of ours.
     pub(in crate::node) fn connected(&mut self, peer: &PeerId, connection: ConnectionId) {
         let dialed = self.running.remove(&connection).is_some();
-        let Some(dials) = self.peers.remove(peer) else {
+        let Some(mut dials) = self.peers.remove(peer) else {
             return;
         };
+        dials.metrics.succeeded = true;
         if dialed {
             dials.race.cancel();
         }

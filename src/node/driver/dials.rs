@@ -137,6 +137,7 @@ impl Driver {
             return;
         };
         for (address, cause) in failures {
+            cause.count(address);
             if self.dials.failed(connection, cause) {
                 tracing::debug!(%peer, %address, %cause, "dial failed");
                 self.note_failure(&peer, address, cause);

@@ -2,6 +2,7 @@
 
 use libp2p::{
     PeerId, identify,
+    identity::{KeyType, PublicKey},
     swarm::{ConnectionId, StreamUpgradeError},
 };
 
@@ -14,7 +15,21 @@ use super::{
     },
     Driver,
 };
-use crate::identity::contained_key;
+use crate::{
+    identity::contained_key,
+    metrics::{Push, metrics},
+};
+
+/// The peer of a connection that was `dialed`, or was not, has this key.
+pub(super) fn count_key(key: &PublicKey, dialed: bool) {
+    let key_type = match key.key_type() {
+        KeyType::Ed25519 => "Ed25519",
+        KeyType::RSA => "RSA",
+        KeyType::Secp256k1 => "Secp256k1",
+        KeyType::Ecdsa => "ECDSA",
+    };
+    metrics().swarm.key(dialed, key_type);
+}
 
 impl Driver {
     pub(super) fn on_identify(&mut self, event: identify::Event) {
@@ -28,6 +43,7 @@ impl Driver {
                     self.addresses.set_observed(self.observed.count());
                 }
                 self.streams.peers.set_agent(&peer_id, &info.agent_version);
+                self.count(peer_id, connection_id, &info);
                 let names = info.protocols.iter();
                 let identity = Identity {
                     public_key: Some(info.public_key),
@@ -46,10 +62,28 @@ impl Driver {
                 self.identities.begin(streams, peer_id, connection_id);
             }
             identify::Event::Error { peer_id, error, .. } => {
+                metrics().identify.push_support(Push::Unknown);
                 tracing::debug!(peer = %peer_id, %error, "identify failed");
                 self.streams.peers.set_identified(&peer_id, None);
             }
-            identify::Event::Sent { .. } | identify::Event::Pushed { .. } => {}
+            identify::Event::Sent { .. } => metrics().identify.sent(),
+            identify::Event::Pushed { .. } => metrics().identify.pushed(),
+        }
+    }
+
+    /// Counts a message, which is a push if it is not the first of its connection.
+    fn count(&mut self, peer: PeerId, connection: ConnectionId, info: &identify::Info) {
+        let identify = &metrics().identify;
+        let connections = self.connections.get(&peer);
+        let is_open = connections.is_some_and(|open| open.contains_key(&connection));
+        let is_push = is_open && !self.identified.insert(connection);
+        identify.received(is_push, info.protocols.len(), info.listen_addrs.len());
+        if !is_push {
+            let pushes = info.protocols.contains(&identify::PUSH_PROTOCOL_NAME);
+            identify.push_support(match pushes {
+                true => Push::Supported,
+                false => Push::NotSupported,
+            });
         }
     }
 
@@ -83,6 +117,11 @@ impl Driver {
         if let Some(key) = identity.public_key
             && contained_key(&peer).is_none()
         {
+            let connection = self.streams.peers.get(&peer);
+            let connection = connection.and_then(|peer| peer.best_connection());
+            if let Some(connection) = connection.filter(|_| self.book.key(&peer).is_none()) {
+                count_key(&key, connection.dialed);
+            }
             self.book.set_key(&peer, key);
         }
         let protocols = Some(identity.protocols);

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use libp2p::StreamProtocol;
 use tokio::sync::watch;
 
-use crate::streams::name::ProtocolName;
+use crate::{
+    metrics::{Trigger, metrics},
+    streams::name::ProtocolName,
+};
 
 /// Names told to peers, and their bytes with what each adds to the message. Peers refuse an
 /// identify message above 4 KiB whole, and addresses need their share. Names beyond these are
@@ -76,10 +79,13 @@ impl Announced {
                 bytes <= MAX_ANNOUNCED_BYTES
             })
             .collect();
-        self.told.send_if_modified(|before| {
+        let changed = self.told.send_if_modified(|before| {
             let changed = *before != told;
             *before = told;
             changed
         });
+        if changed {
+            metrics().identify.triggered(Trigger::Protocols);
+        }
     }
 }
