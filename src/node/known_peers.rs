@@ -45,7 +45,7 @@ impl Node {
     }
 
     /// Whether `address`, told by the peer at `teller` (a connection's remote address), may be
-    /// remembered and dialed. See [`address_filter::admits`].
+    /// remembered and dialed. See [`super::address_filter::admits`].
     #[must_use]
     pub fn admits(&self, teller: &Multiaddr, address: &Multiaddr) -> bool {
         self.0.filter.admits(teller, address)

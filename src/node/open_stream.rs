@@ -106,7 +106,7 @@ impl Node {
         Ok(stream)
     }
 
-    /// As [`Node::open_stream`] for one call; see [`Streams::open_call`].
+    /// As [`Node::open_stream`] for one call; see [`crate::streams::Streams::open_call`].
     ///
     /// # Errors
     /// See [`StreamError`].
