@@ -50,6 +50,7 @@ pub fn table(config: &Config, system: System) -> String {
     rows.extend(of_clients(config, &given));
     rows.extend(of_peers(config, system, &given));
     rows.extend(of_the_rest(system));
+    rows.extend(of_budgets(config, system));
     let mut out = String::new();
     for Row {
         name,
@@ -261,6 +262,53 @@ fn of_peers(config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
         ),
         fixed("peers in the address book", node::MAX_PEERS),
     ]
+}
+
+/// Sizes of processes whose budgets are told, whatever this one has.
+const BUDGETS: [(u64, [&str; 4]); 3] = [
+    (
+        128 << 20,
+        [
+            "with 128 MiB: charged to all peers",
+            "with 128 MiB: charged to all clients",
+            "with 128 MiB: DHT records and providers",
+            "with 128 MiB: used when connections are cut",
+        ],
+    ),
+    (
+        512 << 20,
+        [
+            "with 512 MiB: charged to all peers",
+            "with 512 MiB: charged to all clients",
+            "with 512 MiB: DHT records and providers",
+            "with 512 MiB: used when connections are cut",
+        ],
+    ),
+    (
+        2 << 30,
+        [
+            "with 2 GiB: charged to all peers",
+            "with 2 GiB: charged to all clients",
+            "with 2 GiB: DHT records and providers",
+            "with 2 GiB: used when connections are cut",
+        ],
+    ),
+];
+
+/// What processes of usual sizes may hold because of strangers.
+fn of_budgets(config: &Config, system: System) -> Vec<Row> {
+    let rows = BUDGETS.into_iter().flat_map(|(bytes, names)| {
+        let shares = crate::memory::Shares::of(bytes, config.max_frame);
+        let mut system = system;
+        system.memory.bytes = bytes;
+        let store = daemon::dht_share(system);
+        let held = store.min(dht::MAX_RECORD_BYTES) + store.min(dht::MAX_PROVIDER_BYTES);
+        let cut = bytes / 100 * crate::memory::CUT_AT;
+        let values = [shares.all, shares.clients, held as u64, cut];
+        names.into_iter().zip(values)
+    });
+    rows.map(|(name, value)| row(name, value, "bytes", "fixed"))
+        .collect()
 }
 
 fn of_the_rest(system: System) -> Vec<Row> {

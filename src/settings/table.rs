@@ -24,6 +24,7 @@ pub const ALIASES: &[(&str, &str)] = &[
     ("connMgrLo", "connLo"),
     ("metrics", "metricsAddr"),
     ("nat", "natPortMap"),
+    ("noInlinePeerID", "noInlinePeerId"),
     ("quiet", "q"),
 ];
 
@@ -192,6 +193,8 @@ settings! {
             over, "duration", Works, "maximum duration of a single active relayed connection if -relayService=1; 0 is no limit";
     }
     Old {
+        insecure "insecure" "" bool = false,
+            over, "", Old, "accepted for old clients, has no effect";
         no_inline_peer_id "noInlinePeerId" "" bool = false,
             over, "", Old, "accepted for old clients, has no effect";
         pprof "pprof" "PProf.Enabled" bool = false,

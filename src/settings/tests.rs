@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 
 #[test]
@@ -76,4 +78,80 @@ fn every_default_that_is_shown_reads_back_as_no_change() {
         assert!(!(setting.is_changed)(&given), "-{}", setting.flag.name);
     }
     assert!(shown > 25, "{shown}");
+}
+
+/// The default that a cell gives for one flag; `None` if it gives it in words.
+fn told_default(text: &str) -> Option<String> {
+    let text = text.trim().split(':').next().unwrap_or_default();
+    let text = text.trim_matches(['`', '*']);
+    let is_number = text.starts_with(|c: char| c.is_ascii_digit()) && !text.contains(' ');
+    match text {
+        "none" => Some(String::new()),
+        "false" | "true" | "yamux" | "gossipsub" => Some(text.to_owned()),
+        _ if text.starts_with('/') || is_number => Some(text.to_owned()),
+        _ => None,
+    }
+}
+
+/// The flags of COMPATIBILITY.md 1.1, and the defaults that it gives for them.
+fn told_flags() -> BTreeMap<String, Option<String>> {
+    let text = include_str!("../../COMPATIBILITY.md");
+    let (_, text) = text.split_once("\n## 1.1 Flags\n").unwrap();
+    let (text, _) = text.split_once("\n## ").unwrap();
+    let mut found = BTreeMap::new();
+    for line in text.lines().filter(|line| line.starts_with("| `-")) {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let names = cells[1]
+            .split('`')
+            .filter_map(|part| part.strip_prefix('-'));
+        let (aliases, flags): (Vec<_>, Vec<_>) =
+            names.partition(|name| ALIASES.iter().any(|(alias, _)| alias == name));
+        for alias in aliases {
+            let (_, name) = ALIASES.iter().find(|(known, _)| *known == alias).unwrap();
+            assert!(flags.contains(name), "-{alias} is not beside -{name}");
+            found.insert(alias.to_owned(), None);
+        }
+        let mut defaults: Vec<_> = cells[2].split([',', ';']).map(told_default).collect();
+        // One for all, or one for each.
+        if defaults.len() == 1 {
+            defaults = vec![defaults[0].clone(); flags.len()];
+        }
+        for (number, flag) in flags.into_iter().enumerate() {
+            let told = defaults.get(number).cloned().flatten();
+            assert_eq!(found.insert(flag.to_owned(), told), None, "-{flag}: twice");
+        }
+    }
+    found
+}
+
+#[test]
+fn the_table_of_flags_in_compatibility_md_is_that_of_the_program() {
+    let mut told = told_flags();
+    let mut compared = 0;
+    for setting in SETTINGS.iter().filter(|row| !row.flag.name.is_empty()) {
+        let name = setting.flag.name;
+        let cell = told.remove(name);
+        let cell = cell.unwrap_or_else(|| panic!("-{name} is not in COMPATIBILITY.md"));
+        let default = match (setting.flag.default)() {
+            default if default.is_empty() && setting.flag.is_bool() => "false".to_owned(),
+            default => default,
+        };
+        if let Some(cell) = cell {
+            let zero = cell == "0" && ["", "0s"].contains(&default.as_str());
+            assert!(
+                cell == default || zero,
+                "-{name}: told {cell:?}, it is {default:?}"
+            );
+            compared += 1;
+        }
+    }
+    for (alias, _) in ALIASES {
+        assert!(
+            told.remove(*alias).is_some(),
+            "-{alias} is not in COMPATIBILITY.md"
+        );
+    }
+    let left: Vec<_> = told.keys().collect();
+    assert_eq!(left, ["h", "help"]);
+    assert!(compared > 50, "{compared} defaults compared");
 }

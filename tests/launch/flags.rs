@@ -312,3 +312,23 @@ fn quiet_leaves_stdout_empty() {
     assert!(up);
     assert_eq!(output.stdout, b"");
 }
+
+/// `bindings.tsv` has the flags as they stand in the packages.
+#[test]
+fn the_flags_of_every_published_binding_are_accepted() {
+    let lines = include_str!("bindings.tsv").lines();
+    let mut count = 0;
+    for line in lines.filter(|line| !line.starts_with('#')) {
+        let mut columns = line.split('\t');
+        let mut column = || columns.next().expect("three columns");
+        let (who, flags, told) = (column(), column(), column());
+        let run = rp2pd(["-validate"].into_iter().chain(flags.split(' ')));
+        assert_eq!(run.code, 0, "{who}: {run:?}");
+        // That some do not listen is told as well, and is no flag of any age.
+        let mut lines = run.timed_lines();
+        lines.retain(|line| !line.starts_with("no -hostAddrs"));
+        assert_eq!(lines, told.lines().collect::<Vec<_>>(), "{who}");
+        count += 1;
+    }
+    assert_eq!(count, 12);
+}
