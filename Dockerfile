@@ -17,7 +17,7 @@ RUN host="$(rustc -vV | sed -n 's/^host: //p')" \
        cargo build --locked --release --bin rp2pd --target "$host" \
     && install -D "target/$host/release/rp2pd" /out/rp2pd \
     && ln -s rp2pd /out/p2pd \
-    && install -d -o 65532 -g 65532 -m 0700 /run-p2pd
+    && install -d -o 65532 -g 65532 -m 0750 /run-p2pd
 
 FROM scratch
 COPY --from=build /out/ /
@@ -26,6 +26,6 @@ USER 65532:65532
 VOLUME /run/p2pd
 STOPSIGNAL SIGTERM
 EXPOSE 4001/tcp 4001/udp
-HEALTHCHECK --interval=30s --timeout=5s --start-period=2s \
+HEALTHCHECK --interval=30s --timeout=6s --start-period=2s \
     CMD ["/rp2pd", "-healthcheck", "-listen=/unix/run/p2pd/p2pd.sock"]
-ENTRYPOINT ["/rp2pd", "-listen=/unix/run/p2pd/p2pd.sock", "-stayAlive"]
+ENTRYPOINT ["/rp2pd", "-listen=/unix/run/p2pd/p2pd.sock", "-stayAlive", "-id=/run/p2pd/identity", "-createIdentity"]

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 9] = [
     "README.md",
     "ARCHITECTURE.md",
     "COMPATIBILITY.md",
@@ -15,6 +15,7 @@ const DOCUMENTS: [&str; 8] = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "benches/README.md",
+    "packaging/README.md",
 ];
 
 fn root() -> &'static Path {
@@ -227,4 +228,53 @@ fn the_readme_shows_the_example_that_is_tested() {
     let (_, shown) = readme.split_once("```python\n").unwrap();
     let (shown, _) = shown.split_once("```").unwrap();
     assert_eq!(shown, read("interop/python/quickstart.py"));
+}
+
+/// The image from the sources and the one from a binary are the same image.
+#[test]
+fn both_images_have_the_same_end() {
+    let last_stage = |path: &str| {
+        let text = read(path);
+        let (_, stage) = text.split_once("\nUSER ").expect("a user");
+        stage.to_owned()
+    };
+    assert_eq!(
+        last_stage("Dockerfile"),
+        last_stage("packaging/container/Dockerfile")
+    );
+}
+
+/// The packages carry the version of the program, and the units what the program has.
+#[test]
+fn the_packages_fit_the_program() {
+    let usage = Command::new(env!("CARGO_BIN_EXE_rp2pd"))
+        .arg("-help")
+        .output()
+        .unwrap();
+    let usage = String::from_utf8(usage.stderr).unwrap();
+    let mut flags = 0;
+    for path in [
+        "packaging/systemd/rp2pd.service",
+        "packaging/debian/default",
+        "packaging/container/Dockerfile",
+        "packaging/container/sidecar.yaml",
+    ] {
+        let text = read(path);
+        let lines = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with('#'));
+        let words = lines.flat_map(|line| line.split([' ', '"', '=', '[', ',', ']']));
+        for word in words.filter(|word| word.starts_with('-') && !word.starts_with("--")) {
+            let name = word.trim_start_matches('-');
+            if name.len() > 1 && name.chars().all(|c| c.is_ascii_alphabetic()) {
+                flags += 1;
+                let known = [' ', '\n', '\t'].map(|end| format!("\n  -{name}{end}"));
+                assert!(
+                    known.iter().any(|flag| usage.contains(flag)),
+                    "{path}: {word}"
+                );
+            }
+        }
+    }
+    assert!(flags > 8, "only {flags} found");
 }
