@@ -78,6 +78,8 @@ limits! {
     RelayMemory "requests to this relay refused for memory";
     RelayCut "circuits through this relay cut for memory";
     PubsubScore "pubsub rules that peers have broken";
+    WaitingCircuits "inbound circuits that wait for the swarm";
+    CircuitsOfRelay "inbound circuits from one relay";
 }
 
 #[derive(Debug)]

@@ -5,6 +5,7 @@ pub(crate) mod address_filter;
 mod behaviour;
 mod book;
 mod bootstrap;
+mod circuit;
 mod connect;
 mod connmgr;
 mod dial;
@@ -51,10 +52,12 @@ use address_filter::AddressFilter;
 use book::AddressBook;
 pub(crate) use book::MAX_PEERS;
 pub use bootstrap::{BootstrapError, BootstrapPeers};
+use circuit::CircuitPort;
+pub use circuit::{CircuitDialer, InboundCircuit};
 use connmgr::ConnectionManager;
 pub use connmgr::{Standing, TagError, Watermarks};
 use dial::NextRace;
-pub use dial::{Cause, DialError, RoutingError};
+pub use dial::{Cause, CircuitError, DialError, RoutingError};
 pub use dial_back::DialBack;
 use driver::{Command, Driver};
 use guarded::Guarded;
@@ -67,7 +70,7 @@ pub use listen::ListenError;
 use listen::Listening;
 pub use open_stream::{OpenedStream, StreamError};
 pub use options::{Options, StartError};
-pub use peer_address::PeerIdMismatch;
+pub use peer_address::{PeerIdMismatch, is_relayed, through};
 pub use reach::Reach;
 use reach::Reachability;
 pub use snapshot::{ConnectionSnapshot, PeerSnapshot, Snapshot};
@@ -126,6 +129,7 @@ struct Inner {
     addresses: HostAddresses,
     reachability: Arc<Reachability>,
     routing: OnceLock<Arc<dyn PeerRouting>>,
+    circuits: CircuitPort,
     connmgr: Arc<ConnectionManager>,
 }
 
@@ -151,8 +155,14 @@ impl Node {
             options.pressure.clone(),
             options.ledger.clone(),
         );
-        let transport = transport::build(identity, options, &host, &next_race, &admission)
-            .map_err(StartError::Identity)?;
+        let (circuit_port, circuits) = circuit::pair(&streams);
+        let parts = transport::Parts {
+            host: &host,
+            next_race: &next_race,
+            admission: &admission,
+            circuits,
+        };
+        let transport = transport::build(identity, options, parts).map_err(StartError::Identity)?;
         let nobody = Arc::new(Registry::new(Vec::new()));
         let alone = behaviour::behaviour(identity, &nobody, &admission);
         streams.registry.set_library(protocols::served(alone));
@@ -210,6 +220,7 @@ impl Node {
                 addresses,
                 reachability,
                 routing: OnceLock::new(),
+                circuits: circuit_port,
                 connmgr,
             })),
             notices,

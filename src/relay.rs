@@ -1,11 +1,34 @@
-//! Circuit relay v2: what relays and their clients say to each other, and the relay itself.
+//! Circuit relay v2: reaching peers through relays, being reached so, and the relay itself.
 
 mod circuits;
+mod dialer;
 pub mod message;
 mod pipe;
 mod reservations;
 mod service;
+mod stop;
 mod voucher;
 
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::node::Node;
+use dialer::Dialer;
 pub(crate) use service::RelayParts;
 pub use service::{Relay, RelaySettings, Snapshot};
+
+/// Lets `node` dial addresses with a relay, and accept circuits that relays bring. Identify tells
+/// of the latter if it is `told`: Go's `-relay=0` switches neither off.
+///
+/// Nothing is waited for once `closing` is cancelled.
+pub fn start(node: &Node, told: bool, closing: CancellationToken) {
+    node.set_circuit_dialer(Arc::new(Dialer(node.clone())));
+    let registry = &node.streams().registry;
+    let service = stop::service(node, closing);
+    if told {
+        registry.set_service(message::STOP, Some(service));
+    } else {
+        registry.set_untold_service(message::STOP, service);
+    }
+}

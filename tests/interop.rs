@@ -10,6 +10,7 @@ mod support;
 mod interop {
     pub mod auto_mode;
     pub mod calls;
+    pub mod circuits;
     pub mod dht;
     pub mod dht_crowd;
     pub mod go_client;
@@ -32,8 +33,8 @@ use std::process::ExitCode;
 
 use interop::suite::suite;
 use interop::{
-    auto_mode, calls, dht, dht_crowd, go_client, go_records, hivemind_client, install, js_client,
-    p2pclient_python, peers, pubsub, pubsub_crowd, py_libp2p, quickstart, relay_service,
+    auto_mode, calls, circuits, dht, dht_crowd, go_client, go_records, hivemind_client, install,
+    js_client, p2pclient_python, peers, pubsub, pubsub_crowd, py_libp2p, quickstart, relay_service,
 };
 use libtest_mimic::Arguments;
 
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
     trials.extend(suite("dht_js", &node, dht::js));
     trials.extend(suite("dht_py_libp2p", &python, dht::py));
     let both = go.clone().and(hivemind.clone());
+    trials.extend(suite("circuits", &both, circuits::trials));
     trials.extend(suite("dht_crowd", &both, dht_crowd::trials));
     trials.extend(suite("relay_service", &both, relay_service::trials));
     trials.extend(suite("pubsub_crowd", &go, pubsub_crowd::trials));

@@ -9,8 +9,9 @@ use super::{guard::AccessDenied, persistent::error::CallError};
 use crate::{
     dht::{PeerInfo, QueryError},
     memory::OverBudget,
-    node::{Cause, DialError, OpenedStream, RoutingError, StreamError, TagError},
+    node::{Cause, CircuitError, DialError, OpenedStream, RoutingError, StreamError, TagError},
     pubsub::{MAX_TOPIC, PublishError, SubscribeError},
+    relay::message::HOP,
     streams::{MAX_NAME, NegotiationError, OpenError, ProtocolName, RegistryError},
     wire::pb,
     wording::quote,
@@ -239,6 +240,34 @@ fn cause_text(cause: &Cause) -> String {
         Cause::NoTransport => "no transport for protocol".to_owned(),
         Cause::PeerIdMismatch(mismatch) => {
             format!("failed to negotiate security protocol: {mismatch}")
+        }
+        Cause::Circuit(error) => circuit_error(error),
+    }
+}
+
+/// Go's words for circuits that were not opened (COMPATIBILITY.md 4.5).
+fn circuit_error(error: &CircuitError) -> String {
+    const OPENING: &str = "error opening hop stream to relay";
+    match error {
+        CircuitError::NoRelay => {
+            "can't dial a p2p-circuit without specifying a relay: /p2p-circuit".to_owned()
+        }
+        CircuitError::NoRelayId(relay) => {
+            format!("error parsing relay multiaddr '{relay}': invalid p2p multiaddr")
+        }
+        CircuitError::Loop => format!("{OPENING}: {error}"),
+        CircuitError::Relay(error) => format!("{OPENING}: {}", dial_error(error)),
+        CircuitError::NotSpoken => {
+            format!("{OPENING}: failed to negotiate protocol: protocols not supported: [{HOP}]")
+        }
+        CircuitError::Open => format!("{OPENING}: context deadline exceeded"),
+        CircuitError::Stream => "stream reset".to_owned(),
+        CircuitError::DeadlineExceeded => "i/o deadline reached".to_owned(),
+        CircuitError::Unexpected(kind) => {
+            format!("unexpected relay response; not a status message ({kind})")
+        }
+        CircuitError::Refused(status, name) => {
+            format!("error opening relay circuit: {name} ({status})")
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::{
     node::{DialBack, Node, Options, REPLACEABLE_PROTOCOLS, Reach, StartError, Started},
     port_mapping,
     pubsub::{self, PubSub, Signing},
-    relay::{Relay, RelayParts, RelaySettings},
+    relay::{self, Relay, RelayParts, RelaySettings},
     shutdown::Drain,
     status::{self, History, Sources},
     streams::{Policy, Registry, Streams, StreamsParts, Target},
@@ -169,6 +169,7 @@ pub(super) async fn start(
     }
     stop.spawn_task(node.clone().keep_trimmed());
     find_reach(config, &node, &options, stop)?;
+    relay::start(&node, config.relay.enabled, stop.serving.clone());
     let dht = config.dht.map(|mode| {
         let dht = Dht::new(
             &node,

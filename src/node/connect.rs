@@ -11,10 +11,10 @@ use tokio::{
 use super::{
     Node, book,
     dial::{DialError, Origin},
-    driver::Command,
+    driver::{Command, Via},
     peer_address,
 };
-use crate::streams::Peer;
+use crate::{muxer::Connection, streams::Peer};
 
 /// Between a connection's being established and its task's first turn.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -117,20 +117,52 @@ impl Node {
         origin: Origin,
         deadline: Instant,
     ) -> Result<Arc<Peer>, DialError> {
+        let reached = self.reach_via(Via::Any, peer, addresses, origin, deadline);
+        reached.await.map(|(connected, _)| connected)
+    }
+
+    /// The connected peer and the best of its connections, which does not run through a relay.
+    pub(super) async fn reach_directly(
+        &self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        origin: Origin,
+        deadline: Instant,
+    ) -> Result<(Arc<Peer>, Arc<Connection>), DialError> {
+        self.reach_via(Via::Direct, peer, addresses, origin, deadline)
+            .await
+    }
+
+    async fn reach_via(
+        &self,
+        via: Via,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        origin: Origin,
+        deadline: Instant,
+    ) -> Result<(Arc<Peer>, Arc<Connection>), DialError> {
         if peer == self.0.peer_id {
             return Err(DialError::ToSelf);
         }
-        if let Some(connected) = self.0.streams.peers.get(&peer) {
+        let peers = &self.0.streams.peers;
+        let connected = || {
+            let connected = peers.get(&peer)?;
+            let connection = match via {
+                Via::Any => connected.best_connection(),
+                Via::Direct => connected.direct_connection(),
+            };
+            connection.map(|connection| (connected, connection))
+        };
+        if let Some(connected) = connected() {
             return Ok(connected);
         }
-        let peers = &self.0.streams.peers;
         let dial = async {
             loop {
                 let changed = peers.changed();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                self.dial(peer, addresses.clone(), origin).await?;
-                if let Some(connected) = peers.get(&peer) {
+                self.dial(via, peer, addresses.clone(), origin).await?;
+                if let Some(connected) = connected() {
                     return Ok(connected);
                 }
                 // The connection's task has not had its first turn yet, or it has had its
@@ -149,6 +181,7 @@ impl Node {
     /// has dropped this future.
     async fn dial(
         &self,
+        via: Via,
         peer: PeerId,
         addresses: Vec<Multiaddr>,
         origin: Origin,
@@ -159,6 +192,7 @@ impl Node {
             peer,
             addresses,
             origin,
+            via,
             reply,
             gone,
         };

@@ -102,9 +102,47 @@ pub enum Cause {
     /// Another dial to the peer completed first, or nobody waited any more.
     #[error("cancelled")]
     Cancelled,
+    /// There is no circuit to the peer.
+    #[error("{0}")]
+    Circuit(CircuitError),
     /// Anything else, innermost reason.
     #[error("{0}")]
     Other(String),
+}
+
+/// Why a circuit was not opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CircuitError {
+    /// The address names no relay.
+    #[error("no relay in the address")]
+    NoRelay,
+    /// The address of the relay, here without its peer id, does not say who it is.
+    #[error("the relay at {0} has no peer id")]
+    NoRelayId(Multiaddr),
+    /// The way leads through several relays, or the relay is the destination.
+    #[error("a circuit through a circuit, or to its relay")]
+    Loop,
+    /// The relay could not be reached.
+    #[error("the relay could not be reached: {0}")]
+    Relay(Box<DialError>),
+    /// The relay does not speak the protocol of relays.
+    #[error("the peer is no relay")]
+    NotSpoken,
+    /// The connection to the relay failed.
+    #[error("the stream to the relay failed")]
+    Stream,
+    /// The relay did not agree on the protocol in time.
+    #[error("no stream to the relay in time")]
+    Open,
+    /// The relay has not answered in time.
+    #[error("the relay did not answer in time")]
+    DeadlineExceeded,
+    /// The relay answers something else than a status. That was its message's kind.
+    #[error("the relay answers with a message of type {0}")]
+    Unexpected(i32),
+    /// The relay's refusal: its status, and what the specification calls it.
+    #[error("the relay refuses with status {0}")]
+    Refused(i32, &'static str),
 }
 
 impl DialError {
@@ -170,6 +208,9 @@ impl Cause {
             last = current.to_string();
             if current.is::<race::Superseded>() {
                 return Self::Cancelled;
+            }
+            if let Some(error) = current.downcast_ref::<CircuitError>() {
+                return Self::Circuit(error.clone());
             }
             if let Some(mismatch) = current.downcast_ref::<PeerIdMismatch>() {
                 return Self::PeerIdMismatch(*mismatch);

@@ -20,7 +20,7 @@ use libp2p::{
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::{Options, StartError, dial::NextRace, limits::Admission, transport};
+use super::{Options, StartError, circuit::Circuits, dial::NextRace, limits::Admission, transport};
 use crate::{
     descriptors::{Descriptors, RESERVE},
     muxer::{Connection, Handover, Host, Substream},
@@ -61,8 +61,13 @@ impl DialBack {
             options.pressure.clone(),
             options.ledger.clone(),
         );
-        let next_race = NextRace::default();
-        let transport = transport::build(&identity, options, &host, &next_race, &admission);
+        let parts = transport::Parts {
+            host: &host,
+            next_race: &NextRace::default(),
+            admission: &admission,
+            circuits: Circuits::none(),
+        };
+        let transport = transport::build(&identity, options, parts);
         Ok(Self {
             transport: Mutex::new(transport.map_err(StartError::Identity)?),
             sockets: Semaphore::new(MAX_SOCKETS),

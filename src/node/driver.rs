@@ -37,8 +37,8 @@ use super::{
     },
     identify_request::Requests,
     listen::{Listeners, RESCAN_INTERVAL},
+    peer_address::remote_address,
     reach::Reachability,
-    transport::remote_address,
 };
 use crate::{faults, identity::contained_key, memory::Ledger, metrics::metrics, streams::Streams};
 use closings::Closings;
@@ -46,6 +46,15 @@ use identified::count_key;
 
 /// How long connections may take to close when the daemon ends.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// Which connections are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Via {
+    /// All.
+    Any,
+    /// Those that do not run through a relay.
+    Direct,
+}
 
 /// A request to the swarm's owner. Each carries the place for its answer.
 #[derive(Debug)]
@@ -56,6 +65,7 @@ pub(super) enum Command {
         addresses: Vec<Multiaddr>,
         /// On whose word `addresses` are dialed.
         origin: Origin,
+        via: Via,
         reply: Reply,
         /// Completes when nobody waits for the answer any more.
         gone: oneshot::Receiver<Infallible>,
@@ -188,9 +198,13 @@ impl Driver {
                 peer,
                 addresses,
                 origin,
+                via,
                 reply,
                 gone,
-            } => self.on_dial(peer, addresses, origin, reply, gone),
+            } => {
+                let candidates = self.candidates(&peer, addresses, origin, via);
+                self.on_dial(peer, candidates, via, reply, gone);
+            }
             Command::Disconnect { peer, reply } => {
                 let connections: HashSet<_> = self
                     .connections

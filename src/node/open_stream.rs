@@ -80,7 +80,7 @@ impl Node {
 
     /// Opens a stream on a protocol of the daemon's own to `peer`, trying `addresses` and those
     /// known of it. Waits neither for identify nor for the peer's consent: a refusal is an error
-    /// of the first read.
+    /// of the first read. Never through a relay, whose limits are for what clients do.
     ///
     /// # Errors
     /// See [`StreamError`].
@@ -91,19 +91,46 @@ impl Node {
         protocol: &str,
         deadline: Instant,
     ) -> Result<UserStream, StreamError> {
-        let connected = self
-            .reach(peer, addresses, Origin::Hearsay, deadline)
+        let (_, connection) = self
+            .reach_directly(peer, addresses, Origin::Hearsay, deadline)
             .await
             .map_err(StreamError::Dial)?;
-        let connection = connected
-            .best_connection()
-            .ok_or(StreamError::Dial(DialError::ConnectionFailed))?;
         let (known, names) = ([protocol.to_owned()], [protocol.into()]);
         let (stream, _) = timeout_at(deadline, self.0.streams.open(&connection, &known, &names))
             .await
             .map_err(|_| StreamError::NegotiationTimeout)?
             .map_err(StreamError::Open)?;
         Ok(stream)
+    }
+
+    /// Opens a stream of `protocol` to `relay`, which may be dialed at `addresses` and at those
+    /// known of it, and waits for its consent unless it is known to speak the protocol.
+    ///
+    /// # Errors
+    /// See [`StreamError`].
+    pub async fn open_relay_stream(
+        &self,
+        relay: PeerId,
+        addresses: Vec<Multiaddr>,
+        protocol: &str,
+        deadline: Instant,
+    ) -> Result<OpenedStream, StreamError> {
+        let (connected, connection) = self
+            .reach_directly(relay, addresses, Origin::Given, deadline)
+            .await
+            .map_err(StreamError::Dial)?;
+        let known = connected.protocols().unwrap_or_default();
+        let names = [protocol.into()];
+        let opening = self.0.streams.open(&connection, &known, &names);
+        let (stream, protocol) = timeout_at(deadline, opening)
+            .await
+            .map_err(|_| StreamError::NegotiationTimeout)?
+            .map_err(StreamError::Open)?;
+        Ok(OpenedStream {
+            stream,
+            protocol,
+            remote: connection.remote.clone(),
+        })
     }
 
     /// As [`Node::open_stream`] for one call; see [`crate::streams::Streams::open_call`].

@@ -20,9 +20,10 @@ use libp2p::{
 use super::{
     Options,
     accept::Accept,
+    circuit::Circuits,
     dial::{NextRace, Raced},
     limits::{Admission, Gate},
-    peer_address::{PeerIdMismatch, strip_peer},
+    peer_address::{PeerIdMismatch, remote_address},
     readahead::ReadAhead,
     security::{Channel, Handshake, Multiplex, Security},
     zoned::Zoned,
@@ -34,6 +35,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Raw connection and all upgrades together (go-libp2p's dial and accept timeouts).
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A circuit, from the first word to the relay on (go-libp2p's value).
+pub(super) const CIRCUIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Largest websocket message accepted; yamux and noise write far smaller ones.
 const MAX_WEBSOCKET_MESSAGE: usize = 1 << 20;
@@ -73,40 +77,31 @@ fn hardware_aes() -> bool {
     }
 }
 
-/// The remote's address on a connection to `peer`, without `/p2p/<peer>`. Never empty.
-///
-/// An inbound circuit may name the peer alone as its remote address. Then it is the circuit on
-/// which the peer came, as go-libp2p has it.
-pub(super) fn remote_address(endpoint: &ConnectedPoint, peer: PeerId) -> Multiaddr {
-    let address = strip_peer(endpoint.get_remote_address().clone(), peer);
-    match endpoint {
-        ConnectedPoint::Listener { local_addr, .. } if address.is_empty() => {
-            let mut circuit = Multiaddr::empty();
-            for part in local_addr {
-                let is_end = part == Part::P2pCircuit;
-                circuit.push(part);
-                if is_end {
-                    break;
-                }
-            }
-            circuit
-        }
-        _ => address,
-    }
+/// What the transport is joined to.
+pub(super) struct Parts<'a> {
+    /// Connections report to it.
+    pub(super) host: &'a Arc<dyn Host>,
+    pub(super) next_race: &'a NextRace,
+    /// Decides on inbound connections.
+    pub(super) admission: &'a Arc<Admission>,
+    pub(super) circuits: Circuits,
 }
 
-/// Builds the transport of a node whose connections report to `host`, where `admission` decides on
-/// the inbound ones.
+/// Builds the transport of a node.
 ///
 /// # Errors
 /// If the identity cannot be used for a security protocol.
 pub(super) fn build(
     identity: &Keypair,
     options: &Options,
-    host: &Arc<dyn Host>,
-    next_race: &NextRace,
-    admission: &Arc<Admission>,
+    parts: Parts<'_>,
 ) -> anyhow::Result<Boxed<(PeerId, StreamMuxerBox)>> {
+    let Parts {
+        host,
+        next_race,
+        admission,
+        circuits,
+    } = parts;
     let security = Security::new(identity, security_order(options), hardware_aes())?;
     let mplex = options.mplex.then(|| {
         let mut config = libp2p_mplex::Config::new();
@@ -121,7 +116,12 @@ pub(super) fn build(
         let tcp = TransportTimeout::with_outgoing_timeout(Zoned::new(tcp), CONNECT_TIMEOUT);
         Accept::new(tcp, options.descriptors.clone()).map(|io, _| ReadAhead::new(io))
     };
-    let over_tcp = upgrade(tcp(), &security, mplex.clone(), host);
+    let upgrades = Upgrades {
+        security,
+        mplex,
+        host: host.clone(),
+    };
+    let over_tcp = upgrades.apply(tcp(), UPGRADE_TIMEOUT, remote_address);
     let mut config = quic::Config::new(identity);
     config.max_concurrent_stream_limit = u32::try_from(MAX_STREAMS).unwrap_or(u32::MAX);
     config.max_stream_data = QUIC_STREAM_WINDOW;
@@ -147,10 +147,19 @@ pub(super) fn build(
     // certificate is for.
     let mut websocket = websocket::Config::new(with_dns(tcp().boxed()));
     websocket.set_max_data_size(MAX_WEBSOCKET_MESSAGE);
-    let over_websocket = upgrade(websocket, &security, mplex, host);
+    let over_websocket = upgrades.apply(websocket, UPGRADE_TIMEOUT, remote_address);
+    let remote = circuits.remote();
+    let over_circuits = upgrades.apply(circuits, CIRCUIT_TIMEOUT + UPGRADE_TIMEOUT, remote);
+    // An inbound one is there when its upgrades begin.
+    let over_circuits =
+        TransportTimeout::with_ingoing_timeout(over_circuits, UPGRADE_TIMEOUT).boxed();
 
     // Each transport refuses addresses that are not its own, so that the next one is asked.
-    let all = over_websocket
+    let all = over_circuits
+        .or_transport(over_websocket)
+        .map(|either, _| either.into_inner())
+        .map_err(|error| error.into_inner())
+        .boxed()
         .or_transport(over_quic)
         .map(|either, _| either.into_inner())
         .or_transport(over_tcp)
@@ -187,31 +196,42 @@ fn expected(endpoint: &ConnectedPoint) -> Option<PeerId> {
     }
 }
 
-fn upgrade<T>(
-    transport: T,
-    security: &Security,
+/// How a raw connection is secured and multiplexed.
+struct Upgrades {
+    security: Security,
     mplex: Option<libp2p_mplex::Config>,
-    host: &Arc<dyn Host>,
-) -> Boxed<(PeerId, StreamMuxerBox)>
-where
-    T: libp2p::Transport + Send + Unpin + 'static,
-    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    T::Error: Send + Sync + 'static,
-    T::Dial: Send + 'static,
-    T::ListenerUpgrade: Send + 'static,
-{
-    let host = host.clone();
-    Builder::new(transport, Version::V1Lazy)
-        .authenticate(security.clone())
-        .multiplex_ext(move |peer, endpoint| Multiplex {
-            mplex: mplex.clone(),
-            peer: *peer,
-            remote: remote_address(endpoint, *peer),
-            handshake: Handshake::taken(),
-            host: host.clone(),
-        })
-        .timeout(UPGRADE_TIMEOUT)
-        .boxed()
+    host: Arc<dyn Host>,
+}
+
+impl Upgrades {
+    /// `transport` with secured and multiplexed connections, which may take so long to be made.
+    /// `remote` tells their remote addresses.
+    fn apply<T>(
+        &self,
+        transport: T,
+        timeout: Duration,
+        remote: impl Fn(&ConnectedPoint, PeerId) -> Multiaddr + Clone + Send + 'static,
+    ) -> Boxed<(PeerId, StreamMuxerBox)>
+    where
+        T: libp2p::Transport + Send + Unpin + 'static,
+        T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        T::Error: Send + Sync + 'static,
+        T::Dial: Send + 'static,
+        T::ListenerUpgrade: Send + 'static,
+    {
+        let (host, mplex) = (self.host.clone(), self.mplex.clone());
+        Builder::new(transport, Version::V1Lazy)
+            .authenticate(self.security.clone())
+            .multiplex_ext(move |peer, endpoint| Multiplex {
+                mplex: mplex.clone(),
+                peer: *peer,
+                remote: remote(endpoint, *peer),
+                handshake: Handshake::taken(),
+                host: host.clone(),
+            })
+            .timeout(timeout)
+            .boxed()
+    }
 }
 
 fn with_dns<O: Send + Unpin + 'static>(transport: Boxed<O>) -> Boxed<O> {
@@ -226,30 +246,5 @@ fn with_dns<O: Send + Unpin + 'static>(transport: Boxed<O>) -> Boxed<O> {
     match dns::tokio::Transport::system(transport) {
         Ok(transport) => transport.boxed(),
         Err(_) => DummyTransport::new().boxed(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_connection_has_an_empty_address() {
-        let (peer, relay, us) = (PeerId::random(), PeerId::random(), PeerId::random());
-        let inbound = |local: String, remote: String| ConnectedPoint::Listener {
-            local_addr: local.parse().expect("a multiaddr"),
-            send_back_addr: remote.parse().expect("a multiaddr"),
-        };
-        let address = |local, remote| remote_address(&inbound(local, remote), peer).to_string();
-        let circuit = format!("/ip4/1.2.3.4/tcp/1/p2p/{relay}/p2p-circuit");
-        let direct = "/ip4/5.6.7.8/tcp/9";
-        for local in [circuit.clone(), format!("{circuit}/p2p/{us}")] {
-            assert_eq!(address(local, format!("/p2p/{peer}")), circuit);
-        }
-        // An address that says more stays.
-        let named = format!("{circuit}/p2p/{peer}");
-        assert_eq!(address(circuit.clone(), named), circuit);
-        let local = "/ip4/0.0.0.0/tcp/1".to_owned();
-        assert_eq!(address(local, format!("{direct}/p2p/{peer}")), direct);
     }
 }

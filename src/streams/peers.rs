@@ -169,7 +169,8 @@ fn count(connections: &[Arc<Connection>], dialed: bool) -> usize {
         .count()
 }
 
-/// Is told what identify learned of a peer, before anybody who waits for it.
+/// Is told what identify learned of a peer, before anybody who waits for it; of one that can be
+/// reached through relays alone not before it has a direct connection.
 pub type Observer = Box<dyn Fn(PeerId, &[String]) + Send + Sync>;
 
 /// The table of connected peers.
@@ -249,12 +250,17 @@ impl Peers {
                 account: self.ledger.peer(&connection.remote),
             })
         });
+        let met = !connection.relayed && peer.direct_connection().is_none();
+        let known = peer.protocols().filter(|_| met);
         let mut connections = peer.connections.write();
         connections.push(connection.clone());
         let new = count(&connections, connection.dialed);
         metrics().peers.connections(connection.dialed, new - 1, new);
         drop(connections);
         drop(table);
+        if let Some(known) = known {
+            self.tell(connection.peer, &known);
+        }
         self.changed.notify_waiters();
     }
 
@@ -318,6 +324,12 @@ impl Peers {
         (received, sent)
     }
 
+    fn tell(&self, peer: PeerId, protocols: &[String]) {
+        for observer in &*self.observers.read() {
+            observer(peer, protocols);
+        }
+    }
+
     /// Records that the identify message of `peer` could not be read.
     pub fn set_unreadable(&self, peer: &PeerId, reason: &str) {
         let Some(known) = self.get(peer) else {
@@ -340,8 +352,8 @@ impl Peers {
         let peer = self.get(id)?;
         if let Some(protocols) = &protocols {
             *peer.unreadable.write() = None;
-            for observer in &*self.observers.read() {
-                observer(*id, protocols);
+            if peer.direct_connection().is_some() {
+                self.tell(*id, protocols);
             }
         }
         peer.protocols.send_if_modified(|known| match protocols {

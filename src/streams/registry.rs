@@ -98,6 +98,8 @@ pub struct Registry {
     changes: Mutex<Changes>,
     /// Locked for one name at a time. No entry is empty.
     slots: Mutex<HashMap<ProtocolName, Slots>>,
+    /// Services that identify does not tell of. Never locked together with `slots`.
+    untold: Mutex<HashMap<ProtocolName, Slots>>,
     announced: watch::Receiver<Arc<[StreamProtocol]>>,
     /// Protocols that the swarm serves.
     library: OnceLock<Vec<String>>,
@@ -123,6 +125,7 @@ impl Registry {
             announced: changes.announced.subscribe(),
             changes: Mutex::new(changes),
             slots: Mutex::default(),
+            untold: Mutex::default(),
             library: OnceLock::new(),
             replaceable,
         }
@@ -172,6 +175,14 @@ impl Registry {
             changes.announced.add(Rank::Service, name);
         }
         changes.announced.publish(self.library());
+    }
+
+    /// Serves `name` inside the daemon while nobody has registered a handler for it. Identify does
+    /// not tell of it.
+    pub fn set_untold_service(&self, name: &str, service: Service) {
+        let mut slots = Slots::default();
+        slots.add(&Target::Service(service));
+        self.untold.lock().insert(name.into(), slots);
     }
 
     /// Whether `target` may be registered for `name`.
@@ -349,7 +360,9 @@ impl Registry {
 
     /// The handler whose turn it is to serve a stream of `name`, and those to try after it.
     pub(super) fn select(self: &Arc<Self>, name: &[u8]) -> Option<Turn> {
-        let (first, position) = self.slots.lock().get_mut(name)?.turn()?;
+        let told = self.slots.lock().get_mut(name).and_then(Slots::turn);
+        let turn = told.or_else(|| self.untold.lock().get_mut(name)?.turn());
+        let (first, position) = turn?;
         Some(Turn {
             registry: self.clone(),
             name: name.into(),

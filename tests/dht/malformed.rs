@@ -1,4 +1,4 @@
-//! Requests with missing or invalid parameters.
+//! Requests that lack what they need, or have it wrong.
 
 use super::*;
 

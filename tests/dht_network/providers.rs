@@ -1,4 +1,4 @@
-//! Provider records: announced, found, counted.
+//! Who has what: announced, found, counted.
 
 use super::*;
 use crate::support::dht::{EMPTY_TABLE, cid};

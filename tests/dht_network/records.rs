@@ -1,5 +1,4 @@
-//! Records: stored at the closest peers, found from every node, and never replaced by an older or
-//! invalid one.
+//! Values: stored where they belong, read from everywhere, never an old one or a wrong one.
 
 use libp2p::identity::Keypair;
 

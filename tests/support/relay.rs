@@ -170,6 +170,10 @@ impl End {
             .args(["-hostAddrs=/ip4/127.0.0.1/tcp/0", "-relay=0"])
             .spawn();
         daemon.connect_to(relay);
+        // Unless a client handles them, the daemon takes circuits itself.
+        Handler::unix()
+            .register(&mut daemon.client(), &[STOP], None)
+            .expect("a handler that is gone");
         Self {
             daemon,
             calls: Handler::unix(),

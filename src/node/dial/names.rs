@@ -186,14 +186,22 @@ async fn replace(
     let after = || parts[at + 1..].iter().cloned();
     let host = name(&parts[at]).unwrap_or_default();
     if let Protocol::Dnsaddr(_) = parts[at] {
-        let suffix: Multiaddr = after().collect();
+        // In front of a circuit, the records are the relay's.
+        let circuit = parts.iter().position(|part| *part == Protocol::P2pCircuit);
+        let end = circuit.map_or(parts.len(), |circuit| circuit.saturating_sub(1));
+        let (peer, end) = match parts.get(end) {
+            Some(Protocol::P2p(relay)) if end > at => (*relay, end),
+            _ => (peer, parts.len()),
+        };
+        let suffix: Multiaddr = parts[at + 1..end].iter().cloned().collect();
+        let rest = || parts[end..].iter().cloned();
         let records = dnsaddr_records(resolver, &host).await?;
         let ours = records
             .into_iter()
             .filter_map(|record| own_record(record, peer))
             .filter(|record| record.ends_with(&suffix));
         return Ok(ours
-            .map(|record| before().chain(&record).collect())
+            .map(|record| before().chain(&record).chain(rest()).collect())
             .collect());
     }
     let wanted: fn(&IpAddr) -> bool = match parts[at] {

@@ -3,13 +3,13 @@
 //! The rules are go-libp2p's `DefaultDialRanker`: QUIC before TCP, IPv6 before IPv4, the second
 //! family and the rest one delay later each, public addresses 250 ms apart and private ones 30 ms.
 //! Circuits start 500 ms after public addresses. In addition, addresses that have worked go first
-//! and those that failed lately go last.
+//! and those that failed lately go last, but a circuit that has worked not before a direct address.
 
 use std::time::Duration;
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
-use crate::node::address_filter::Scope;
+use crate::node::{address_filter::Scope, peer_address::is_relayed};
 
 const PUBLIC_DELAY: Duration = Duration::from_millis(250);
 const PRIVATE_DELAY: Duration = Duration::from_millis(30);
@@ -32,13 +32,22 @@ pub(in crate::node) enum History {
 /// When each of `addresses` is to be dialed, counted from now. In the order given.
 pub(super) fn rank(addresses: &[(&Multiaddr, History)]) -> Vec<Duration> {
     let mut starts = vec![Duration::ZERO; addresses.len()];
-    let mut offset = Duration::ZERO;
-    for history in [History::Worked, History::Unknown, History::Failed] {
-        let group: Vec<usize> = (0..addresses.len())
-            .filter(|&at| addresses[at].1 == history)
-            .collect();
-        if let Some(last) = rank_group(addresses, &group, offset, &mut starts) {
-            offset = last + PUBLIC_DELAY;
+    let public =
+        |(address, _): &(&Multiaddr, History)| !is_relayed(address) && !is_private(address);
+    let after_public = if addresses.iter().any(public) {
+        CIRCUIT_DELAY
+    } else {
+        Duration::ZERO
+    };
+    for (circuits, mut offset) in [(false, Duration::ZERO), (true, after_public)] {
+        for history in [History::Worked, History::Unknown, History::Failed] {
+            let group: Vec<usize> = (0..addresses.len())
+                .filter(|&at| addresses[at].1 == history)
+                .filter(|&at| is_relayed(addresses[at].0) == circuits)
+                .collect();
+            if let Some(last) = rank_group(addresses, &group, offset, &mut starts) {
+                offset = last + PUBLIC_DELAY;
+            }
         }
     }
     starts.iter().map(|start| *start.min(&LAST_START)).collect()
@@ -51,23 +60,9 @@ fn rank_group(
     offset: Duration,
     starts: &mut [Duration],
 ) -> Option<Duration> {
-    let (circuits, direct): (Vec<usize>, Vec<usize>) = group
-        .iter()
-        .copied()
-        .partition(|&at| is_circuit(addresses[at].0));
-    let (private, public): (Vec<usize>, Vec<usize>) = direct
-        .into_iter()
-        .partition(|&at| is_private(addresses[at].0));
-    let after_public = if public.is_empty() {
-        Duration::ZERO
-    } else {
-        CIRCUIT_DELAY
-    };
-    for (mut part, delay, offset) in [
-        (private, PRIVATE_DELAY, offset),
-        (public, PUBLIC_DELAY, offset),
-        (circuits, PUBLIC_DELAY, offset + after_public),
-    ] {
+    let private = |at: usize| is_private(addresses[at].0) && !is_relayed(addresses[at].0);
+    let (private, rest): (Vec<usize>, Vec<usize>) = group.iter().partition(|at| private(**at));
+    for (mut part, delay) in [(private, PRIVATE_DELAY), (rest, PUBLIC_DELAY)] {
         part.sort_by_key(|&at| preference(addresses[at].0));
         stagger(addresses, &part, delay, offset, starts);
     }
@@ -131,10 +126,6 @@ fn is_quic(address: &Multiaddr) -> bool {
         .any(|part| matches!(part, Protocol::Quic | Protocol::QuicV1))
 }
 
-fn is_circuit(address: &Multiaddr) -> bool {
-    address.iter().any(|part| part == Protocol::P2pCircuit)
-}
-
 fn is_private(address: &Multiaddr) -> bool {
     let scope = match address.iter().next() {
         Some(Protocol::Ip4(ip)) => Scope::of_ip(ip.into()),
@@ -182,6 +173,15 @@ mod tests {
             [500, 0]
         );
         assert_eq!(ranked(&[(&circuit, Unknown)]), [0]);
+        let worked = (circuit.as_str(), History::Worked);
+        assert_eq!(
+            ranked(&[worked, ("/ip4/1.2.3.4/tcp/4001", History::Failed)]),
+            [500, 0]
+        );
+        assert_eq!(
+            ranked(&[worked, ("/ip4/10.2.3.4/tcp/4001", Unknown)]),
+            [0, 0]
+        );
     }
 
     #[test]

@@ -31,6 +31,7 @@ use super::{
 use crate::{
     memory::{Ledger, OverBudget},
     metrics,
+    node::peer_address::is_relayed,
 };
 
 /// Addresses of one peer that are dialed for the same callers (SECURITY.md 3).
@@ -228,12 +229,15 @@ impl Dials {
             .targets
             .iter_mut()
             .find(|target| matches!(target.state, State::Running(id) if id == connection));
+        let circuit = running
+            .as_ref()
+            .is_some_and(|target| is_relayed(&target.address));
         let mut noted = false;
         if let Some(target) = running {
             if *cause == Cause::Cancelled {
                 // Another one has completed; the swarm is about to say so.
                 target.state = State::Dropped;
-            } else if matches!(cause, Cause::Other(_)) && !target.own_port {
+            } else if matches!(cause, Cause::Other(_)) && !target.own_port && !circuit {
                 // Two dials that cross between listening ports become one tcp connection on
                 // which both sides act as its dialer. From a port of its own, a dial cannot.
                 target.own_port = true;

@@ -11,13 +11,14 @@ use libp2p::{
 };
 use tokio::sync::oneshot;
 
-use super::Driver;
+use super::{Driver, Via};
 use crate::{
     limit_hits::Limit,
     node::{
         address_filter::Scope,
         book::Fate,
         dial::{Candidate, Cause, DialError, Due, Origin, Reply, Start},
+        peer_address::is_relayed,
     },
 };
 
@@ -25,16 +26,31 @@ impl Driver {
     pub(super) fn on_dial(
         &mut self,
         peer: PeerId,
-        addresses: Vec<Multiaddr>,
-        origin: Origin,
+        candidates: Vec<Candidate>,
+        via: Via,
         reply: Reply,
         gone: oneshot::Receiver<Infallible>,
     ) {
-        if self.connections.contains_key(&peer) {
+        let connections = self.connections.get(&peer);
+        let answers = |remote: &Multiaddr| via == Via::Any || !is_relayed(remote);
+        if connections.is_some_and(|connections| connections.values().any(answers)) {
             let _ = reply.send(Ok(()));
-            return;
+        } else if candidates.is_empty() {
+            let _ = reply.send(Err(DialError::NoAddresses(peer)));
+        } else {
+            self.dials.add(peer, candidates, reply, gone);
         }
-        let known = self.book.candidates(&peer);
+    }
+
+    /// `addresses` of `peer` and those known of it, as far as they may be dialed.
+    pub(super) fn candidates(
+        &self,
+        peer: &PeerId,
+        addresses: Vec<Multiaddr>,
+        origin: Origin,
+        via: Via,
+    ) -> Vec<Candidate> {
+        let known = self.book.candidates(peer);
         let mut candidates: Vec<Candidate> = Vec::new();
         for address in addresses {
             let known = known.iter().find(|known| known.address == address);
@@ -52,12 +68,11 @@ impl Driver {
                 candidates.push(known);
             }
         }
-        candidates.retain(|candidate| self.may_dial(candidate.origin, &candidate.address));
-        if candidates.is_empty() {
-            let _ = reply.send(Err(DialError::NoAddresses(peer)));
-            return;
-        }
-        self.dials.add(peer, candidates, reply, gone);
+        candidates.retain(|candidate| {
+            (via == Via::Any || !is_relayed(&candidate.address))
+                && self.may_dial(candidate.origin, &candidate.address)
+        });
+        candidates
     }
 
     /// Whether an address may be dialed on this word. What is only a name is looked at again once
