@@ -28,8 +28,24 @@ pub enum Command {
     Daemon(Box<Args>),
     /// `keygen`: write a new key file.
     Keygen(KeygenArgs),
+    /// `status`, `ping` or `probe`: ask a running daemon.
+    Ask(Box<Args>, Question),
     /// `version`, `completions SHELL` or `man`: print this text.
     Print(String),
+}
+
+/// What a running daemon is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// What it knows.
+    Status {
+        /// As JSON.
+        json: bool,
+    },
+    /// How long a peer takes to answer.
+    Ping(String),
+    /// Whether a peer can be reached.
+    Probe(String),
 }
 
 /// A command line that ends the program: print `text` on stderr, exit with `code`.

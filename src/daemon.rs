@@ -98,7 +98,10 @@ async fn until_stopped(
             biased;
             asked = signals.next() => match asked {
                 Asked::Report => telemetry::report(running.sources.snapshot().to_string()),
-                Asked::Stop => return Ok(End::Clean),
+                Asked::Stop => {
+                    tracing::info!(reason = "signal", "stopping");
+                    return Ok(End::Clean);
+                }
             },
             result = &mut join, if !joined => {
                 joined = true;
@@ -106,6 +109,9 @@ async fn until_stopped(
                     look_after(peers, running, stop);
                 }
                 running.ready.set();
+                let (connected, configured) = running.sources.bootstrap();
+                let control = &running.control_addr;
+                tracing::info!(%control, bootstrap = connected, of = configured, "ready");
                 announce_ready(config, running);
                 stop.spawn_task(systemd::attend(running.node.clone()));
             }
@@ -113,7 +119,10 @@ async fn until_stopped(
                 operator_line(&format!("the swarm task ended: {ended:?}"));
                 return Ok(End::SwarmLost);
             }
-            () = persistent.over() => return Ok(End::Clean),
+            () = persistent.over() => {
+                tracing::info!(reason = "no persistent connection is left", "stopping");
+                return Ok(End::Clean);
+            }
             // Clients come when they are told that the daemon is ready.
             never = &mut unused, if joined => match never {},
         }

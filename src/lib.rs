@@ -36,6 +36,7 @@ mod accounts;
 pub mod autonat;
 pub mod banner;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod control;
 pub mod daemon;

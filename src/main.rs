@@ -23,6 +23,7 @@ use rp2pd::{
     identity::{self, Keypair},
     refusal,
     settings::Source,
+    status::command,
     systemd, telemetry, validate,
 };
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Ok(Command::Daemon(args)) if args.given.version == Some(true) => version(),
         Ok(Command::Daemon(args)) if args.given.healthcheck == Some(true) => check_health(&args),
         Ok(Command::Daemon(args)) => run(&args),
+        Ok(Command::Ask(args, question)) => ask(&args, &question),
         Ok(Command::Keygen(args)) => keygen(&args),
         Ok(Command::Print(text)) => print(&text),
         Err(stop) => {
@@ -65,6 +67,24 @@ fn version() -> anyhow::Result<ExitCode> {
 fn check_health(args: &Args) -> anyhow::Result<ExitCode> {
     healthcheck::check(&Config::load(args)?.listen)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Pings that `ping` sends.
+const PINGS: u32 = 4;
+
+fn ask(args: &Args, question: &cli::Question) -> anyhow::Result<ExitCode> {
+    let daemon = Config::load(args)?.listen;
+    match question {
+        cli::Question::Status { json } => print(&command::status(&daemon, *json)?),
+        cli::Question::Probe(target) => print(&command::probe(&daemon, target)?),
+        cli::Question::Ping(target) => {
+            command::ping(&daemon, target, PINGS, |line| {
+                // Nobody may be left to read it.
+                let _ = writeln!(std::io::stdout(), "{line}");
+            })?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
 }
 
 fn keygen(args: &cli::KeygenArgs) -> anyhow::Result<ExitCode> {

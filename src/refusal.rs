@@ -10,12 +10,14 @@ mod settings;
 use std::io::ErrorKind;
 
 use crate::{
+    client::ClientError,
     config::ConfigError,
     control::listener::BindError,
     dht::disk::DiskError,
     healthcheck::HealthError,
     identity::{IdentityError, KeyFileError, KeygenError},
     node::StartError,
+    status::command::CommandError,
 };
 
 /// The line for the operator.
@@ -46,8 +48,12 @@ fn advice(error: &anyhow::Error) -> Option<String> {
     if let Some(error) = error.downcast_ref::<DiskError>() {
         return for_datastore(error);
     }
-    let error = error.downcast_ref::<HealthError>()?;
-    Some(for_health(error).to_owned())
+    let advice = match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(error), _) => for_health(error),
+        (None, Some(CommandError::Client(error))) => for_client(error),
+        _ => None,
+    };
+    advice.map(str::to_owned)
 }
 
 fn for_key_file(error: &KeyFileError) -> String {
@@ -135,11 +141,19 @@ fn for_datastore(error: &DiskError) -> Option<String> {
     }
 }
 
-fn for_health(error: &HealthError) -> &'static str {
+fn for_client(error: &ClientError) -> Option<&'static str> {
     match error {
-        HealthError::Io { .. } => {
-            "is the daemon running, and is -listen the address of its socket?"
+        ClientError::Io { .. } => {
+            Some("is the daemon running, and is -listen the address of its socket?")
         }
-        HealthError::Answer(_) => "what listens there is no healthy daemon",
+        ClientError::Unknown(_) => Some("start the daemon anew after an update"),
+        ClientError::Refused(_) => None,
     }
+}
+
+fn for_health(error: &HealthError) -> Option<&'static str> {
+    Some(match error {
+        HealthError::Client(error) => return for_client(error),
+        HealthError::Answer(_) => "what listens there is no healthy daemon",
+    })
 }

@@ -4,9 +4,11 @@
 //! prints it in Go's layout (`report`); STATUS, `/status.json` and `rp2pd status` have it as a
 //! [`Document`].
 
+pub mod command;
 mod document;
 mod history;
 mod report;
+mod table;
 
 use std::{
     fmt,
@@ -118,7 +120,6 @@ impl Sources {
     /// Asks every layer.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let is_connected = |peer: &&PeerId| self.node.is_connected(peer);
         Snapshot {
             uptime: self.started.elapsed(),
             control: self.control.clone(),
@@ -130,12 +131,38 @@ impl Sources {
             clients: self.clients.snapshot(),
             limits: limit_hits::snapshot(),
             reach: *self.reach.borrow(),
-            bootstrap: (
-                self.bootstrap.iter().filter(is_connected).count(),
-                self.bootstrap.len(),
-            ),
+            bootstrap: self.bootstrap(),
             traffic: self.history.traffic(),
         }
+    }
+
+    /// Bootstrap peers that are connected, and all of them.
+    #[must_use]
+    pub fn bootstrap(&self) -> (usize, usize) {
+        let is_connected = |peer: &&PeerId| self.node.is_connected(peer);
+        let connected = self.bootstrap.iter().filter(is_connected).count();
+        (connected, self.bootstrap.len())
+    }
+
+    /// Follows the traffic, and tells the log when the numbers of peers and clients have changed,
+    /// every ten seconds at most. Runs until dropped.
+    pub async fn watch(&self) {
+        let mut before = (0, 0);
+        self.history
+            .watch(&self.node, || {
+                let clients = self.clients.snapshot();
+                let clients = clients.requests + clients.streams + clients.subscriptions;
+                let now = (
+                    self.node.streams().peers.list().len(),
+                    clients + self.clients.snapshot().persistent,
+                );
+                if now != before {
+                    let (peers, clients) = now;
+                    tracing::info!(peers, clients, "connected");
+                    before = now;
+                }
+            })
+            .await;
     }
 
     /// The document as JSON, not older than a quarter of a second.

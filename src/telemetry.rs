@@ -22,6 +22,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 pub use chain::Chain;
 pub use console::{banner, flush, operator_line, report};
+pub(crate) use line::escaped;
 
 use layer::Lines;
 use line::Format;

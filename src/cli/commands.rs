@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::{Command, Stop, flags, help, manual, suggest, syntax, usage};
+use super::{Args, Command, Question, Stop, flags, help, manual, suggest, syntax, usage};
 use crate::settings::{ALIASES, Flag, Given, flags as daemon_flags};
 
 /// The first word that asks for the usage text.
@@ -29,6 +29,27 @@ pub(super) const COMMANDS: &[Row] = &[
         summary: "makes a key file, which -id then names",
         flags: flags::KEYGEN,
         read: keygen,
+    },
+    Row {
+        word: "status",
+        arguments: "[-listen ADDRESS] [--json]",
+        summary: "tells what a running daemon knows: peers, traffic, topics, limits",
+        flags: &[],
+        read: status,
+    },
+    Row {
+        word: "ping",
+        arguments: "[-listen ADDRESS] PEER|ADDRESS",
+        summary: "has a running daemon ping a peer four times",
+        flags: &[],
+        read: |invocation| invocation.about(Question::Ping),
+    },
+    Row {
+        word: "probe",
+        arguments: "[-listen ADDRESS] PEER|ADDRESS",
+        summary: "has a running daemon dial a peer, and tells what came of it",
+        flags: &[],
+        read: |invocation| invocation.about(Question::Probe),
     },
     Row {
         word: "completions",
@@ -66,7 +87,6 @@ pub(super) struct Invocation {
     program: String,
     row: &'static Row,
     /// The flags before the word; whoever asks a daemon finds its socket there.
-    #[expect(dead_code, reason = "no command reads a flag of the daemon")]
     given: Given,
     /// What follows the word.
     words: Vec<OsString>,
@@ -124,10 +144,47 @@ impl Invocation {
         }
     }
 
+    /// The daemon to ask, and the words that are no flags of its address.
+    fn daemon(&self, words: Vec<OsString>) -> Result<(Box<Args>, Vec<OsString>), Stop> {
+        let flags = daemon_flags();
+        let parsed = syntax::parse(&flags, ALIASES, words.into_iter());
+        let parsed: syntax::Parsed<Given> = parsed.map_err(|error| match error {
+            syntax::SyntaxError::Help { .. } => self.help(),
+            syntax::SyntaxError::Bad(reason) => self.refused(&reason),
+        })?;
+        let mut given = self.given.clone();
+        given.listen = parsed.values.listen.or(given.listen);
+        let args = Args {
+            given,
+            positional: Vec::new(),
+        };
+        Ok((Box::new(args), parsed.rest))
+    }
+
+    /// A question about the one peer that is named.
+    fn about(self, question: fn(String) -> Question) -> Result<Command, Stop> {
+        let (daemon, words) = self.daemon(self.words.clone())?;
+        let Some((target, rest)) = words.split_first() else {
+            return Err(self.refused("name a peer, by its id or by an address"));
+        };
+        self.none_left(rest)?;
+        let target = target.to_string_lossy().into_owned();
+        Ok(Command::Ask(daemon, question(target)))
+    }
+
     fn print(&self, text: fn() -> String) -> Result<Command, Stop> {
         self.none_left(&self.words)?;
         Ok(Command::Print(text()))
     }
+}
+
+fn status(invocation: Invocation) -> Result<Command, Stop> {
+    let is_json = |word: &OsString| word == "--json" || word == "-json";
+    let (json, words): (Vec<_>, Vec<_>) = invocation.words.iter().cloned().partition(is_json);
+    let (daemon, rest) = invocation.daemon(words)?;
+    invocation.none_left(&rest)?;
+    let json = !json.is_empty();
+    Ok(Command::Ask(daemon, Question::Status { json }))
 }
 
 fn keygen(invocation: Invocation) -> Result<Command, Stop> {

@@ -11,7 +11,7 @@ fn arguments(words: &[&str]) -> Result<Args, Stop> {
     let argv = ["rp2pd"].iter().chain(words).map(OsString::from);
     match parse(argv)? {
         Command::Daemon(args) => Ok(*args),
-        Command::Keygen(_) | Command::Print(_) => panic!("not a daemon"),
+        Command::Keygen(_) | Command::Ask(..) | Command::Print(_) => panic!("not a daemon"),
     }
 }
 
@@ -386,6 +386,7 @@ proptest! {
         let argv = std::iter::once("p".to_owned()).chain(words.clone()).map(OsString::from);
         match parse(argv) {
             Ok(Command::Daemon(args)) => prop_assert!(args.positional.len() <= words.len()),
+            Ok(Command::Ask(..)) => prop_assert!(words.iter().any(|word| ["status", "ping", "probe"].contains(&word.as_str()))),
             Ok(Command::Keygen(_)) => prop_assert!(words.iter().any(|word| word == "keygen")),
             Ok(Command::Print(_)) => prop_assert!(words.iter().any(|word| ["man", "completions", "version"].contains(&word.as_str()))),
             Err(stop) => {

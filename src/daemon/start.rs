@@ -217,8 +217,14 @@ pub(super) async fn start(
         history: History::default(),
         last: Mutex::default(),
     });
-    let (watched, of) = (sources.clone(), node.clone());
-    stop.spawn_task(async move { watched.history.watch(&of).await });
+    let watched = sources.clone();
+    stop.spawn_task(async move { watched.watch().await });
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        peer = %node.peer_id(),
+        addresses = ?node.addresses(),
+        "started"
+    );
     let context = Arc::new(Context {
         clients: base.clients,
         reporter: sources.clone(),

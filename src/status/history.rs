@@ -34,14 +34,15 @@ pub struct Traffic {
 }
 
 impl History {
-    /// Looks at the traffic of `node` until dropped.
-    pub async fn watch(&self, node: &Node) {
+    /// Looks at the traffic of `node` until dropped, and calls `each` time.
+    pub async fn watch(&self, node: &Node, mut each: impl FnMut() + Send) {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
         loop {
             ticks.tick().await;
             self.add(node.streams().peers.traffic());
+            each();
         }
     }
 

@@ -152,7 +152,7 @@ fn push_text(text: &str, line: &mut String) {
 }
 
 /// `text` with control characters and marks of writing direction escaped.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if hidden(c) {

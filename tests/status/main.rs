@@ -4,7 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod command;
 mod http;
+mod logs;
 mod metrics;
 mod page;
 mod request;

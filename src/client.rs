@@ -1,0 +1,221 @@
+//! A client of a running daemon, for the commands that ask one: `status`, `ping`, `probe` and
+//! `-healthcheck`. It blocks, and every wait has an end.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, ToSocketAddrs},
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use prost::Message as _;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::{
+    wire::{
+        frame,
+        maddr::{ControlAddr, Host},
+        pb,
+    },
+    wording::system_error,
+};
+
+/// Largest answer taken, in bytes: a status names 4096 peers at most.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// Why a daemon has not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No connection, or one that broke.
+    #[error("no answer from {addr}: {}", system_error(.source))]
+    Io {
+        /// Where the daemon should listen.
+        addr: ControlAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The daemon has refused.
+    #[error("{0}")]
+    Refused(String),
+    /// The daemon does not know the request.
+    #[error(
+        "the daemon at {0} does not know this request: it is another program or an older version"
+    )]
+    Unknown(ControlAddr),
+}
+
+/// A control connection.
+#[derive(Debug)]
+pub struct Client {
+    addr: ControlAddr,
+    socket: Socket,
+    received: BytesMut,
+}
+
+impl Client {
+    /// Connects, within `limit` for each address that the name of a host has.
+    ///
+    /// # Errors
+    /// [`ClientError::Io`].
+    pub fn connect(addr: &ControlAddr, limit: Duration) -> Result<Self, ClientError> {
+        let socket = connect(addr, limit).map_err(|source| ClientError::Io {
+            addr: addr.clone(),
+            source,
+        })?;
+        Ok(Self {
+            addr: addr.clone(),
+            socket,
+            received: BytesMut::new(),
+        })
+    }
+
+    fn failed(&self, source: io::Error) -> ClientError {
+        ClientError::Io {
+            addr: self.addr.clone(),
+            source,
+        }
+    }
+
+    /// The answer to a request of rp2pd's own, if it comes within `limit`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn ask_own(
+        &mut self,
+        kind: pb::request::Type,
+        limit: Duration,
+    ) -> Result<pb::Response, ClientError> {
+        let request = pb::Request {
+            r#type: Some(i32::from(kind).into()),
+            ..pb::Request::default()
+        };
+        // Go's daemon closes at a type that it does not know, JavaScript's answers an ERROR, and so
+        // do older ones of rp2pd.
+        match self.ask(&request, limit) {
+            Err(ClientError::Io { source, .. })
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+                ) =>
+            {
+                Err(ClientError::Unknown(self.addr.clone()))
+            }
+            Err(ClientError::Refused(reason)) if reason.contains("request") => {
+                Err(ClientError::Unknown(self.addr.clone()))
+            }
+            other => other,
+        }
+    }
+
+    /// The answer to `request`, if it comes within `limit` and is no ERROR.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn ask(
+        &mut self,
+        request: &pb::Request,
+        limit: Duration,
+    ) -> Result<pb::Response, ClientError> {
+        let answer = self.exchange(request, limit);
+        let answer = answer.map_err(|source| self.failed(source))?;
+        match answer.error {
+            Some(error) if answer.r#type() == pb::response::Type::Error => {
+                Err(ClientError::Refused(error.msg))
+            }
+            _ => Ok(answer),
+        }
+    }
+
+    fn exchange(&mut self, request: &pb::Request, limit: Duration) -> io::Result<pb::Response> {
+        self.socket.set_write_timeout(Some(limit))?;
+        self.socket.write_all(&frame::encode(request))?;
+        let payload = self.frame(Instant::now() + limit)?;
+        pb::Response::decode(payload)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    fn frame(&mut self, deadline: Instant) -> io::Result<Bytes> {
+        loop {
+            let taken = frame::take(&mut self.received, MAX_ANSWER)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            if let Some(payload) = taken {
+                return Ok(payload);
+            }
+            self.fill(deadline)?;
+        }
+    }
+
+    /// Sends `bytes` on what has become a stream, and reads as many.
+    ///
+    /// # Errors
+    /// If they do not come within `limit`.
+    pub fn echo(&mut self, bytes: &[u8], limit: Duration) -> io::Result<Bytes> {
+        let deadline = Instant::now() + limit;
+        self.socket.set_write_timeout(Some(limit))?;
+        self.socket.write_all(bytes)?;
+        while self.received.len() < bytes.len() {
+            self.fill(deadline)?;
+        }
+        Ok(self.received.split_to(bytes.len()).freeze())
+    }
+
+    fn fill(&mut self, deadline: Instant) -> io::Result<()> {
+        let mut chunk = [0; 16 << 10];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.socket.set_read_timeout(Some(left))?;
+            match self.socket.read(&mut chunk) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => {
+                    let chunk = chunk.get(..count).unwrap_or_default();
+                    self.received.extend_from_slice(chunk);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn connect(addr: &ControlAddr, limit: Duration) -> io::Result<Socket> {
+    match addr {
+        ControlAddr::Unix(path) => open(Domain::UNIX, &SockAddr::unix(path)?, limit),
+        ControlAddr::Tcp { host, port } => {
+            let mut last = io::Error::new(io::ErrorKind::NotFound, "no such host");
+            for addr in addresses(host, *port)? {
+                match open(Domain::for_address(addr), &addr.into(), limit) {
+                    Ok(socket) => return Ok(socket),
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        }
+    }
+}
+
+fn open(domain: Domain, addr: &SockAddr, limit: Duration) -> io::Result<Socket> {
+    let socket = Socket::new(domain, Type::STREAM, None)?;
+    socket.connect_timeout(addr, limit)?;
+    Ok(socket)
+}
+
+fn addresses(host: &Host, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let named = |name: &str, wanted: fn(&SocketAddr) -> bool| {
+        let found = (name, port).to_socket_addrs()?;
+        Ok(found.filter(wanted).collect())
+    };
+    match host {
+        Host::Ip4(ip) => Ok(vec![(*ip, port).into()]),
+        Host::Ip6(ip) => Ok(vec![(*ip, port).into()]),
+        Host::Dns4(name) => named(name, SocketAddr::is_ipv4),
+        Host::Dns6(name) => named(name, SocketAddr::is_ipv6),
+        Host::Dns(name) => named(name, |_| true),
+    }
+}

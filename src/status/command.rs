@@ -1,0 +1,408 @@
+//! `rp2pd status`, `ping` and `probe`: what a running daemon says, as text.
+//!
+//! The text is for eyes and for `grep`: one fact a line above, one row a peer below, no colours, no
+//! widths of a terminal. Programs take `--json`.
+
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
+
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+
+use super::{
+    document::{Connection, Document, Peer},
+    table::{Table, size, time},
+};
+use crate::{
+    client::{Client, ClientError},
+    telemetry::escaped,
+    wire::{maddr::ControlAddr, pb},
+};
+
+/// A daemon that needs longer hangs.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Time to connect to a peer; a little more than the daemon is told.
+const DIAL: Duration = Duration::from_secs(30);
+
+/// Bytes of a ping.
+const PING_SIZE: usize = 32;
+
+/// What each peer serves for liveness checks.
+const PING: &str = "/ipfs/ping/1.0.0";
+
+/// Why a command has nothing to tell.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The daemon does not answer, or refuses.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The answer is no document.
+    #[error("the answer of the daemon cannot be read")]
+    Document(#[source] serde_json::Error),
+    /// What was named is neither a peer id nor an address of a peer.
+    #[error("{0}: not a peer id, and not an address that ends in /p2p/PEER")]
+    Target(String),
+    /// No ping came back.
+    #[error("no answer to {0} pings")]
+    Silent(u32),
+}
+
+/// The state of the daemon at `addr`, as text or, `json`, as the document.
+///
+/// # Errors
+/// [`CommandError`].
+pub fn status(addr: &ControlAddr, json: bool) -> Result<String, CommandError> {
+    let bytes = document(addr)?;
+    if json {
+        let value: serde_json::Value =
+            serde_json::from_slice(&bytes).map_err(CommandError::Document)?;
+        return Ok(format!("{value:#}\n"));
+    }
+    let document = serde_json::from_slice(&bytes).map_err(CommandError::Document)?;
+    Ok(text(&document))
+}
+
+fn document(addr: &ControlAddr) -> Result<bytes::Bytes, ClientError> {
+    let mut client = Client::connect(addr, ANSWER)?;
+    let answer = client.ask_own(pb::request::Type::Status, ANSWER)?;
+    answer
+        .status
+        .ok_or_else(|| ClientError::Unknown(addr.clone()))
+}
+
+/// What a peer is named by.
+struct Named {
+    peer: PeerId,
+    address: Option<Multiaddr>,
+}
+
+impl Named {
+    fn read(text: &str) -> Result<Self, CommandError> {
+        if let Ok(peer) = text.parse() {
+            return Ok(Self {
+                peer,
+                address: None,
+            });
+        }
+        let wrong = || CommandError::Target(escaped(text));
+        let address: Multiaddr = text.parse().map_err(|_| wrong())?;
+        match address.iter().last() {
+            Some(Protocol::P2p(peer)) => Ok(Self {
+                peer,
+                address: Some(address),
+            }),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// Has the daemon connect to the peer.
+    fn connect(&self, addr: &ControlAddr) -> Result<(), ClientError> {
+        let addrs = self.address.iter().map(|address| address.to_vec().into());
+        let request = pb::Request {
+            r#type: Some(i32::from(pb::request::Type::Connect).into()),
+            connect: Some(pb::ConnectRequest {
+                peer: Some(self.peer.to_bytes().into()),
+                addrs: addrs.collect(),
+                timeout: i64::try_from(DIAL.as_secs()).ok(),
+            }),
+            ..pb::Request::default()
+        };
+        let mut client = Client::connect(addr, ANSWER)?;
+        client.ask(&request, DIAL + ANSWER).map(drop)
+    }
+}
+
+/// Pings the peer that `target` names `count` times through the daemon at `addr`, and tells each
+/// answer to `tell`. Works with any p2pd.
+///
+/// # Errors
+/// [`CommandError`].
+pub fn ping(
+    addr: &ControlAddr,
+    target: &str,
+    count: u32,
+    mut tell: impl FnMut(String),
+) -> Result<(), CommandError> {
+    let named = Named::read(target)?;
+    named.connect(addr)?;
+    let open = pb::Request {
+        r#type: Some(i32::from(pb::request::Type::StreamOpen).into()),
+        stream_open: Some(pb::StreamOpenRequest {
+            peer: Some(named.peer.to_bytes().into()),
+            proto: vec![PING.into()],
+            timeout: i64::try_from(DIAL.as_secs()).ok(),
+        }),
+        ..pb::Request::default()
+    };
+    let mut client = Client::connect(addr, ANSWER)?;
+    client.ask(&open, DIAL + ANSWER)?;
+    let peer = named.peer;
+    let mut answered = 0;
+    for number in 1..=count {
+        if number > 1 {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        let sent: [u8; PING_SIZE] = rand::random();
+        let begun = Instant::now();
+        match client.echo(&sent, ANSWER) {
+            Ok(came) if came == sent[..] => {
+                answered += 1;
+                let millis = begun.elapsed().as_secs_f64() * 1000.0;
+                tell(format!("{peer}: ping {number}: {millis:.2} ms"));
+            }
+            Ok(_) => tell(format!("{peer}: ping {number}: other bytes came back")),
+            Err(error) => {
+                tell(format!("{peer}: ping {number}: {error}"));
+                break;
+            }
+        }
+    }
+    match answered {
+        0 => Err(CommandError::Silent(count)),
+        _ => Ok(()),
+    }
+}
+
+/// Has the daemon at `addr` dial what `target` names, and tells what came of it: each address that
+/// failed with its reason, or the connection and what identify tells.
+///
+/// # Errors
+/// [`CommandError`]. That the peer cannot be reached is one.
+pub fn probe(addr: &ControlAddr, target: &str) -> Result<String, CommandError> {
+    let named = Named::read(target)?;
+    let peer = named.peer.to_string();
+    let before: Document =
+        serde_json::from_slice(&document(addr)?).map_err(CommandError::Document)?;
+    let mut out = String::new();
+    let was_connected = before.peers.iter().any(|known| known.id == peer);
+    if was_connected {
+        let _ = writeln!(out, "{peer} is connected already: nothing is dialed");
+    }
+    let begun = Instant::now();
+    named.connect(addr)?;
+    if !was_connected {
+        let millis = begun.elapsed().as_millis();
+        let _ = writeln!(out, "{peer} is connected after {millis} ms");
+    }
+    // What is told of a peer is up to a quarter of a second old.
+    std::thread::sleep(Duration::from_millis(300));
+    let now: Document = serde_json::from_slice(&document(addr)?).map_err(CommandError::Document)?;
+    if let Some(known) = now.peers.iter().find(|known| known.id == peer) {
+        for connection in &known.connections {
+            let _ = writeln!(out, "connection  {}", of_connection(connection));
+        }
+        let _ = writeln!(out, "agent       {}", agent(known));
+        let _ = writeln!(out, "round trip  {}", round_trip(known));
+    }
+    for protocol in protocols(addr, named.peer)? {
+        let _ = writeln!(out, "protocol    {}", escaped(&protocol));
+    }
+    Ok(out)
+}
+
+/// What identify says that `peer` speaks.
+fn protocols(addr: &ControlAddr, peer: PeerId) -> Result<Vec<String>, ClientError> {
+    let peerstore = pb::PeerstoreRequest {
+        r#type: Some(i32::from(pb::peerstore_request::Type::GetProtocols).into()),
+        id: Some(peer.to_bytes().into()),
+        ..pb::PeerstoreRequest::default()
+    };
+    let request = pb::Request {
+        r#type: Some(i32::from(pb::request::Type::PersistentConnUpgrade).into()),
+        extension: vec![prost::Message::encode_to_vec(&peerstore).into()],
+        ..pb::Request::default()
+    };
+    let answer = Client::connect(addr, ANSWER)?.ask(&request, ANSWER)?;
+    let names = answer.peer_store.unwrap_or_default().protos;
+    let text = |name: &bytes::Bytes| String::from_utf8_lossy(name).into_owned();
+    Ok(names.iter().map(text).collect())
+}
+
+fn of_connection(connection: &Connection) -> String {
+    let security = [
+        &connection.transport,
+        &connection.security,
+        &connection.muxer,
+    ];
+    let parts: Vec<_> = security
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect();
+    let parts = parts
+        .iter()
+        .map(|part| part.as_str())
+        .collect::<Vec<_>>()
+        .join(" ");
+    format!(
+        "{} {} {parts}, {}",
+        connection.direction,
+        connection.address,
+        time(connection.age)
+    )
+}
+
+fn agent(peer: &Peer) -> String {
+    match peer.agent.as_str() {
+        "" => "-".to_owned(),
+        agent => escaped(agent),
+    }
+}
+
+fn round_trip(peer: &Peer) -> String {
+    peer.round_trip_micros.map_or_else(
+        || "-".to_owned(),
+        |micros| format!("{:.1}ms", micros as f64 / 1000.0),
+    )
+}
+
+/// The whole document.
+fn text(now: &Document) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let mut fact = |name: &str, value: String| {
+        let _ = writeln!(out, "{name:<13}{value}");
+    };
+    fact("version", format!("rp2pd {}", now.version));
+    fact("up", format!("{}, pid {}", time(now.uptime), now.pid));
+    fact("peer", now.peer_id.clone());
+    fact("control", now.control.clone());
+    for address in &now.addresses {
+        fact("address", address.clone());
+    }
+    fact("reachability", now.reachability.clone());
+    let bootstrap = &now.bootstrap;
+    fact(
+        "bootstrap",
+        format!("{} of {} peers", bootstrap.connected, bootstrap.configured),
+    );
+    fact(
+        "memory",
+        match now.memory.limit {
+            0 => "not watched".to_owned(),
+            limit => format!("{} of {}", size(now.memory.used), size(limit)),
+        },
+    );
+    let traffic = &now.traffic;
+    fact(
+        "traffic",
+        format!(
+            "{} received, {} sent",
+            size(traffic.received),
+            size(traffic.sent)
+        ),
+    );
+    let streams = &now.streams;
+    fact(
+        "streams",
+        format!("{} served, {} refused", streams.served, streams.refused),
+    );
+    let clients = &now.clients;
+    fact(
+        "clients",
+        format!(
+            "{} with requests, {} with streams, {} subscribed, {} persistent",
+            clients.requests, clients.streams, clients.subscriptions, clients.persistent
+        ),
+    );
+    fact("dht", now.dht.as_ref().map_or_else(|| "off".to_owned(), |dht| {
+        format!(
+            "{}, {} peers in {} buckets, {} records, {} providers, {} queries; answered {}, refused {}, failed {}",
+            dht.mode, dht.peers, dht.buckets.len(), dht.records, dht.providers, dht.queries,
+            dht.answered, dht.refused, dht.failed
+        )
+    }));
+    fact(
+        "pubsub",
+        now.pubsub.as_ref().map_or_else(
+            || "off".to_owned(),
+            |pubsub| {
+                format!(
+                    "{} peers; published {}, delivered {}, duplicates {}, rejected {}, lost {}",
+                    pubsub.peers,
+                    pubsub.published,
+                    pubsub.delivered,
+                    pubsub.duplicates,
+                    pubsub.rejected,
+                    pubsub.lost_by_peers + pubsub.lost_by_subscribers
+                )
+            },
+        ),
+    );
+    out + &peers(now) + &handlers(now) + &topics(now) + &limits(now)
+}
+
+fn peers(now: &Document) -> String {
+    let mut table = Table::new(&[
+        "PEER",
+        "AGENT",
+        "DIR",
+        "TRANSPORT",
+        "SECURITY",
+        "AGE",
+        "RTT",
+        "RECEIVED",
+        "SENT",
+        "PROTOCOLS",
+        "ADDRESS",
+    ]);
+    for peer in &now.peers {
+        for connection in &peer.connections {
+            table.row([
+                peer.id.clone(),
+                agent(peer).replace(char::is_whitespace, "_"),
+                connection.direction.clone(),
+                connection.transport.clone(),
+                connection.security.clone(),
+                time(connection.age).replace(' ', ""),
+                round_trip(peer),
+                size(connection.received).replace(' ', ""),
+                size(connection.sent).replace(' ', ""),
+                peer.protocols.to_string(),
+                connection.address.clone(),
+            ]);
+        }
+    }
+    let mut out = format!("\nPEERS {}\n{}", now.peers_connected, table.text());
+    if now.peers.len() < now.peers_connected {
+        let _ = writeln!(out, "and {} more", now.peers_connected - now.peers.len());
+    }
+    out
+}
+
+fn handlers(now: &Document) -> String {
+    let mut table = Table::new(&["PROTOCOL", "OF", "STREAMS", "CALLS"]);
+    for handler in &now.handlers {
+        table.row([
+            escaped(&handler.protocol),
+            if handler.builtin { "daemon" } else { "clients" }.to_owned(),
+            handler.streams.to_string(),
+            handler.calls.to_string(),
+        ]);
+    }
+    format!("\nHANDLERS {}\n{}", now.handlers.len(), table.text())
+}
+
+fn topics(now: &Document) -> String {
+    let topics = now.pubsub.as_ref().map_or(&[][..], |pubsub| &pubsub.topics);
+    let mut table = Table::new(&["TOPIC", "SUBSCRIBERS", "PEERS", "MESH", "FANOUT"]);
+    for topic in topics {
+        table.row([
+            escaped(&topic.topic),
+            topic.subscribers.to_string(),
+            topic.peers.to_string(),
+            topic.mesh.to_string(),
+            topic.fanout.to_string(),
+        ]);
+    }
+    format!("\nTOPICS {}\n{}", topics.len(), table.text())
+}
+
+fn limits(now: &Document) -> String {
+    let mut table = Table::new(&["TIMES", "LIMIT"]);
+    for limit in &now.limits {
+        table.row([limit.count.to_string(), limit.text.clone()]);
+    }
+    format!("\nLIMITS REACHED {}\n{}", now.limits.len(), table.text())
+}
