@@ -95,7 +95,7 @@ fn what_is_stored_is_kept_here() {
     assert_eq!(addrs, known);
 }
 
-/// A name's record with a lower sequence number does not replace one with a higher.
+/// An IPNS record with a lower sequence number does not replace one with a higher number.
 #[test]
 fn a_newer_record_stays() {
     let daemon = node();
@@ -120,7 +120,7 @@ fn a_newer_record_stays() {
     assert_eq!(value(found), newer);
 }
 
-/// A name with two records of it that Go has made.
+/// An IPNS name and two of its records, made by Go.
 fn pointers() -> (Vec<u8>, Vec<u8>, Vec<u8>) {
     let base64 = |text: &str| multibase::Base::Base64.decode(text).expect("base64");
     let line = include_str!("../../src/dht/record/go.tsv")

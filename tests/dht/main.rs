@@ -40,7 +40,7 @@ mod field {
     pub const TIMEOUT: u64 = 7;
 }
 
-/// A node that answers other nodes.
+/// A DHT server.
 fn node() -> Daemon {
     Daemon::spawn(&["-dhtServer", "-hostAddrs=/ip4/127.0.0.1/tcp/0"])
 }
@@ -56,7 +56,7 @@ fn send(client: &mut ControlClient, verb: i64, fields: &[Vec<u8>]) {
     client.send_raw(&request).expect("send");
 }
 
-/// The answer to a request that has one; the ERROR text.
+/// Sends a request and returns its answer, or the text of the ERROR.
 fn ask(client: &mut ControlClient, verb: i64, fields: &[Vec<u8>]) -> Result<Response, String> {
     send(client, verb, fields);
     answer(client)
@@ -70,12 +70,12 @@ fn answer(client: &mut ControlClient) -> Result<Response, String> {
     }
 }
 
-/// The text of the ERROR.
+/// Sends a request that must fail and returns the text of the ERROR.
 fn refusal(client: &mut ControlClient, verb: i64, fields: &[Vec<u8>]) -> String {
     ask(client, verb, fields).expect_err("an ERROR")
 }
 
-/// What comes between BEGIN and END.
+/// Sends a request and returns the frames between BEGIN and END.
 fn stream(
     client: &mut ControlClient,
     verb: i64,
@@ -108,7 +108,7 @@ fn typed(kind: dht_response::Type) -> DhtResponse {
     }
 }
 
-/// The value of an answer that has nothing else.
+/// The value of an answer, which must contain nothing else.
 fn value(answer: Response) -> Vec<u8> {
     let dht = answer.dht.expect("a dht part");
     assert_eq!(dht.r#type(), dht_response::Type::Value);
@@ -120,7 +120,7 @@ fn peer_of(info: &PeerInfo) -> PeerId {
     PeerId::from_bytes(&info.id).expect("a peer id")
 }
 
-/// A CID of version 1 of raw bytes, by a hash that is the content itself.
+/// A CID of version 1, codec raw, with the identity hash of `content`.
 fn cid(content: &str) -> Vec<u8> {
     let mut cid = vec![
         1,
@@ -132,14 +132,14 @@ fn cid(content: &str) -> Vec<u8> {
     cid
 }
 
-/// A public key of a peer with a hashed id, as a record.
+/// The `/pk/` record of a peer whose id is a hash of its key.
 fn record() -> (Vec<u8>, Vec<u8>) {
     let public = Keypair::generate_ecdsa().public();
     let key = [b"/pk/", &public.to_peer_id().to_bytes()[..]].concat();
     (key, public.encode_protobuf())
 }
 
-/// The connection still takes requests.
+/// Asserts that the connection still accepts requests.
 fn assert_open(client: &mut ControlClient) {
     let _ = client.identify();
 }

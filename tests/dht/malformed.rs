@@ -1,4 +1,4 @@
-//! Requests that lack what they need, or have it wrong.
+//! Requests with missing or invalid parameters.
 
 use super::*;
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-/// Until both nodes have taken each other into their tables, the longest.
+/// Longest time until each node has the other in its table.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Two nodes, each in the other's table.
@@ -120,7 +120,7 @@ fn requests_that_wait_are_answered_in_order() {
     }
 }
 
-/// A stream that has nothing more to say ends at the client's time limit.
+/// A stream without further values ends at the client's timeout.
 #[test]
 fn a_peer_that_does_not_answer_costs_no_more_than_the_time_limit() {
     let (a, b) = pair();
@@ -146,7 +146,7 @@ fn a_peer_that_does_not_answer_costs_no_more_than_the_time_limit() {
     assert_open(&mut client);
 }
 
-/// The client gets what was found, though it has said all that it has to say.
+/// A client that has shut down its sending side still receives its answers.
 #[test]
 fn a_client_that_has_ended_its_side_gets_its_answers() {
     let (a, b) = pair();

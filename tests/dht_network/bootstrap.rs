@@ -1,4 +1,4 @@
-//! `-b`: the network is joined at start, whatever has become of the other peers on the list.
+//! `-b`: the daemon joins the network at start, even if some bootstrap peers are down.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use socket2::{Domain, Socket, Type};
 use super::*;
 use crate::support::{PATIENCE, daemon::binary_under_test, eventually, namespace};
 
-/// Where nobody answers and nobody refuses: a listener on 127.0.0.1 whose queue is full, so
-/// that the kernel drops what knocks.
+/// An address that neither accepts nor refuses: a listener on 127.0.0.1 whose backlog is full, so
+/// that the kernel drops every SYN.
 struct BlackHole {
     _listener: Socket,
     _queued: Vec<Socket>,
@@ -180,7 +180,7 @@ fn silent_peers_end_the_start_within_eight_seconds_and_the_last_line_says_why() 
     }
 }
 
-/// Replicas share one list.
+/// Replicas share one list of bootstrap peers.
 #[test]
 fn a_node_skips_itself_on_the_list() {
     let own = Fixed::new();
@@ -232,7 +232,7 @@ fn a_node_that_is_left_alone_comes_back() {
     daemon.client().await_table(&[again.peer_id()]);
 }
 
-/// What the operator names is dialed as given. What other peers tell is not, on such a port.
+/// Addresses from the operator are dialed as given. The address filter applies to those from peers.
 #[test]
 fn a_peer_on_a_port_of_the_system_is_dialed() {
     let free = (600..1024).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok());
@@ -250,7 +250,7 @@ fn a_peer_on_a_port_of_the_system_is_dialed() {
     assert!(listed.iter().any(|(peer, _)| *peer == live.peer_id()));
 }
 
-/// In a namespace without routes the public network's names lead nowhere.
+/// In a namespace without routes the names of the public bootstrap peers do not resolve.
 #[test]
 fn without_name_servers_the_last_line_says_so() {
     let Some(mut inside) = namespace::inside("") else {

@@ -1,5 +1,5 @@
-//! Peers that lie, flood, or break the protocol: the node stays bounded, and finds through
-//! others what there is to be found (SECURITY.md 2).
+//! Peers that lie, flood or break the protocol. The node's memory stays bounded, and it still
+//! finds what honest peers have (SECURITY.md 2).
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -12,14 +12,14 @@ use crate::support::dht::{NOT_FOUND, cid, fresh_public_key_record};
 use crate::support::kad::{Kind, Message, Peer, Puppet, Reply, admitted, ask, open, polite};
 use crate::support::{PATIENCE, Random, eventually, raw};
 
-/// More than a node may ever need for what one of these tests does to it, in KiB.
+/// Most that the memory of a node may grow during one of these tests, in KiB.
 const ROOM: u64 = 64 << 10;
 
-/// A request, whole, among peers that misbehave: far below the minute it might take.
+/// Longest time of a request among peers that misbehave. Without a bound it could take a minute.
 const SOON: Duration = Duration::from_secs(15);
 
-/// A node between some puppets and an honest neighbour, behind which there is another. All
-/// that the DHT can do must work, soon, and cost no memory to speak of.
+/// Tests a node that is connected to some puppets and to an honest neighbour, which knows another
+/// node. Every request must succeed within [`SOON`], and memory must grow by less than [`ROOM`].
 fn withstands(
     puppets: usize,
     answer: impl Fn(&Peer, &Message) -> Reply + Clone + Send + Sync + 'static,
@@ -219,7 +219,7 @@ fn peers_with_records_of_other_keys() {
     });
 }
 
-/// One that never answers may take its time, but no more than its share of it.
+/// A peer that never answers delays a lookup by its own timeout at most.
 #[test]
 fn a_peer_that_never_answers_holds_up_nothing_for_long() {
     let [node, neighbour, far] = row();
@@ -290,7 +290,7 @@ fn half_a_request_holds_up_only_its_own_stream() {
     drop(half);
 }
 
-/// The store has room for 64 MiB of them; then the oldest go.
+/// The store holds 64 MiB of provider records, then it evicts the oldest.
 #[test]
 fn announcements_without_end_are_bounded() {
     let node = server();
@@ -375,7 +375,7 @@ fn streams_without_end_are_bounded() {
     assert!(back, "{} descriptors, {} before", node.fds(), before.1);
 }
 
-/// The first to name addresses of a peer may lie: those that others name are tried as well.
+/// The first peer to name addresses of another may lie. Addresses from other tellers are tried too.
 #[test]
 fn a_liar_that_is_quicker_hides_nobody() {
     let far = server();

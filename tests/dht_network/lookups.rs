@@ -1,4 +1,4 @@
-//! Finding peers, and reaching those whose addresses nobody gave.
+//! Finding peers, and connecting to peers without given addresses.
 
 use libp2p::PeerId;
 use libp2p::identity::Keypair;
@@ -22,7 +22,7 @@ fn a_peer_is_found_through_a_neighbour() {
     assert_eq!((id, addrs.as_slice()), (b.peer_id(), b.addrs()));
 }
 
-/// Whoever is sought is there: nobody else is needed.
+/// If the peer can be reached, the answers of others are not needed.
 #[test]
 fn to_find_a_peer_nobody_else_is_dialed() {
     let hub = server();
@@ -56,7 +56,7 @@ fn nobody_knows_a_peer_that_does_not_exist() {
     }
 }
 
-/// Hivemind's case: clients that know the bootstrap node alone, in whose table they are not.
+/// As with Hivemind: clients in client mode that are connected to a bootstrap node only.
 #[test]
 fn a_client_mode_peer_is_found_through_the_node_it_is_connected_to() {
     let [hub, other] = star();
@@ -126,7 +126,7 @@ fn connect_to_a_peer_that_is_nowhere_says_so() {
     assert!(refused.ends_with(NOT_FOUND), "{refused}");
 }
 
-/// Where a peer was is not where it is: a lookup corrects it.
+/// A lookup replaces an address that is no longer valid.
 #[test]
 fn connect_finds_a_peer_that_has_moved() {
     let [hub, a] = star();
@@ -180,7 +180,7 @@ fn no_more_than_twenty_closest_peers() {
     assert!(got.is_sorted_by_key(|peer| distance(key, *peer)));
 }
 
-/// Better than Go, where the table may lag behind CONNECT's answer.
+/// Better than Go, where the table may be updated after the answer to CONNECT.
 #[test]
 fn the_table_holds_a_peer_when_connect_is_answered() {
     for _ in 0..10 {

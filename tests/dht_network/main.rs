@@ -1,5 +1,5 @@
-//! The DHT as clients and peers of a real network see it: several daemons on 127.0.0.1, and
-//! peers whose every answer the test writes by hand (COMPATIBILITY.md 6).
+//! The DHT in a network of several daemons on 127.0.0.1, and of peers whose answers the test
+//! writes by hand (COMPATIBILITY.md 6).
 //!
 //! `RP2PD_TEST_DAEMON` names another daemon to test, Go's own for instance.
 
@@ -30,7 +30,7 @@ use support::{Daemon, Launch, PATIENCE, eventually};
 
 const LISTEN: &str = "-hostAddrs=/ip4/127.0.0.1/tcp/0";
 
-/// A daemon that listens on 127.0.0.1, in this mode.
+/// A launch of a daemon that listens on 127.0.0.1, in this DHT mode.
 fn launch(mode: &str) -> Launch {
     Launch::new().args([mode, LISTEN])
 }
@@ -47,7 +47,7 @@ fn servers<const N: usize>() -> [Daemon; N] {
     std::array::from_fn(|_| server())
 }
 
-/// Connects two servers; each has the other in its table when this returns.
+/// Connects two servers and waits until each has the other in its table.
 fn join(a: &Daemon, b: &Daemon) {
     a.connect_to(b);
     a.client().await_table(&[b.peer_id()]);
@@ -90,7 +90,7 @@ const REPORT_END: &str = "End of limits\n";
 fn table(daemon: &Daemon) -> HashSet<PeerId> {
     let reports = || daemon.stderr().matches(REPORT_END).count();
     let before = reports();
-    // A report that is asked for while another is being written may be left out.
+    // A request for a report is dropped while another report is being written.
     let told = eventually(PATIENCE, || {
         daemon.signal(Signal::USR1);
         eventually(Duration::from_secs(1), || reports() > before)
@@ -104,8 +104,8 @@ fn table(daemon: &Daemon) -> HashSet<PeerId> {
     peers.map(|peer| peer.parse().expect("a peer id")).collect()
 }
 
-/// Whether the routing table comes to be as `wanted` within `limit`. A report is long, and all of
-/// them are kept: so one is asked for twice a second.
+/// Polls the routing table until `wanted` holds; false if it does not within `limit`. All output of
+/// the daemon is kept, so the pause between two reports is half a second.
 fn await_report(
     daemon: &Daemon,
     limit: Duration,

@@ -1,10 +1,10 @@
-//! Who serves, and who only asks.
+//! DHT modes: servers, clients, automatic.
 
 use super::*;
 use crate::support::kad::{Kind, Message, PROTOCOL, Puppet, ask, open, polite};
 use crate::support::{PATIENCE, eventually};
 
-/// Whether `daemon` takes streams of the protocol.
+/// Whether `daemon` accepts streams of the DHT protocol.
 fn serves(asker: &Puppet, daemon: &Daemon) -> bool {
     asker.daemon.connect_to(daemon);
     match open(&asker.daemon, daemon.peer_id()) {
@@ -81,7 +81,7 @@ fn without_a_dht_every_verb_says_so() {
     assert_eq!(client.identify().0, daemon.peer_id());
 }
 
-/// A peer that has gone, and one that no longer serves, are asked no more.
+/// A peer that has left is removed from the routing table.
 #[test]
 fn a_server_that_ends_leaves_the_tables() {
     let [a, mut b, c] = servers();

@@ -1,4 +1,4 @@
-//! Who gets into the routing table, and who has to leave it: old and alive beats new.
+//! Admission to the routing table, and eviction from it.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -13,11 +13,11 @@ use crate::support::by_hand::{ACK, ByHand, DATA, Frame, MULTISTREAM, data, messa
 use crate::support::kad::{Kind, Message, PROTOCOL, Peer, Puppet, ask, open, polite};
 use crate::support::{PATIENCE, eventually, raw};
 
-/// How long a newcomer that may be asked something waits for that.
+/// How long a newcomer waits for a request of the daemon.
 const VISIT: Duration = Duration::from_millis(500);
 
-/// How often the daemon looks again at newcomers for whom there was no room, and how long it waits
-/// for those in their way.
+/// Longest time until a newcomer is admitted to a full bucket of dead peers: the sweep, the silence
+/// that an entry is allowed, and the dials of three entries.
 const LOOK: Duration = Duration::from_secs(75);
 
 fn with_plaintext() -> Daemon {
@@ -33,7 +33,7 @@ fn proposes(frame: &Frame, protocol: &str) -> bool {
     frame.kind == DATA && named(&frame.body)
 }
 
-/// Connects a peer that says it is a DHT server, on a port where nobody listens.
+/// Connects a peer whose identify message lists the DHT protocol, and an address without a listener.
 fn newcomer(node: &Daemon) -> ByHand {
     let mut peer = ByHand::connect(node);
     let nowhere: Multiaddr = "/ip4/127.0.0.1/tcp/1025".parse().expect("an address");
@@ -47,7 +47,7 @@ fn newcomer(node: &Daemon) -> ByHand {
     peer
 }
 
-/// Answers the next request of the daemon as a server does. False if none comes soon.
+/// Answers the next DHT request of the daemon. False if there is none within [`VISIT`].
 fn answers(peer: &mut ByHand) -> bool {
     loop {
         let Ok(frame) = peer.receive() else {
@@ -68,7 +68,7 @@ fn answers(peer: &mut ByHand) -> bool {
     }
 }
 
-/// Leading bits that two peers share in the key space.
+/// Common prefix length of two peers in the key space.
 fn shared_bits(one: PeerId, other: PeerId) -> u32 {
     let distance = distance(&one.to_bytes(), other);
     let zeros = distance.iter().take_while(|byte| **byte == 0).count();
@@ -76,7 +76,7 @@ fn shared_bits(one: PeerId, other: PeerId) -> u32 {
     u32::try_from(zeros).expect("at most 32") * 8 + rest
 }
 
-/// Whoever was there before and still answers keeps its place, connected or not.
+/// A live peer keeps its place in the table, whether it is connected or not.
 #[test]
 fn ids_that_come_and_go_displace_nobody() {
     const IDS: usize = 300;
@@ -119,7 +119,7 @@ fn ids_that_come_and_go_displace_nobody() {
     }
 }
 
-/// Otherwise a table that is full of peers that have gone would stay so.
+/// A bucket does not stay full of dead peers.
 #[test]
 fn who_has_gone_makes_room_for_who_is_there() {
     let node = with_plaintext();
@@ -150,7 +150,7 @@ fn who_has_gone_makes_room_for_who_is_there() {
     assert!(far(&table(&node)) <= 20);
 }
 
-/// Saying that one is a server is not enough.
+/// Listing the protocol in identify is not enough.
 #[test]
 fn who_answers_nothing_is_told_to_nobody_and_leaves() {
     let node = with_plaintext();

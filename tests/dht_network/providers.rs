@@ -1,4 +1,4 @@
-//! Who has what: announced, found, counted.
+//! Provider records: announced, found, counted.
 
 use super::*;
 use crate::support::dht::{EMPTY_TABLE, cid};

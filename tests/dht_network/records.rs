@@ -1,4 +1,5 @@
-//! Values: stored where they belong, read from everywhere, never an old one or a wrong one.
+//! Records: stored at the closest peers, found from every node, and never replaced by an older or
+//! invalid one.
 
 use libp2p::identity::Keypair;
 

@@ -1,4 +1,4 @@
-//! `-datastore`: what a node held, it holds again, whatever ended it.
+//! `-datastore`: a node has its records again after a restart, also after SIGKILL.
 
 use std::path::Path;
 
@@ -86,7 +86,7 @@ fn records_of_others_outlive_a_clean_stop() {
     );
 }
 
-/// No `-b`, nobody connects: the peers it knew are enough.
+/// Without `-b` and without inbound connections, the peers in the datastore are enough.
 #[test]
 fn a_restarted_node_finds_its_network_again() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! What peers get when they ask: by hand, as a Go node would.
+//! Answers to peers, whose requests the test writes by hand.
 
 use std::io::Write;
 
@@ -10,7 +10,7 @@ use crate::support::dht::{cid, fresh_public_key_record, ipns_record};
 use crate::support::kad::{Kind, Message, Peer, Puppet, ask, open, polite};
 use crate::support::{PATIENCE, Pipe, eventually};
 
-/// A server, a puppet beside it, and a stream from the puppet to the server.
+/// A server, a puppet that is connected to it, and a stream from the puppet to the server.
 fn asked() -> (Daemon, Puppet, Pipe) {
     let (node, puppet) = (server(), Puppet::new(polite));
     puppet.join(&node);
@@ -23,7 +23,7 @@ fn ids(peers: &[Peer]) -> Vec<PeerId> {
     peers.iter().map(id).collect()
 }
 
-/// What a Go node asks before it takes another for a server.
+/// A Go node sends this request before it admits a peer to its table.
 #[test]
 fn a_node_that_is_asked_for_itself_answers_with_itself() {
     let asker = Puppet::new(polite);
@@ -36,7 +36,7 @@ fn a_node_that_is_asked_for_itself_answers_with_itself() {
     assert!(found.is_some(), "{answer:?}");
 }
 
-/// Client-mode peers are in no table; their neighbours know them.
+/// Peers in client mode are in no routing table, but the nodes that they are connected to know them.
 #[test]
 fn a_known_peer_is_told_though_it_is_in_no_table() {
     let (node, _puppet, mut pipe) = asked();
@@ -84,7 +84,7 @@ fn a_record_is_taken_acknowledged_and_given() {
     drop(puppet);
 }
 
-/// Go ends the stream: there is no message for a refusal.
+/// The stream is reset, as in Go. The protocol has no message for a refusal.
 #[test]
 fn a_record_that_does_not_belong_there_is_refused() {
     let (node, puppet, _pipe) = asked();

@@ -1,4 +1,4 @@
-//! What one peer or many ids may take of what is there for all.
+//! Stores and answers are shared fairly among peers.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -15,7 +15,7 @@ use crate::support::kad::{
 };
 use crate::support::{Pipe, Random};
 
-/// Sends announcements and waits until they have been dealt with.
+/// Sends announcements and waits until the daemon has processed them.
 fn announce(pipe: &mut Pipe, announcements: &[Message]) {
     for burst in announcements.chunks(1000) {
         let burst: Vec<u8> = burst.iter().flat_map(frame::encode).collect();
@@ -29,7 +29,7 @@ fn ids(answer: &Message) -> HashSet<PeerId> {
     answer.providers.iter().map(id).collect()
 }
 
-/// 64 MiB are full before.
+/// The announcements are more than the store's 64 MiB can hold.
 #[test]
 fn one_peer_does_not_flush_the_providers_of_others() {
     const MANY: usize = 110_000;
@@ -66,7 +66,7 @@ fn one_peer_does_not_flush_the_providers_of_others() {
     assert_eq!(held(&others[MANY - 100..], &greedy), 100);
 }
 
-/// Connects an id of its own that announces `key`.
+/// Connects a peer with a new id that announces `key`.
 fn announce_by_hand(node: &Daemon, key: &[u8]) -> ByHand {
     let mut peer = ByHand::connect(node);
     let nowhere: Multiaddr = "/ip4/127.0.0.1/tcp/1025".parse().expect("an address");
@@ -84,7 +84,7 @@ fn announce_by_hand(node: &Daemon, key: &[u8]) -> ByHand {
     }
 }
 
-/// All of one address, which is the worst case: others have a turn of their own.
+/// All ids come from one address, which is the worst case: each address prefix has its turn.
 #[test]
 fn many_ids_hide_no_provider() {
     const IDS: usize = 400;
@@ -118,9 +118,10 @@ fn many_ids_hide_no_provider() {
         all.len()
     );
     assert!(told >= 5, "{told} of 60 answers name it");
+    assert_eq!(all.len(), IDS + 1, "some are never told");
 }
 
-/// It may be one of few that are known.
+/// A limit of the reader is no fault of the peer that answered.
 #[test]
 fn an_answer_that_is_too_large_costs_nobody_its_place() {
     let node = server();
@@ -153,7 +154,7 @@ fn an_answer_that_is_too_large_costs_nobody_its_place() {
     assert_eq!(closest, Ok(vec![puppet.peer_id()]));
 }
 
-/// Of a field that nobody reads.
+/// Nobody reads this field, so its encoding must not matter.
 #[test]
 fn a_time_that_is_no_text_costs_nothing() {
     let (key, value) = fresh_public_key_record();

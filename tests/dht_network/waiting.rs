@@ -1,5 +1,5 @@
-//! Peers that never answer: deadlines hold, values come as they are found, and a client that
-//! goes away takes its query with it.
+//! Peers that never answer: deadlines hold, values are sent as they are found, and a query ends
+//! when its client leaves.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::support::dht::{DEADLINE, NOT_FOUND, around, cid, fresh_public_key_rec
 use crate::support::kad::{Kind, Puppet, Reply, admitted};
 use crate::support::{PATIENCE, eventually};
 
-/// Far more than one second, far less than any of the limits that would end a query unasked.
+/// Far more than one second, and far less than the timeouts that end a query without a deadline.
 const SOON: Duration = Duration::from_secs(5);
 
 /// A server whose only neighbour takes requests and never answers.
@@ -111,7 +111,7 @@ fn one_answer_is_enough_when_one_is_asked_for() {
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
 }
 
-/// Better than Go, which notices at the next value or at the deadline.
+/// Better than Go, whose query goes on until the next value or the deadline.
 #[test]
 fn a_client_that_leaves_takes_its_query_with_it() {
     let (node, puppet) = beside_silence();

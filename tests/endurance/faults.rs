@@ -29,7 +29,7 @@ pub fn length() -> Option<Duration> {
 }
 
 /// Runs shell commands in the namespaces of the trial, and returns what they print.
-fn shell(script: &str) -> String {
+pub fn shell(script: &str) -> String {
     let output = Command::new("sh").args(["-e", "-c", script]).output();
     let output = output.expect("a shell");
     assert!(output.status.success(), "{script}: {output:?}");

@@ -10,6 +10,7 @@ mod support;
 
 mod faults;
 mod mutants;
+mod networks;
 mod soak;
 
 use std::process::{Command, ExitCode};
@@ -24,6 +25,11 @@ struct Case(&'static str, fn(), Option<&'static str>);
 const CASES: &[Case] = &[
     Case("mutants::of_peers", mutants::of_peers, None),
     Case("mutants::of_clients", mutants::of_clients, None),
+    Case(
+        "networks::none_takes_more_than_its_share",
+        networks::none_takes_more_than_its_share,
+        None,
+    ),
     Case(
         "soak::memory_and_descriptors_stay_level",
         soak::memory_and_descriptors_stay_level,
