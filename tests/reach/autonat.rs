@@ -82,7 +82,9 @@ fn a_node_behind_a_nat_is_found_private_and_tells_no_public_address() {
     connect(&node, &server, SERVER);
     let hidden = eventually(VERDICT, || told(&node) == announced[1..]);
     assert!(hidden, "{:?} {}", told(&node), node.stderr());
-    assert!(node.stderr().contains("Private"), "{}", node.stderr());
+    // Lines are written by a thread of their own.
+    let logged = eventually(PATIENCE, || node.stderr().contains("Private"));
+    assert!(logged, "{}", node.stderr());
 }
 
 /// The word of the operator holds, and a node that is forced private answers nobody.
