@@ -43,19 +43,25 @@ const MAX_LOOKUPS: usize = 4;
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a client or a handler address is turned away.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum AccessDenied {
     /// The client's user is not in `-controlUids`.
+    #[error("user {0} is not listed")]
     User(u32),
     /// The client's address is not in `-controlAllow`.
+    #[error("address {0} is not listed")]
     Address(IpAddr),
     /// The system does not tell who the client is.
+    #[error("client unknown: {0}")]
     Unknown(String),
     /// The client speaks HTTP.
+    #[error("HTTP on the control socket")]
     Http,
     /// The handler's socket belongs to another user.
+    #[error("the socket at {0} belongs to another user")]
     Owner(ControlAddr),
     /// The handler is out of the reach of where the request came from.
+    #[error("{0} is out of the client's reach")]
     OutOfReach(ControlAddr),
 }
 
