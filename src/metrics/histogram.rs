@@ -51,7 +51,7 @@ impl Histogram {
     fn buckets(&self) -> Vec<(f64, u64)> {
         let bounds = self.0.bounds.iter().map(|bound| *bound as f64);
         let counts = self.0.counts.iter().map(|count| count.load(Relaxed));
-        bounds.chain([f64::MAX]).zip(counts).collect()
+        bounds.chain([f64::INFINITY]).zip(counts).collect()
     }
 }
 
