@@ -63,6 +63,8 @@ pub struct Config {
     pub max_frame: usize,
     /// How long streams may drain after the signal to stop.
     pub shutdown_grace: Duration,
+    /// Finds peers by multicast DNS.
+    pub mdns: bool,
     /// DHT mode, off if `None`.
     pub dht: Option<DhtMode>,
     /// Where the DHT keeps what it holds; in memory alone if `None`.

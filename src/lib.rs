@@ -49,6 +49,7 @@ pub mod healthcheck;
 pub mod http;
 pub mod identity;
 pub mod limit_hits;
+mod mdns;
 pub mod memory;
 mod metrics;
 pub mod muxer;

@@ -63,6 +63,7 @@ use driver::{Command, Driver};
 use guarded::Guarded;
 use host_addresses::HostAddresses;
 pub use host_addresses::Port;
+pub(crate) use interfaces::addresses as interface_addresses;
 use limits::Admission;
 pub use limits::{AddressLimits, ConnectionLimits};
 pub(crate) use limits::{CONNECTION_COST, PER_PEER};

@@ -18,6 +18,7 @@ mod interop {
     pub mod hivemind_client;
     pub mod install;
     pub mod js_client;
+    pub mod mdns;
     pub mod p2pclient_python;
     pub mod peers;
     pub mod program;
@@ -34,7 +35,8 @@ use std::process::ExitCode;
 use interop::suite::suite;
 use interop::{
     auto_mode, calls, circuits, dht, dht_crowd, go_client, go_records, hivemind_client, install,
-    js_client, p2pclient_python, peers, pubsub, pubsub_crowd, py_libp2p, quickstart, relay_service,
+    js_client, mdns, p2pclient_python, peers, pubsub, pubsub_crowd, py_libp2p, quickstart,
+    relay_service,
 };
 use libtest_mimic::Arguments;
 
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
     trials.extend(suite("calls_hivemind", &hivemind, calls::trials));
     trials.extend(suite("peer_js", &node, peers::js));
     trials.extend(suite("peer_py_libp2p", &python, py_libp2p::trials));
+    trials.extend(suite("mdns", &python, mdns::trials));
     trials.extend(suite("dht_go_v0_9_2", &go, dht::go));
     trials.extend(suite("dht_hivemind", &hivemind, dht::hivemind));
     trials.extend(suite("dht_js", &node, dht::js));

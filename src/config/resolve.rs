@@ -79,6 +79,7 @@ pub(super) fn resolve(flags: &Given, file: &Given) -> Result<Config, ConfigError
         echo: values.echo,
         max_frame: max_frame(values.max_frame)?,
         shutdown_grace: span(values.shutdown_grace),
+        mdns: values.mdns,
         dht,
         datastore: values.datastore.clone(),
         dht_namespaces: dht_namespaces(values.dht_namespace.as_deref())?,

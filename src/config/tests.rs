@@ -220,7 +220,7 @@ fn what_is_not_there_yet_is_told_once_and_defaults_stay_silent() {
             "-dhtServer",
             "-pubsub",
             "-idleTimeout=30.0s",
-            "-natPortMap",
+            "-autoRelay",
             "-pprof",
             "-quic=0",
             "-relayHopLimit=2",
@@ -237,7 +237,7 @@ fn what_is_not_there_yet_is_told_once_and_defaults_stay_silent() {
         loud.notices,
         [
             r#"flags end at "-": it and what follows is ignored"#,
-            "not available yet, ignored: -natPortMap",
+            "not available yet, ignored: -autoRelay",
             "without effect: -pprof, -quic=false, -relayHopLimit, -secio",
             r#"unknown muxer "spdy": yamux is used"#,
             "plaintext connections are allowed: nothing protects them",

@@ -24,6 +24,7 @@ use crate::{
         disk::{Contents, Disk},
     },
     http::{self, Readiness},
+    mdns,
     memory::{self, Ledger, Pressure, Shares},
     node::{DialBack, Node, Options, REPLACEABLE_PROTOCOLS, Reach, StartError, Started},
     port_mapping,
@@ -168,6 +169,9 @@ pub(super) async fn start(
         ));
     }
     stop.spawn_task(node.clone().keep_trimmed());
+    if config.mdns {
+        stop.spawn_task(mdns::run(node.clone()));
+    }
     find_reach(config, &node, &options, stop)?;
     relay::start(&node, config.relay.enabled, stop.serving.clone());
     let dht = config.dht.map(|mode| {

@@ -59,7 +59,7 @@ pub(super) fn is_told(ip: IpAddr, primary: &[IpAddr]) -> bool {
 ///
 /// # Errors
 /// If the files cannot be read, as on systems other than Linux.
-pub(super) fn addresses() -> io::Result<Vec<IpAddr>> {
+pub(crate) fn addresses() -> io::Result<Vec<IpAddr>> {
     let mut found = ip4(&fs::read_to_string("/proc/net/fib_trie")?);
     // Not there on a kernel without IPv6.
     found.extend(ip6(

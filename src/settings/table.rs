@@ -131,6 +131,8 @@ settings! {
             over, "streams", Works, "inbound streams on one connection at most";
     }
     Dht {
+        mdns "mdns" "" bool = false,
+            switch, "", Works, "finds peers on the same network segment by multicast DNS, and is found there";
         bootstrap "b" "Bootstrap.Enabled" bool = false,
             switch, "", Works, "connects to bootstrap peers and bootstraps the dht if enabled";
         bootstrap_peers "bootstrapPeers" "Bootstrap.Peers" AddrList,
