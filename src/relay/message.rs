@@ -31,7 +31,7 @@ pub const HOP: &str = "/libp2p/circuit/relay/0.2.0/hop";
 pub const STOP: &str = "/libp2p/circuit/relay/0.2.0/stop";
 
 /// Largest message in bytes (go-libp2p's limit).
-const MAX_MESSAGE: usize = 4096;
+pub(super) const MAX_MESSAGE: usize = 4096;
 
 /// Bytes of the length of such a message.
 const MAX_LENGTH: usize = 2;

@@ -21,7 +21,7 @@ use circuit::Circuit;
 
 use super::{
     circuits::Circuits,
-    message::{self, HOP, HopMessage, MessageError, Status, hop_message},
+    message::{self, HOP, HopMessage, MAX_MESSAGE, MessageError, Status, hop_message},
     pipe::{CircuitLimits, Leg},
     reservations::Reservations,
 };
@@ -228,9 +228,13 @@ impl Inner {
         self: &Arc<Self>,
         inbound: &mut InboundStream,
     ) -> Result<Option<Agreed>, Status> {
+        // Nobody has to finish what it begins.
+        let charge = inbound.account.charge(MAX_MESSAGE);
+        let charge = charge.map_err(|_| Status::ResourceLimitExceeded)?;
         let Some(request) = receive(&mut inbound.stream).await? else {
             return Ok(None);
         };
+        drop(charge);
         if self.pressure.refuses_connections() {
             Limit::RelayMemory.hit();
             return Err(Status::ResourceLimitExceeded);

@@ -11,6 +11,7 @@ use crate::support::by_hand::{ByHand, DATA, FIN, MULTISTREAM, RST, SYN, data, me
 use crate::support::raw;
 use crate::support::relay::{End, HOP, Hop, RESERVE};
 
+const CHARGED: &str = "memory held because of one peer, client or address prefix";
 const ADDRESS: &str = "reservations at this relay from one address";
 
 fn reserve() -> Vec<u8> {
@@ -123,7 +124,8 @@ pub fn reservations_from_one_address_without_end() {
 
 pub fn messages_that_never_end() {
     const STREAMS: usize = 3000;
-    let scene = Scene::new(&[]);
+    // One peer may hold 8 MiB then: 2048 messages that have begun.
+    let scene = Scene::new(&["-memoryLimit=134217728"]);
     scene.under("half relay messages", Streams::New, |crowd| {
         let start = crowd.rounds();
         let mut peer = ByHand::connect(&scene.victim);
@@ -142,6 +144,8 @@ pub fn messages_that_never_end() {
         let answered = || read.bytes() > before;
         assert!(eventually(support::PATIENCE, answered), "no answer");
         println!("RSS {} KiB with {STREAMS}", scene.victim.rss_kib());
+        let charged = || scene.victim.bites(CHARGED) > 0;
+        assert!(eventually(support::PATIENCE, charged), "nobody pays");
     });
 }
 
