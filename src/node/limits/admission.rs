@@ -222,7 +222,9 @@ impl Ticket {
     /// # Errors
     /// If it has given way.
     pub(super) fn established(mut self) -> Result<Self, GaveWay> {
-        self.established = self.admission.state.lock().establish(self.place.id);
+        let mut state = self.admission.state.lock();
+        self.established = state.establish(self.place.id, Instant::now());
+        drop(state);
         if self.established {
             Ok(self)
         } else {

@@ -32,16 +32,41 @@ impl Rates {
             *step = match self.next(level, now) {
                 Next::Unlimited => None,
                 Next::WholeAt(next) => Some((level.prefix, next)),
-                Next::TooSoon => return Err(level),
+                Next::TooSoon(_) => return Err(level),
             };
         }
         for (prefix, next) in steps.into_iter().flatten() {
-            if self.whole_at.len() >= MAX_FOLLOWED && !self.whole_at.contains_key(&prefix) {
-                self.make_room(now);
-            }
-            self.whole_at.insert(prefix, next);
+            self.note(prefix, next, now);
         }
         Ok(())
+    }
+
+    /// As [`Rates::admit`], but nothing is noted: the connection may not be from there.
+    /// [`Rates::spend`] follows once it is known to be.
+    pub(super) fn check(
+        &self,
+        mut levels: impl Iterator<Item = Level>,
+        now: Instant,
+    ) -> Result<(), Level> {
+        let early = |level: &Level| matches!(self.next(*level, now), Next::TooSoon(_));
+        levels.find(early).map_or(Ok(()), Err)
+    }
+
+    /// Takes note of a connection that was admitted after [`Rates::check`].
+    pub(super) fn spend(&mut self, levels: impl Iterator<Item = Level>, now: Instant) {
+        for level in levels {
+            // Others may have come meanwhile: then the next one has to wait for longer.
+            if let Next::WholeAt(next) | Next::TooSoon(next) = self.next(level, now) {
+                self.note(level.prefix, next, now);
+            }
+        }
+    }
+
+    fn note(&mut self, prefix: IpNet, whole_at: Instant, now: Instant) {
+        if self.whole_at.len() >= MAX_FOLLOWED && !self.whole_at.contains_key(&prefix) {
+            self.make_room(now);
+        }
+        self.whole_at.insert(prefix, whole_at);
     }
 
     fn next(&self, level: Level, now: Instant) -> Next {
@@ -62,7 +87,7 @@ impl Rates {
             return Next::Unlimited;
         };
         if spent > debt {
-            Next::TooSoon
+            Next::TooSoon(next)
         } else {
             Next::WholeAt(next)
         }
@@ -90,7 +115,7 @@ impl Rates {
 enum Next {
     Unlimited,
     WholeAt(Instant),
-    TooSoon,
+    TooSoon(Instant),
 }
 
 #[cfg(test)]

@@ -29,6 +29,9 @@ pub(super) struct Source {
     levels: [Option<Level>; 2],
     /// The widest prefix. Whoever is in the same one shares its luck while handshakes give way.
     pub(super) group: IpNet,
+    /// Whether packets from the address have been answered from there. The first packet of quic may
+    /// name anybody's.
+    pub(super) proven: bool,
 }
 
 impl Source {
@@ -87,6 +90,7 @@ impl Classes {
                 wide.and_then(|wide| level(wide, site)),
             ],
             group: wide.unwrap_or(narrow),
+            proven: !remote.iter().any(|part| matches!(part, Protocol::Udp(_))),
         })
     }
 }

@@ -114,9 +114,12 @@ impl State {
         mut charge: impl FnMut() -> Option<Charge>,
     ) -> Result<Admitted, Reason> {
         if let Some(source) = &source {
-            self.rates
-                .admit(source.levels(), now)
-                .map_err(Reason::Rate)?;
+            let in_time = match source.proven {
+                true => self.rates.admit(source.levels(), now),
+                // Whoever sends packets in the name of others would use up what those may do.
+                false => self.rates.check(source.levels(), now),
+            };
+            in_time.map_err(Reason::Rate)?;
             let full = source.levels().find(|level| self.is_full_for_good(*level));
             if let Some(level) = full {
                 return Err(Reason::Count(level));
@@ -181,10 +184,15 @@ impl State {
     }
 
     /// The handshake is done. False if it has given way meanwhile.
-    pub(super) fn establish(&mut self, id: Id) -> bool {
-        let done = self.handshakes.remove(&id).is_some();
-        self.established += usize::from(done);
-        done
+    pub(super) fn establish(&mut self, id: Id, now: Instant) -> bool {
+        let Some(handshake) = self.handshakes.remove(&id) else {
+            return false;
+        };
+        if let Some(source) = handshake.source.filter(|source| !source.proven) {
+            self.rates.spend(source.levels(), now);
+        }
+        self.established += 1;
+        true
     }
 
     /// An established connection has ended.

@@ -22,9 +22,13 @@ impl Scene {
     fn new() -> Self {
         let mut limits = ConnectionLimits::scaled(0, 0);
         limits.per_address.burst = 0;
+        Self::with(&limits)
+    }
+
+    fn with(limits: &ConnectionLimits) -> Self {
         Self {
             state: State::default(),
-            classes: Classes::new(&limits, Vec::new()),
+            classes: Classes::new(limits, Vec::new()),
             account: Ledger::new(0).client(),
             room: ROOM,
         }
@@ -44,7 +48,7 @@ impl Scene {
 
     fn establish(&mut self, remote: &str) -> Place {
         let place = self.place(remote);
-        assert!(self.state.establish(place.id));
+        assert!(self.state.establish(place.id, Instant::now()));
         place
     }
 }
@@ -61,9 +65,12 @@ fn established_connections_of_a_prefix_stay_and_its_handshakes_give_way() {
     let third = third.place;
     assert!(second.over.is_cancelled() && !first.over.is_cancelled());
     // It may not come back.
-    assert!(!scene.state.establish(second.id));
+    assert!(!scene.state.establish(second.id, Instant::now()));
     scene.state.abandon(second.id);
-    assert!(scene.state.establish(first.id) && scene.state.establish(third.id));
+    assert!(
+        scene.state.establish(first.id, Instant::now())
+            && scene.state.establish(third.id, Instant::now())
+    );
     assert!(matches!(scene.admit(remote), Err(Reason::Count(_))));
     scene.state.close(old[0].source);
     assert!(scene.admit(remote).is_ok());
@@ -116,7 +123,7 @@ fn loopback_has_no_limit_but_those_of_all() {
     assert_eq!(scene.admit(remote).unwrap().gave_way, 1);
     assert!(places[1].over.is_cancelled() && !places[0].over.is_cancelled());
     for place in &places[2..] {
-        assert!(scene.state.establish(place.id));
+        assert!(scene.state.establish(place.id, Instant::now()));
     }
     scene.room.inbound = 14;
     assert_eq!(scene.admit(remote).unwrap_err(), Reason::Inbound);
@@ -160,9 +167,30 @@ fn a_handshake_without_memory_is_refused_and_nothing_stays() {
     for place in &places[1..] {
         scene.state.abandon(place.id);
     }
-    assert!(scene.state.establish(places[0].id));
+    assert!(scene.state.establish(places[0].id, Instant::now()));
     assert_eq!(scene.account.used(), 0);
     scene.state.close(places[0].source);
     assert!(scene.state.counts.is_empty() && scene.state.handshakes.is_empty());
     assert_eq!(scene.state.established, 0);
+}
+
+#[test]
+fn packets_in_the_name_of_others_use_up_nothing() {
+    let mut scene = Scene::with(&ConnectionLimits::scaled(0, 0));
+    let quic = "/ip4/1.2.3.4/udp/1/quic-v1";
+    for _ in 0..1000 {
+        let forged = scene.place(quic);
+        scene.state.abandon(forged.id);
+    }
+    let visit = |scene: &mut Scene, remote| {
+        let place = scene.admit(remote)?.place;
+        assert!(scene.state.establish(place.id, Instant::now()));
+        scene.state.close(place.source);
+        Ok(())
+    };
+    assert_eq!(visit(&mut scene, "/ip4/1.2.3.4/tcp/1"), Ok(()));
+    // Whoever is really there has as many as over tcp.
+    let visits = (0..100).filter(|_| visit(&mut scene, quic).is_ok());
+    assert_eq!(visits.count(), 15);
+    assert!(matches!(visit(&mut scene, quic), Err(Reason::Rate(_))));
 }
