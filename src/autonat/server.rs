@@ -104,15 +104,17 @@ impl Server {
     }
 
     async fn dial(&self, peer: PeerId, remote: &Multiaddr, addresses: Vec<Multiaddr>) -> Message {
-        let admitted = prefix(remote).is_some_and(|prefix| {
-            self.dial_back.is_possible() && self.throttle.lock().admit(peer, prefix, Instant::now())
+        let room = prefix(remote).and_then(|prefix| {
+            let room = self.dial_back.room()?;
+            let admitted = self.throttle.lock().admit(peer, prefix, Instant::now());
+            admitted.then_some(room)
         });
-        if !admitted {
+        let Some(room) = room else {
             Limit::AutonatDials.hit();
             return Message::answer(Status::DialRefused, "too many dials", None);
-        }
+        };
         let deadline = tokio::time::Instant::now() + DIAL_TIMEOUT;
-        match timeout_at(deadline, self.dial_back.dial(peer, addresses)).await {
+        match timeout_at(deadline, self.dial_back.dial(peer, addresses, room)).await {
             Ok(Some(address)) => Message::answer(Status::Ok, "", Some(&address)),
             Ok(None) | Err(_) => {
                 sleep_until(deadline).await;

@@ -18,7 +18,7 @@ use libp2p::{
     multiaddr::Protocol,
 };
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{Options, StartError, circuit::Circuits, dial::NextRace, limits::Admission, transport};
 use crate::{
@@ -26,11 +26,16 @@ use crate::{
     muxer::{Connection, Handover, Host, Substream},
 };
 
-/// Sockets being connected for all peers together (SECURITY.md 3); further ones wait.
-const MAX_SOCKETS: usize = 32;
+/// Sockets being connected for all peers together (SECURITY.md 3).
+const MAX_SOCKETS: u32 = 32;
 
 /// Sockets being connected for one peer.
-const MAX_PER_DIAL: usize = 4;
+const MAX_PER_DIAL: u32 = 4;
+
+/// Room for one dial. Whoever has none is told so: one that waited for the dials of others, and was
+/// never tried, would pass for a failure.
+#[derive(Debug)]
+pub struct Room<'a>(#[expect(dead_code, reason = "given back when dropped")] SemaphorePermit<'a>);
 
 /// Dials on which no stream is ever opened.
 pub struct DialBack {
@@ -70,15 +75,16 @@ impl DialBack {
         let transport = transport::build(&identity, options, parts);
         Ok(Self {
             transport: Mutex::new(transport.map_err(StartError::Identity)?),
-            sockets: Semaphore::new(MAX_SOCKETS),
+            sockets: Semaphore::new(MAX_SOCKETS as usize),
             descriptors: options.descriptors.clone(),
         })
     }
 
-    /// Whether there are descriptors for another dial.
+    /// Sockets for another dial, if there are any.
     #[must_use]
-    pub fn is_possible(&self) -> bool {
-        self.descriptors.can_spare(RESERVE)
+    pub fn room(&self) -> Option<Room<'_>> {
+        let room = self.sockets.try_acquire_many(MAX_PER_DIAL).ok()?;
+        self.descriptors.can_spare(RESERVE).then_some(Room(room))
     }
 
     /// The first of `addresses` at which `peer` proves who it is. The connection is closed at
@@ -86,12 +92,17 @@ impl DialBack {
     ///
     /// # Cancel safety
     /// Dropping the future ends the dials.
-    pub async fn dial(&self, peer: PeerId, addresses: Vec<Multiaddr>) -> Option<Multiaddr> {
+    pub async fn dial(
+        &self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        _room: Room<'_>,
+    ) -> Option<Multiaddr> {
         let dials = addresses.into_iter();
         let dials: Vec<_> = dials
             .map(|address| self.answers(peer, address).boxed())
             .collect();
-        let mut dials = stream::iter(dials).buffer_unordered(MAX_PER_DIAL);
+        let mut dials = stream::iter(dials).buffer_unordered(MAX_PER_DIAL as usize);
         while let Some(answered) = dials.next().await {
             if answered.is_some() {
                 return answered;
@@ -102,7 +113,6 @@ impl DialBack {
 
     /// `address`, if the peer answers there.
     async fn answers(&self, peer: PeerId, address: Multiaddr) -> Option<Multiaddr> {
-        let _socket = self.sockets.acquire().await.ok()?;
         match self.try_one(peer, &address).await {
             Ok(()) => Some(address),
             Err(error) => {
@@ -143,4 +153,58 @@ impl Host for Nobody {
     fn inbound(&self, _: &Arc<Connection>, _: Substream, _: Handover) {}
 
     fn refused(&self, _: &Arc<Connection>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        memory::Ledger,
+        node::{connmgr::Watermarks, limits::ConnectionLimits},
+    };
+
+    fn dial_back() -> DialBack {
+        let options = Options {
+            noise: true,
+            tls: true,
+            plaintext: false,
+            mplex: false,
+            listen: Vec::new(),
+            announce: Vec::new(),
+            limits: ConnectionLimits::scaled(1024, 0),
+            exempt: Vec::new(),
+            watermarks: Watermarks {
+                low: 0,
+                high: 0,
+                grace: Duration::ZERO,
+            },
+            forced_reach: None,
+            relays: false,
+            pressure: Arc::default(),
+            ledger: Ledger::new(0),
+            descriptors: Descriptors::new(1 << 16),
+        };
+        DialBack::new(&options).unwrap()
+    }
+
+    #[tokio::test]
+    async fn whoever_has_no_room_is_told_at_once_and_a_dropped_dial_gives_its_own_back() {
+        let dial_back = dial_back();
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let address: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+        let begin = || {
+            let room = dial_back.room()?;
+            Some(dial_back.dial(PeerId::random(), vec![address.clone(); 16], room))
+        };
+        let mut dials: Vec<_> = (0..8).map(|_| begin().unwrap().boxed()).collect();
+        for dial in &mut dials {
+            assert!(dial.now_or_never().is_none(), "nobody answers");
+        }
+        assert!(begin().is_none());
+        dials.pop();
+        assert!(begin().is_some());
+    }
 }
