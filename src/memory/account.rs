@@ -222,11 +222,14 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        if let Holder::Peer(Some((prefix, scope))) = &self.holder {
+        let holder = std::mem::replace(&mut self.holder, Holder::Client);
+        if let Holder::Peer(Some((prefix, scope))) = holder {
             let mut prefixes = self.ledger.prefixes.lock();
-            // Accounts take their scope under this lock, so the count cannot grow meanwhile.
-            if Arc::strong_count(scope) == 1 {
-                prefixes.remove(prefix);
+            // Under the lock that scopes are taken under, so that of several the last one sees it.
+            drop(scope);
+            let known = prefixes.get(&prefix);
+            if known.is_some_and(|scope| scope.strong_count() == 0) {
+                prefixes.remove(&prefix);
             }
         }
     }
