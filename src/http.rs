@@ -34,6 +34,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -50,6 +51,12 @@ const REQUEST_TIME: Duration = Duration::from_secs(10);
 
 /// Bytes of a request (SECURITY.md 3).
 const MAX_REQUEST: usize = 16 * 1024;
+
+/// Texts of `/metrics` made at once (SECURITY.md 3). What has begun goes on when its connection
+/// gives way, on threads that others need as well.
+const MAX_TEXTS: usize = 2;
+
+static TEXTS: Semaphore = Semaphore::const_new(MAX_TEXTS);
 
 /// Pause after an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -175,8 +182,13 @@ impl Server {
 
     /// Reads files of `/proc`, so not on a worker.
     async fn metrics(&self) -> Response<Full<Bytes>> {
+        // An error would mean that it is closed, which nobody does.
+        let place = TEXTS.acquire().await.ok();
         let (sources, ready) = (self.sources.clone(), self.ready.is_set());
-        let told = tokio::task::spawn_blocking(move || exposition::text(&sources, ready));
+        let told = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            exposition::text(&sources, ready)
+        });
         match told.await {
             Ok(told) => typed(exposition::TYPE, told.into()),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "no metrics\n"),
