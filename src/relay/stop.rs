@@ -1,16 +1,17 @@
 //! Circuits that relays bring.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use futures::AsyncWriteExt as _;
-use libp2p::PeerId;
+use libp2p::{Multiaddr, PeerId};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::message::{self, MessageError, Status, StopMessage, stop_message};
+use super::message::{self, MAX_MESSAGE, MessageError, Status, StopMessage, stop_message};
 use crate::{
     limit_hits::Limit,
+    memory::prefix,
     node::{InboundCircuit, Node, is_relayed, through},
     streams::{InboundStream, Service, UserStream},
     wire::frame,
@@ -22,31 +23,41 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for a relay to take a refusal.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Circuits that one relay may have brought at a time (SECURITY.md 3).
+/// Circuits that the relays of one IPv4 address or IPv6 /56 may have brought at a time
+/// (SECURITY.md 3): by peer id, one host could bring as many as it makes ids. The callers on them
+/// are in no other way counted by address.
 const MAX_PER_RELAY: usize = 256;
 
-/// Circuits brought by each relay.
-#[derive(Debug, Default)]
-struct Counts(Mutex<HashMap<PeerId, usize>>);
+/// Where a relay is, or who it is where its address does not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Origin {
+    At(IpAddr),
+    Unknown(PeerId),
+}
 
-/// Counts one circuit of a relay for as long as it is held.
+/// Circuits brought from each origin.
+#[derive(Debug, Default)]
+struct Counts(Mutex<HashMap<Origin, usize>>);
+
+/// Counts one circuit of an origin for as long as it is held.
 #[derive(Debug)]
 struct Counted {
     counts: Arc<Counts>,
-    relay: PeerId,
+    origin: Origin,
 }
 
 impl Counted {
-    fn take(counts: &Arc<Counts>, relay: PeerId) -> Option<Self> {
+    fn take(counts: &Arc<Counts>, relay: PeerId, remote: &Multiaddr) -> Option<Self> {
+        let origin = prefix(remote).map_or(Origin::Unknown(relay), Origin::At);
         let mut table = counts.0.lock();
-        let count = table.entry(relay).or_default();
+        let count = table.entry(origin).or_default();
         if *count >= MAX_PER_RELAY {
             return None;
         }
         *count += 1;
         Some(Self {
             counts: counts.clone(),
-            relay,
+            origin,
         })
     }
 }
@@ -54,9 +65,9 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         let mut table = self.counts.0.lock();
-        match table.get_mut(&self.relay) {
+        match table.get_mut(&self.origin) {
             Some(count) if *count > 1 => *count -= 1,
-            _ => drop(table.remove(&self.relay)),
+            _ => drop(table.remove(&self.origin)),
         }
     }
 }
@@ -79,11 +90,17 @@ pub(super) fn service(node: &Node, closing: CancellationToken) -> Service {
 
 async fn serve(node: &Node, counts: &Arc<Counts>, inbound: InboundStream) {
     let (relay, remote) = (inbound.peer, inbound.remote);
+    // Nobody has to finish what it begins. Without room the stream is reset.
+    let Ok(charge) = inbound.account.charge(MAX_MESSAGE) else {
+        return;
+    };
     let mut stream = inbound.stream;
-    let refused = match request(node, relay, is_relayed(&remote), &mut stream).await {
+    let requested = request(node, relay, is_relayed(&remote), &mut stream).await;
+    drop(charge);
+    let refused = match requested {
         Ok(caller) => {
             tracing::debug!(%relay, %caller, "a circuit arrives");
-            match Counted::take(counts, relay) {
+            match Counted::take(counts, relay, &remote) {
                 Some(_counted) => {
                     let ended = CancellationToken::new();
                     let accepted = node.accept_circuit(InboundCircuit {
@@ -140,4 +157,30 @@ async fn request(
         return Err(Some(Status::PermissionDenied));
     }
     Ok(caller)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relays_of_one_address_bring_circuits_together_however_many_ids_they_have() {
+        let counts = Arc::<Counts>::default();
+        let take = |remote: &str| {
+            let remote = remote.parse().unwrap();
+            Counted::take(&counts, PeerId::random(), &remote)
+        };
+        let mut held: Vec<_> = (0..1000)
+            .filter_map(|port| take(&format!("/ip4/1.2.3.4/tcp/{port}")))
+            .collect();
+        assert_eq!(held.len(), MAX_PER_RELAY);
+        held.extend(take("/ip4/1.2.3.5/tcp/1"));
+        held.extend(take("/dns4/example.org/tcp/1"));
+        assert_eq!(held.len(), MAX_PER_RELAY + 2);
+        held.remove(0);
+        held.extend(take("/ip4/1.2.3.4/tcp/1"));
+        assert_eq!(held.len(), MAX_PER_RELAY + 2);
+        drop(held);
+        assert!(counts.0.lock().is_empty());
+    }
 }
