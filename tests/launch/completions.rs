@@ -28,15 +28,20 @@ fn script(shell: &str, name: &str) -> Option<(tempfile::TempDir, PathBuf)> {
     Some((dir, path))
 }
 
-/// What a shell offers, sorted.
-fn offered(command: &mut Command, dir: &Path) -> Vec<String> {
+/// What a shell prints.
+fn printed(command: &mut Command, dir: &Path) -> String {
     let output = command
         .current_dir(dir)
         .stdin(Stdio::null())
         .output()
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-    let text = String::from_utf8(output.stdout).unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a shell offers, a line each with a description after a tab, sorted.
+fn offered(command: &mut Command, dir: &Path) -> Vec<String> {
+    let text = printed(command, dir);
     let mut lines: Vec<_> = text
         .lines()
         .map(|line| line.split('\t').next().unwrap().trim().to_owned())
@@ -158,7 +163,9 @@ fn zsh_completes_flags_and_their_values() {
             .arg(typed)
             .env("HOME", dir.path())
             .env("TERM", "dumb");
-        let shown = offered(&mut zsh, dir.path()).join("\n");
+        // Where zsh does not edit its line yet, the terminal echoes the tab that was typed, and
+        // what is offered first follows it on the same line.
+        let shown = printed(&mut zsh, dir.path());
         let mut found: Vec<_> = shown
             .split('<')
             .skip(1)
