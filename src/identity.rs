@@ -4,13 +4,12 @@
 pub(crate) mod fuzzing;
 mod keygen;
 
-use std::error::Error;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use libp2p::identity::ed25519;
+use libp2p::identity::{DecodingError, ed25519};
 use prost::Message;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -62,16 +61,21 @@ pub struct Loaded {
 }
 
 /// Why a key file is refused; the texts are Go's where Go has one.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The file cannot be opened or read.
-    #[error("{reason}")]
+    #[error("{action} {}: {}", .path.display(), system_error(.source))]
     File {
-        /// What was tried, the path, and the system's words.
-        reason: String,
-        /// Whether there is no such file.
-        missing: bool,
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
+    /// The file is too large.
+    #[error("read {}: larger than any key file ({MAX_SIZE} bytes)", .0.display())]
+    TooLarge(PathBuf),
     /// Not protobuf.
     #[error("proto: cannot parse invalid wire-format data")]
     Wire,
@@ -100,12 +104,12 @@ pub enum IdentityError {
     #[error("rsa keys must be <= 4096 bits")]
     RsaTooLarge,
     /// Bytes that are no key of the type.
-    #[error("invalid {kind} key: {reason}")]
+    #[error("invalid {kind} key: {}", innermost(.source))]
     Key {
         /// The type.
         kind: &'static str,
-        /// The library's words.
-        reason: String,
+        /// What the library said.
+        source: DecodingError,
     },
 }
 
@@ -131,27 +135,24 @@ pub fn load(path: &Path) -> Result<Loaded, KeyFileError> {
 }
 
 fn read(path: &Path) -> Result<Loaded, IdentityError> {
-    let failed = |verb: &str, error: &std::io::Error| {
-        let reason = system_error(error);
-        IdentityError::File {
-            reason: format!("{verb} {}: {reason}", path.display()),
-            missing: error.kind() == std::io::ErrorKind::NotFound,
+    let failed = |action: &'static str| {
+        let path = path.to_owned();
+        move |source| IdentityError::File {
+            action,
+            path,
+            source,
         }
     };
-    let file = File::open(path).map_err(|error| failed("open", &error))?;
-    let metadata = file.metadata().map_err(|error| failed("stat", &error))?;
+    let file = File::open(path).map_err(failed("open"))?;
+    let metadata = file.metadata().map_err(failed("stat"))?;
     // The size is known and reserved, so the secret is not left behind in a smaller buffer.
     let size = metadata.len().min(MAX_SIZE) + 1;
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(size).unwrap_or(0)));
     file.take(MAX_SIZE + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| failed("read", &error))?;
+        .map_err(failed("read"))?;
     if bytes.len() as u64 > MAX_SIZE {
-        let path = path.display();
-        return Err(IdentityError::File {
-            reason: format!("read {path}: larger than any key file ({MAX_SIZE} bytes)"),
-            missing: false,
-        });
+        return Err(IdentityError::TooLarge(path.to_owned()));
     }
     let mode = metadata.permissions().mode() & 0o777;
     let warning = (metadata.is_file() && mode & OTHERS != 0).then(|| {
@@ -167,7 +168,7 @@ fn read(path: &Path) -> Result<Loaded, IdentityError> {
 /// Reads the content of a key file.
 ///
 /// # Errors
-/// [`IdentityError`], except [`IdentityError::File`].
+/// [`IdentityError`], except [`IdentityError::File`] and [`IdentityError::TooLarge`].
 pub fn decode(bytes: &[u8]) -> Result<Keypair, IdentityError> {
     let mut key = PrivateKey::decode(bytes).map_err(|_| IdentityError::Wire)?;
     let key_type = key.key_type.ok_or(IdentityError::Missing("Type"))?;
@@ -180,16 +181,18 @@ pub fn decode(bytes: &[u8]) -> Result<Keypair, IdentityError> {
         key_type::ECDSA => "ecdsa",
         _ => return Err(IdentityError::Type),
     };
-    Keypair::from_protobuf_encoding(bytes).map_err(|error| {
-        let reason = error
-            .source()
-            .map_or_else(|| error.to_string(), ToString::to_string);
-        match (kind, reason.as_str()) {
+    Keypair::from_protobuf_encoding(bytes).map_err(|source| {
+        match (kind, innermost(&source).as_str()) {
             ("rsa", "TooSmall") => IdentityError::RsaTooSmall,
             ("rsa", "TooLarge") => IdentityError::RsaTooLarge,
-            _ => IdentityError::Key { kind, reason },
+            _ => IdentityError::Key { kind, source },
         }
     })
+}
+
+/// What the library says is wrong with a key, without what it was doing.
+fn innermost(error: &DecodingError) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// The code of the multihash that is its own preimage (multiformats' table).

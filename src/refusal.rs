@@ -60,10 +60,10 @@ fn for_key_file(error: &KeyFileError) -> String {
     let path = error.path.display();
     let make = format!("make one with \"rp2pd keygen -t ed25519 -f {path}\"");
     match &error.source {
-        IdentityError::File { missing: true, .. } => {
+        IdentityError::File { source, .. } if source.kind() == ErrorKind::NotFound => {
             format!("{make}, or let the daemon make it with -createIdentity")
         }
-        IdentityError::File { missing: false, .. } => {
+        IdentityError::File { .. } | IdentityError::TooLarge(_) => {
             "-id must name a key file that the daemon's user can read".into()
         }
         IdentityError::RsaTooSmall | IdentityError::RsaTooLarge => {

@@ -29,7 +29,7 @@ pub enum KeygenError {
     Bits(i64),
     /// The key could not be made.
     #[error("cannot make a key: {0}")]
-    Make(String),
+    Make(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The key was made and cannot be loaded again.
     #[error(transparent)]
     Check(#[from] IdentityError),
@@ -93,7 +93,7 @@ fn make(args: &KeygenArgs) -> Result<Zeroizing<Vec<u8>>, KeygenError> {
     keypair
         .to_protobuf_encoding()
         .map(Zeroizing::new)
-        .map_err(|error| KeygenError::Make(error.to_string()))
+        .map_err(|error| KeygenError::Make(error.into()))
 }
 
 fn make_rsa(bits: i64) -> Result<Zeroizing<Vec<u8>>, KeygenError> {
@@ -101,9 +101,11 @@ fn make_rsa(bits: i64) -> Result<Zeroizing<Vec<u8>>, KeygenError> {
         .ok()
         .filter(|bits| (2048..=4096).contains(bits) && bits.is_multiple_of(512))
         .ok_or(KeygenError::Bits(bits))?;
-    let failed = |error: &dyn std::error::Error| KeygenError::Make(error.to_string());
-    let key = rsa::RsaPrivateKey::new(&mut OsRng, size).map_err(|error| failed(&error))?;
-    let der = key.to_pkcs1_der().map_err(|error| failed(&error))?;
+    let key = rsa::RsaPrivateKey::new(&mut OsRng, size)
+        .map_err(|error| KeygenError::Make(error.into()))?;
+    let der = key
+        .to_pkcs1_der()
+        .map_err(|error| KeygenError::Make(error.into()))?;
     Ok(encode(key_type::RSA, der.as_bytes()))
 }
 

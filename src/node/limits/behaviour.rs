@@ -3,7 +3,6 @@
 use std::{
     collections::{HashMap, HashSet},
     convert::Infallible,
-    fmt,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -21,19 +20,12 @@ use super::admission::Admission;
 use crate::limit_hits::Limit;
 
 /// A limit that was reached.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("connection limit reached: {limit} {what}")]
 struct LimitReached {
     what: &'static str,
     limit: usize,
 }
-
-impl fmt::Display for LimitReached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "connection limit reached: {} {}", self.limit, self.what)
-    }
-}
-
-impl std::error::Error for LimitReached {}
 
 /// Counts connections and denies those beyond a limit.
 #[derive(Debug)]
