@@ -4,6 +4,7 @@
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, ToSocketAddrs},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -13,7 +14,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::{
     wire::{
-        frame,
+        frame::{self, FrameReader, ReadError, Source},
         maddr::{ControlAddr, Host},
         pb,
     },
@@ -49,7 +50,7 @@ pub enum ClientError {
 pub struct Client {
     addr: ControlAddr,
     socket: Socket,
-    received: BytesMut,
+    reader: FrameReader,
 }
 
 impl Client {
@@ -65,7 +66,7 @@ impl Client {
         Ok(Self {
             addr: addr.clone(),
             socket,
-            received: BytesMut::new(),
+            reader: reader(BytesMut::new()),
         })
     }
 
@@ -136,9 +137,7 @@ impl Client {
 
     fn frame(&mut self, deadline: Instant) -> io::Result<Bytes> {
         loop {
-            let taken = frame::take(&mut self.received, MAX_ANSWER)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            if let Some(payload) = taken {
+            if let Some(payload) = self.reader.take().map_err(ReadError::from)? {
                 return Ok(payload);
             }
             self.fill(deadline)?;
@@ -153,32 +152,58 @@ impl Client {
         let deadline = Instant::now() + limit;
         self.socket.set_write_timeout(Some(limit))?;
         self.socket.write_all(bytes)?;
-        while self.received.len() < bytes.len() {
+        while self.reader.received().len() < bytes.len() {
             self.fill(deadline)?;
         }
-        Ok(self.received.split_to(bytes.len()).freeze())
+        let received = std::mem::replace(&mut self.reader, reader(BytesMut::new()));
+        let mut received = received.into_received();
+        let echoed = received.split_to(bytes.len()).freeze();
+        self.reader = reader(received);
+        Ok(echoed)
     }
 
     fn fill(&mut self, deadline: Instant) -> io::Result<()> {
-        let mut chunk = [0; 16 << 10];
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
+        let mut source = Blocking {
+            socket: &self.socket,
+            deadline,
+        };
+        let mut cx = Context::from_waker(Waker::noop());
+        match self.reader.poll_fill(&mut source, &mut cx) {
+            Poll::Ready(Err(ReadError::Closed | ReadError::Cut)) => {
+                Err(io::ErrorKind::UnexpectedEof.into())
             }
-            self.socket.set_read_timeout(Some(left))?;
-            match self.socket.read(&mut chunk) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => {
-                    let chunk = chunk.get(..count).unwrap_or_default();
-                    self.received.extend_from_slice(chunk);
-                    return Ok(());
-                }
+            Poll::Ready(filled) => Ok(filled?),
+            // The source waits itself.
+            Poll::Pending => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+}
+
+fn reader(received: BytesMut) -> FrameReader {
+    FrameReader::new(MAX_ANSWER, received)
+}
+
+/// A socket that is read until a deadline, by a thread that may wait.
+struct Blocking<'a> {
+    socket: &'a Socket,
+    deadline: Instant,
+}
+
+impl Source for Blocking<'_> {
+    fn poll_read(&mut self, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut socket = self.socket;
+        loop {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            socket.set_read_timeout(Some(left))?;
+            match socket.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(io::ErrorKind::TimedOut.into());
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
-                Err(error) => return Err(error),
+                read => return Poll::Ready(read),
             }
         }
     }
