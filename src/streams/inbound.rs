@@ -1,0 +1,185 @@
+//! Inbound streams: admitted, negotiated and handed to whoever serves them.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    Streams,
+    negotiate::{self, Choice, Negotiated},
+    target::{InboundStream, Target, Targets},
+};
+use crate::{
+    faults,
+    limit_hits::Limit,
+    metrics::metrics,
+    muxer::{Connection, Handover, Host, Substream},
+    telemetry::Chain,
+};
+
+/// Inbound streams on one connection that always have room among those of all peers.
+const FAIR_SHARE: usize = 1024;
+
+/// How long a remote may take to propose a protocol (go-libp2p's negotiation timeout).
+const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a proposal that nobody handles may wait for registrations that came before it.
+const REGISTRATION_PATIENCE: Duration = Duration::from_millis(25);
+
+/// Between two looks at whether they are served.
+const REGISTRATION_INTERVAL: Duration = Duration::from_millis(1);
+
+impl Streams {
+    async fn accept(
+        self: Arc<Self>,
+        connection: Arc<Connection>,
+        stream: Substream,
+        swarm: Handover,
+        permit: OwnedSemaphorePermit,
+    ) {
+        faults::point("stream");
+        let negotiating = metrics().streams.negotiate();
+        let choose = |name: &[u8]| {
+            if let Some(targets) = self.registry.select(name) {
+                Choice::Accept(targets)
+            } else if self.registry.is_library(name) {
+                Choice::Library
+            } else {
+                Choice::Refuse
+            }
+        };
+        let negotiation = tokio::time::timeout(
+            NEGOTIATION_TIMEOUT,
+            negotiate::listen(stream, self.charge(&connection), choose, || self.settled()),
+        );
+        // Boxed, so that a stream in use does not carry the state of its negotiation along.
+        let negotiation = self.closing.run_until_cancelled(Box::pin(negotiation));
+        let Some(negotiated) = negotiation.await else {
+            return;
+        };
+        drop(negotiating);
+        match negotiated {
+            Ok(Ok(Negotiated::User {
+                mut stream,
+                name,
+                choice,
+            })) => {
+                self.counters.served.fetch_add(1, Ordering::Relaxed);
+                let service = match choice.first() {
+                    Target::Service(service) => Some(service.clone()),
+                    _ => None,
+                };
+                // Peers keep such streams open for ever; the end of the daemon does not wait.
+                let endless = match choice.first() {
+                    Target::Service(service) => !service.is_lasting(),
+                    other => *other == Target::Ping,
+                };
+                if endless {
+                    stream.set_background();
+                }
+                let Some(peer) = self.peers.get(&connection.peer) else {
+                    return;
+                };
+                let _handled = metrics().streams.handle(name.to_str().unwrap_or("other"));
+                let inbound = InboundStream {
+                    peer: connection.peer,
+                    remote: connection.remote.clone(),
+                    connection,
+                    protocol: name,
+                    stream,
+                    targets: Targets::new(choice),
+                    dials: peer.dials.clone(),
+                    account: peer.account.clone(),
+                };
+                let served = match service {
+                    Some(service) => service.serve(inbound),
+                    None => (self.serve)(inbound),
+                };
+                if endless {
+                    self.closing.run_until_cancelled(served).await;
+                } else {
+                    served.await;
+                }
+            }
+            Ok(Ok(Negotiated::Library(stream))) => {
+                // The swarm bounds how many it negotiates; beyond, or when the connection is
+                // gone, the stream is reset.
+                let stream = Box::pin(stream.counted(permit));
+                let handed = swarm.send_timeout(stream, NEGOTIATION_TIMEOUT);
+                let _ = self.closing.run_until_cancelled(handed).await;
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(error = %Chain(&error), "inbound stream: negotiation failed");
+            }
+            Err(_) => Limit::NegotiationTime.hit(),
+        }
+    }
+
+    /// Waits until the control requests that have arrived are served, for a short time at most.
+    async fn settled(&self) {
+        let deadline = tokio::time::Instant::now() + REGISTRATION_PATIENCE;
+        while self.registrations.are_pending() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(REGISTRATION_INTERVAL).await;
+        }
+    }
+
+    fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        if self.closing.is_cancelled() {
+            return None;
+        }
+        self.permits.clone().try_acquire_owned().ok()
+    }
+
+    /// Whether a connection with so many inbound streams may have one more. The last quarter of
+    /// all is for connections that have few.
+    fn is_fair(&self, streams: usize) -> bool {
+        streams <= FAIR_SHARE || self.permits.available_permits() > self.limits.inbound / 4
+    }
+}
+
+/// [`Streams`] as the connections see it.
+#[derive(Debug, Clone)]
+pub struct StreamHost(pub Arc<Streams>);
+
+impl Host for StreamHost {
+    fn connected(&self, connection: &Arc<Connection>) {
+        metrics().swarm.opened(connection.carrier());
+        self.0.peers.add(connection);
+    }
+
+    fn disconnected(&self, connection: &Arc<Connection>) {
+        let life = connection.since.elapsed();
+        metrics().swarm.closed(connection.carrier(), life);
+        self.0.peers.remove(connection);
+    }
+
+    fn max_streams(&self) -> usize {
+        self.0.limits.per_connection
+    }
+
+    fn inbound(&self, connection: &Arc<Connection>, stream: Substream, swarm: Handover) {
+        if self.0.pressure.refuses_streams() {
+            self.0.counters.refused.fetch_add(1, Ordering::Relaxed);
+            Limit::MemoryStreams.hit();
+            return;
+        }
+        let fair = self.0.is_fair(connection.inbound_streams());
+        let Some(permit) = self.0.permit().filter(|_| fair) else {
+            self.refused(connection);
+            return;
+        };
+        let (streams, connection) = (self.0.clone(), connection.clone());
+        self.0.tasks.spawn(async move {
+            streams.accept(connection, stream, swarm, permit).await;
+        });
+    }
+
+    fn refused(&self, connection: &Arc<Connection>) {
+        self.0.counters.refused.fetch_add(1, Ordering::Relaxed);
+        Limit::Streams.hit();
+        tracing::debug!(peer = %connection.peer, "inbound stream refused: limit reached");
+    }
+}
