@@ -36,7 +36,7 @@ use super::{
         observed::{self, Observed},
     },
     identify_request::Requests,
-    listen::{Listeners, RESCAN_INTERVAL},
+    listen::{Listeners, Rescan},
     peer_address::remote_address,
     reach::Reachability,
 };
@@ -144,7 +144,7 @@ impl Driver {
         for event in early {
             self.on_event(event);
         }
-        let mut rescan = interval(RESCAN_INTERVAL);
+        let mut rescan = Rescan::new();
         let mut fading = interval(observed::REFRESH);
         let mut told = self.addresses.subscribe();
         told.mark_changed();
@@ -152,8 +152,8 @@ impl Driver {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                _ = rescan.tick(), if self.listeners.are_unwatched() => {
-                    self.listeners.open_new(&mut self.swarm);
+                host = rescan.next(), if self.listeners.are_unwatched() => {
+                    self.listeners.open_new(&mut self.swarm, &host);
                 }
                 _ = fading.tick() => {
                     self.observed.refresh(Instant::now());

@@ -2,14 +2,16 @@
 
 pub(super) mod error;
 mod plan;
+mod rescan;
 mod told;
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use futures::StreamExt as _;
 use libp2p::{Multiaddr, Swarm, TransportError, core::transport::ListenerId, swarm::SwarmEvent};
 
 pub use error::ListenError;
+pub(super) use rescan::Rescan;
 pub(super) use told::Listeners;
 
 use super::{
@@ -21,9 +23,6 @@ use plan::Socket;
 
 /// Wildcard listeners learn their addresses from the system, which may take a moment.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Between two looks for new addresses of the host, where its interfaces cannot be watched.
-pub(super) const RESCAN_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What came of [`listen`].
 pub(super) struct Listening {
@@ -51,8 +50,12 @@ pub(super) async fn listen(
     let mut listeners = Listeners::new(plan.aliases);
     let mut pending = Vec::new();
     let mut notices = Vec::new();
+    let found = tokio::task::spawn_blocking(interfaces::addresses).await;
+    let found = found.unwrap_or_else(|error| Err(error.into()));
+    let known = found.is_ok();
+    let host = rescan::or_loopback(found);
     for (socket, address) in &plan.sockets {
-        match open(swarm, socket, &mut listeners, &mut notices) {
+        match open(swarm, socket, &host, &mut listeners, &mut notices) {
             Ok(ids) => pending.extend(ids.into_iter().map(|id| Pending { id, address })),
             Err(reason) => failures.push(ListenError {
                 address: address.clone(),
@@ -61,8 +64,7 @@ pub(super) async fn listen(
         }
     }
     // A wildcard listener has no address where the host has none of its family.
-    let host = tokio::task::spawn_blocking(interfaces::addresses).await;
-    if let Ok(Ok(host)) = host {
+    if known {
         pending.retain(|one| {
             let wildcard = listeners.wildcard(one.id);
             wildcard.is_none_or(|wildcard| {
@@ -131,10 +133,11 @@ fn settle(
 }
 
 /// Listens on a socket. On a wildcard address whose interfaces cannot be watched, on each address
-/// that the host has now.
+/// of `host`, the addresses that the host has now.
 fn open(
     swarm: &mut Swarm<Guarded<Behaviour>>,
     socket: &Socket,
+    host: &[IpAddr],
     listeners: &mut Listeners,
     notices: &mut Vec<String>,
 ) -> Result<Vec<ListenerId>, String> {
@@ -158,9 +161,9 @@ fn open(
         "{}: the interfaces of this host cannot be watched ({reason}): listening on each of its \
          addresses instead, new ones are looked for every {} s",
         socket.address,
-        RESCAN_INTERVAL.as_secs()
+        rescan::INTERVAL.as_secs()
     ));
-    let ids = listeners.open_each(swarm, socket, wildcard);
+    let ids = listeners.open_each(swarm, socket, wildcard, host);
     if ids.is_empty() { Err(reason) } else { Ok(ids) }
 }
 

@@ -97,18 +97,20 @@ impl Listeners {
         told
     }
 
-    /// Listens on each address of the host instead of the wildcard that `socket` is for.
+    /// Listens on each address of the host, which are `host`, instead of the wildcard that
+    /// `socket` is for.
     pub(super) fn open_each(
         &mut self,
         swarm: &mut Swarm<Guarded<Behaviour>>,
         socket: &Socket,
         wildcard: IpAddr,
+        host: &[IpAddr],
     ) -> Vec<ListenerId> {
         let entry = (socket.clone(), wildcard);
         if !self.unwatched.contains(&entry) {
             self.unwatched.push(entry);
         }
-        self.open_new(swarm)
+        self.open_new(swarm, host)
     }
 
     /// Whether some interfaces are not watched, so that [`Listeners::open_new`] has to be called
@@ -117,18 +119,13 @@ impl Listeners {
         !self.unwatched.is_empty()
     }
 
-    /// Listens on addresses that the host has got since, where its interfaces are not watched.
+    /// Listens on those of `host`, the addresses that the host has, that it has got since its
+    /// interfaces, which are not watched, were looked at.
     pub(in super::super) fn open_new(
         &mut self,
         swarm: &mut Swarm<Guarded<Behaviour>>,
+        host: &[IpAddr],
     ) -> Vec<ListenerId> {
-        let host = interfaces::addresses().unwrap_or_else(|error| {
-            tracing::debug!(%error, "the addresses of this host are unknown");
-            vec![
-                IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
-                IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-            ]
-        });
         let mut opened = Vec::new();
         for (socket, wildcard) in self.unwatched.clone() {
             let family = |ip: &&IpAddr| ip.is_ipv4() == wildcard.is_ipv4();
