@@ -9,6 +9,7 @@ mod commands;
 mod completions;
 mod flags;
 mod help;
+mod invocation;
 mod manual;
 pub(crate) mod suggest;
 mod syntax;
@@ -92,7 +93,7 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> 
             Stop::refused(&reason, &hint, &usage())
         }
     })?;
-    if let Some(command) = commands::read(&program, &values, &rest) {
+    if let Some(command) = invocation::read(&program, &values, &rest) {
         return command;
     }
     Ok(Command::Daemon(Box::new(Args {

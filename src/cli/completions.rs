@@ -3,8 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::commands::COMMANDS;
-use super::manual::SHELLS;
+use super::commands::{COMMANDS, SHELLS};
 use crate::settings::{ALIASES, Flag, flags, values_of};
 
 /// How the address of a control socket begins, or that of a peer.

@@ -10,9 +10,6 @@ use super::commands::COMMANDS;
 use super::completions::{bash, fish, zsh};
 use crate::settings::{ALIASES, Flag, SETTINGS, values_of};
 
-/// The shells that there are completions for.
-pub(super) const SHELLS: &str = "bash|elvish|fish|powershell|zsh";
-
 /// What the page says below the flags.
 const MORE: &str = "\
 Example: peers connect on port 4001, programs at /tmp/p2pd.sock, and the identity is kept.
