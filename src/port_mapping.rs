@@ -5,6 +5,7 @@
 //! minute and are renewed each 20 s, as by go-libp2p, so that they end by themselves when the
 //! daemon has ended, however that was.
 
+mod error;
 mod gateway;
 mod http;
 mod igd;
@@ -18,7 +19,8 @@ use std::{
 use tokio::time::sleep;
 
 use crate::node::{Node, Port, address_filter::Scope};
-use gateway::{Gateway, MappingError, default_gateway};
+use error::MappingError;
+use gateway::{Gateway, default_gateway};
 
 /// Life of a mapping (go-libp2p).
 const LIFETIME: Duration = Duration::from_secs(60);

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    gateway::MappingError,
+    error::MappingError,
     http::{element, exchange},
 };
 use crate::node::Port;

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use tokio::{net::UdpSocket, time::timeout};
 
-use super::gateway::MappingError;
+use super::error::MappingError;
 use crate::node::Port;
 
 /// Where a gateway listens.
