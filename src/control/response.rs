@@ -1,4 +1,6 @@
-//! Replies to protobuf: the one place that speaks Go's words.
+//! Replies to protobuf. Which of Go's words a client reads is decided here and in
+//! `persistent/response`; an error whose own text is Go's, such as that of a malformed multiaddr or
+//! of a DHT query, is passed on as it is.
 
 use std::{fmt::Write as _, slice};
 
