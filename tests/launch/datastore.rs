@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::process::Signal;
 
 use crate::rp2pd;
-use crate::support::{Launch, PATIENCE};
+use crate::support::{Launch, PATIENCE, eventually};
 
 fn flag(path: &Path) -> String {
     format!("-datastore={}", path.display())
@@ -71,6 +71,8 @@ fn without_a_dht_it_is_told_and_left_alone() {
     let path = dir.path().join("store");
     let store = flag(&path);
     let daemon = Launch::new().args(["-noListenAddrs", &store]).spawn();
-    assert!(daemon.stderr().contains("without effect: -datastore"));
+    // The banner is read from another pipe, and may come first.
+    let told = || daemon.stderr().contains("without effect: -datastore");
+    assert!(eventually(PATIENCE, told), "{}", daemon.stderr());
     assert!(!path.exists());
 }

@@ -194,11 +194,11 @@ fn notices_come_before_the_error() {
 
 #[test]
 fn what_is_not_there_yet_is_told_once() {
-    let run = accepted(&["-metricsAddr=127.0.0.1:0", "-relayHopLimit=3"]);
+    let run = accepted(&["-autoRelay", "-dht", "-relayHopLimit=3"]);
     assert_eq!(
         run.timed_lines(),
         [
-            "not available yet, ignored: -metricsAddr",
+            "not available yet, ignored: -autoRelay",
             "without effect: -relayHopLimit",
         ]
     );
