@@ -29,8 +29,9 @@ pub(super) async fn charged<T>(
     writing: impl Future<Output = io::Result<T>>,
 ) -> io::Result<T> {
     let _stuck = Stuck::new(buffer);
-    match account.charge(buffer) {
-        Ok(_charge) => writing.await,
+    let mut charge = account.empty_charge();
+    match charge.resize_dispensable(buffer) {
+        Ok(()) => writing.await,
         Err(error) => timeout(PATIENCE, writing).await.unwrap_or_else(|_| {
             Limit::ClientsBlocked.hit();
             Err(io::Error::new(io::ErrorKind::OutOfMemory, error))

@@ -60,7 +60,7 @@ impl Output {
     /// # Errors
     /// If there is no room for it. Nothing is appended then.
     pub(super) fn put(&mut self, message: &impl Message) -> Result<(), OverBudget> {
-        self.reserve(message.encoded_len() + MAX_LENGTH)?;
+        self.reserve(message.encoded_len() + MAX_LENGTH, Charge::resize)?;
         self.append(message);
         Ok(())
     }
@@ -69,7 +69,7 @@ impl Output {
     /// now.
     pub(super) fn put_always(&mut self, message: &impl Message) {
         // Without room it is not charged.
-        let _ = self.reserve(message.encoded_len() + MAX_LENGTH);
+        let _ = self.reserve(message.encoded_len() + MAX_LENGTH, Charge::resize);
         self.append(message);
     }
 
@@ -78,22 +78,26 @@ impl Output {
         let _ = message.encode_length_delimited(&mut self.bytes);
     }
 
-    /// Appends `payload` as a frame.
+    /// Appends `payload`, which can also be written without a copy, as a frame.
     ///
     /// # Errors
     /// As [`Output::put`].
     pub(super) fn put_payload(&mut self, payload: &[u8]) -> Result<(), OverBudget> {
-        self.reserve(payload.len() + MAX_LENGTH)?;
+        self.reserve(payload.len() + MAX_LENGTH, Charge::resize_dispensable)?;
         frame::put(payload, &mut self.bytes);
         Ok(())
     }
 
-    fn reserve(&mut self, more: usize) -> Result<(), OverBudget> {
+    fn reserve(
+        &mut self,
+        more: usize,
+        resize: fn(&mut Charge, usize) -> Result<(), OverBudget>,
+    ) -> Result<(), OverBudget> {
         let needed = self.bytes.len() + more;
         if needed > self.bytes.capacity() {
             // Doubled, so that many small answers are not copied as often.
             let wanted = needed.max(2 * self.bytes.len());
-            self.charge.resize(wanted)?;
+            resize(&mut self.charge, wanted)?;
             let mut grown = BytesMut::with_capacity(wanted);
             grown.extend_from_slice(&self.bytes);
             self.bytes = grown;

@@ -179,6 +179,14 @@ impl Account {
         }
     }
 
+    /// Whether half of what all clients may hold is left after `bytes` more.
+    fn leaves_half(&self, bytes: u64) -> bool {
+        let half = self.ledger.shares.clients / 2;
+        matches!(self.holder, Holder::Peer(_))
+            || bytes == 0
+            || self.ledger.clients.used().saturating_add(bytes) <= half
+    }
+
     fn reserve(&self, bytes: u64) -> Result<(), OverBudget> {
         let mut used = self.used.lock();
         let sum = used.checked_add(bytes).filter(|sum| *sum <= self.limit());
@@ -266,6 +274,20 @@ impl Charge {
         }
         self.bytes = bytes;
         Ok(())
+    }
+
+    /// As [`Charge::resize`], for what a client can lose without an error. Such charges leave half
+    /// of what all clients may hold to their requests.
+    ///
+    /// # Errors
+    /// As [`Account::charge`].
+    pub fn resize_dispensable(&mut self, bytes: usize) -> Result<(), OverBudget> {
+        let wanted = u64::try_from(bytes).unwrap_or(u64::MAX);
+        if self.account.leaves_half(wanted.saturating_sub(self.bytes)) {
+            return self.resize(bytes);
+        }
+        Limit::MemoryCharged.hit();
+        Err(OverBudget)
     }
 
     /// Gives back what is above `bytes`.

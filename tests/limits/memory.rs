@@ -413,7 +413,7 @@ fn the_limit_of_a_control_group_is_the_budget() {
 }
 
 #[test]
-fn messages_that_wait_are_given_up_when_memory_is_short() {
+fn messages_that_wait_are_given_up_before_memory_is_short() {
     let victim = Launch::new()
         .args([LISTEN, "-pubsub", &format!("-memoryLimit={BUDGET}")])
         .spawn();
@@ -433,10 +433,9 @@ fn messages_that_wait_are_given_up_when_memory_is_short() {
         }
     }
     println!("{most} bytes in use at most, {BUDGET} allowed");
-    assert!(most > BUDGET / 2, "the memory never got short");
-    // Without the ladder it were 384 MiB. What is above the budget came between two looks at the
-    // memory, or is not given back yet.
-    assert!(most < BUDGET * 5 / 4, "{most}");
+    // All that wait were 384 MiB. What has no room on the clients' accounts is lost to its
+    // subscriber before memory is short.
+    assert!(most < BUDGET * 3 / 4, "{most}");
     assert!(victim.bites(LOST) > 0, "nothing was given up");
     assert_eq!(victim.bites(CUT), 0);
     let mut fresh = victim.subscribe("fresh");

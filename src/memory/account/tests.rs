@@ -136,3 +136,19 @@ proptest! {
         prop_assert_eq!(ledger.used(), 0);
     }
 }
+
+#[test]
+fn what_clients_can_lose_leaves_half_to_their_requests() {
+    let ledger = ledger();
+    let stuck: Vec<_> = (0..4).map(|_| ledger.client()).collect();
+    let mut waiting: Vec<_> = stuck.iter().map(Account::empty_charge).collect();
+    let taken = waiting
+        .iter_mut()
+        .filter_map(|one| one.resize_dispensable(4 * MIB).ok());
+    assert_eq!(taken.count(), 2);
+    assert!(ledger.client().charge(4 * MIB).is_ok());
+    waiting[0].resize_dispensable(MIB).expect("less is fine");
+    assert!(waiting[2].resize_dispensable(2 * MIB).is_ok());
+    drop(waiting);
+    assert_eq!(ledger.used(), 0);
+}

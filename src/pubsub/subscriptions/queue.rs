@@ -106,7 +106,7 @@ impl Subscriber {
         let bytes = waiting.bytes + message.size();
         let charged = waiting.charged(bytes);
         let fits = waiting.messages.is_empty()
-            || bytes <= MAX_QUEUED_BYTES && waiting.charge.resize(charged).is_ok();
+            || bytes <= MAX_QUEUED_BYTES && waiting.charge.resize_dispensable(charged).is_ok();
         if !fits || waiting.messages.len() >= MAX_QUEUED {
             drop(waiting);
             self.count_dropped(1, message.topic());
