@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use announce::Announce;
+pub(crate) use inbound::NEGOTIATION_TIMEOUT;
 pub use inbound::StreamHost;
 pub use limits::{MAX_INBOUND, StreamLimits};
 pub(crate) use message_reader::{MessageError, MessageReader};

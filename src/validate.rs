@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use crate::{
     config::Config,
-    control::{context, handler_dial, listener},
+    control::{context, handler_dial, listener, persistent},
     daemon::{self, System},
     descriptors, dht,
     memory::Source,
@@ -140,7 +140,14 @@ fn of_clients(config: &Config, given: &Given<'_>) -> Vec<Row> {
             context::FRAME_TIMEOUT,
             "fixed",
         ),
+        row(
+            "answers collected while requests are pipelined",
+            context::MAX_BATCH,
+            "bytes",
+            "fixed",
+        ),
         fixed("stream handlers", registry::MAX_SLOTS),
+        row("protocol name", streams::MAX_NAME, "bytes", "fixed"),
         fixed("handler connections being made", handler_dial::MAX_DIALS),
         fixed(
             "handler connections being made for one peer",
@@ -150,6 +157,14 @@ fn of_clients(config: &Config, given: &Given<'_>) -> Vec<Row> {
             "connecting to a handler",
             handler_dial::DIAL_TIMEOUT,
             "fixed",
+        ),
+        fixed(
+            "calls of one persistent connection under way",
+            persistent::MAX_CALLS,
+        ),
+        fixed(
+            "calls that one persistent connection handles",
+            persistent::MAX_HANDLED,
         ),
     ]
 }
@@ -260,6 +275,11 @@ fn of_peers(config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
             "outbound streams that wait for one connection",
             muxer::MAX_WAITING_OPENS,
         ),
+        time(
+            "time for a protocol proposal",
+            streams::NEGOTIATION_TIMEOUT,
+            "fixed",
+        ),
         fixed("peers in the address book", node::MAX_PEERS),
     ]
 }
@@ -328,5 +348,6 @@ fn of_the_rest(system: System) -> Vec<Row> {
             "memory",
         ),
         row("pubsub message", pubsub::MAX_RPC, "bytes", "fixed"),
+        row("pubsub topic", pubsub::MAX_TOPIC, "bytes", "fixed"),
     ]
 }

@@ -14,7 +14,7 @@ use crate::{dht::Dht, memory::Ledger, node::Node, pubsub::PubSub, shutdown::Drai
 pub(crate) const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes of answers collected while further requests are waiting.
-pub(super) const MAX_BATCH: usize = 64 * 1024;
+pub(crate) const MAX_BATCH: usize = 64 * 1024;
 
 /// Tells what all layers know.
 pub trait Reporter: fmt::Debug + Send + Sync {

@@ -26,6 +26,7 @@ use tokio::{
     time::timeout,
 };
 
+pub(crate) use connection::{MAX_CALLS, MAX_HANDLED};
 pub use table::Connections;
 
 use super::{

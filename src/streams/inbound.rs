@@ -24,7 +24,7 @@ use crate::{
 const FAIR_SHARE: usize = 1024;
 
 /// How long a remote may take to propose a protocol (go-libp2p's negotiation timeout).
-const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a proposal that nobody handles may wait for registrations that came before it.
 const REGISTRATION_PATIENCE: Duration = Duration::from_millis(25);

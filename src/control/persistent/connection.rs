@@ -24,10 +24,10 @@ use crate::{
 };
 
 /// Calls of one client that are under way (SECURITY.md 3); a further one fails.
-const MAX_CALLS: usize = 4096;
+pub(crate) const MAX_CALLS: usize = 4096;
 
 /// Calls that one client is handling (SECURITY.md 3); further ones go to the next handler.
-const MAX_HANDLED: usize = 4096;
+pub(crate) const MAX_HANDLED: usize = 4096;
 
 /// Its entry disappears when the call is done, or no longer wanted.
 type Calls<T> = Mutex<Option<HashMap<CallId, oneshot::Sender<T>>>>;
