@@ -1,8 +1,12 @@
 //! The daemon from bound socket to exit: builds the layers, runs them, and takes them down again.
 
+mod base;
 mod join;
 mod limits;
+mod options;
+mod services;
 mod start;
+mod stop;
 
 use std::{convert::Infallible, future::pending, pin::pin, time::Duration};
 
@@ -22,7 +26,8 @@ use crate::{
     systemd,
     telemetry::{self, operator_line},
 };
-use start::{Running, Stop, start};
+use start::{Running, start};
+use stop::Stop;
 
 /// How the daemon ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,6 +28,7 @@ mod readahead;
 mod security;
 mod shed;
 mod snapshot;
+mod start;
 mod thin_waist;
 mod tls;
 mod transport;
@@ -40,13 +41,11 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use libp2p::{Multiaddr, PeerId, Swarm, identity::Keypair};
+use libp2p::{Multiaddr, PeerId};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    task::JoinHandle,
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 
 use address_filter::AddressFilter;
 use book::AddressBook;
@@ -56,49 +55,27 @@ use circuit::CircuitPort;
 pub use circuit::{CircuitDialer, InboundCircuit};
 use connmgr::ConnectionManager;
 pub use connmgr::{Standing, TagError, Watermarks};
-use dial::NextRace;
 pub use dial::{Cause, CircuitError, DialError, RoutingError};
 pub use dial_back::DialBack;
-use driver::{Command, Driver};
-use guarded::Guarded;
+use driver::Command;
 use host_addresses::HostAddresses;
 pub use host_addresses::Port;
 pub(crate) use interfaces::addresses as interface_addresses;
-use limits::Admission;
 pub use limits::{AddressLimits, ConnectionLimits};
 pub(crate) use limits::{CONNECTION_COST, PER_PEER};
 pub use listen::ListenError;
-use listen::Listening;
 pub use open_stream::{OpenedStream, StreamError};
 pub use options::{Options, StartError};
 pub use peer_address::{PeerIdMismatch, is_relayed, through};
 pub use reach::Reach;
 use reach::Reachability;
 pub use snapshot::{ConnectionSnapshot, PeerSnapshot, Snapshot};
+pub use start::Started;
 
-use crate::{
-    muxer::Host,
-    streams::{Registry, StreamHost, Streams},
-};
+use crate::streams::Streams;
 
 /// Protocols that the swarm serves and a client may take over, as in Go (COMPATIBILITY.md 4.9).
 pub const REPLACEABLE_PROTOCOLS: [&str; 1] = ["/ipfs/ping/1.0.0"];
-
-/// Commands that wait for the swarm's owner; further callers wait to ask.
-const MAX_COMMANDS: usize = 256;
-
-/// A node that runs.
-#[derive(Debug)]
-pub struct Started {
-    /// To ask it.
-    pub node: Node,
-    /// The task that owns the swarm. It ends only after `stop`; any other end is fatal.
-    pub driver: JoinHandle<()>,
-    /// What the operator should know.
-    pub notices: Vec<String>,
-    /// Addresses that could not be listened on, beside others that could.
-    pub failures: Vec<ListenError>,
-}
 
 /// Finds peers whose addresses are not known here.
 pub trait PeerRouting: fmt::Debug + Send + Sync {
@@ -135,100 +112,6 @@ struct Inner {
 }
 
 impl Node {
-    /// Starts a node and waits until it listens.
-    ///
-    /// # Errors
-    /// See [`StartError`]. An address that cannot be listened on is fatal only if none can.
-    pub async fn start(
-        identity: &Keypair,
-        options: &Options,
-        streams: Arc<Streams>,
-        stop: CancellationToken,
-    ) -> Result<Started, StartError> {
-        let peer_id = identity.public().to_peer_id();
-        let host: Arc<dyn Host> = Arc::new(StreamHost(streams.clone()));
-        let next_race = NextRace::default();
-        let own = tokio::task::spawn_blocking(interfaces::addresses).await;
-        let admission = Admission::new(
-            options.limits,
-            options.exempt.clone(),
-            own.ok().and_then(Result::ok).unwrap_or_default(),
-            options.pressure.clone(),
-            options.ledger.clone(),
-        );
-        let (circuit_port, circuits) = circuit::pair(&streams);
-        let parts = transport::Parts {
-            host: &host,
-            next_race: &next_race,
-            admission: &admission,
-            circuits,
-        };
-        let transport = transport::build(identity, options, parts).map_err(StartError::Identity)?;
-        let nobody = Arc::new(Registry::new(Vec::new()));
-        let alone = behaviour::behaviour(identity, &nobody, &admission);
-        streams.registry.set_library(protocols::served(alone));
-        let mut swarm = Swarm::new(
-            transport,
-            Guarded::new(behaviour::behaviour(
-                identity,
-                &streams.registry,
-                &admission,
-            )),
-            peer_id,
-            behaviour::swarm_config(),
-        );
-        let Listening {
-            listeners,
-            failures,
-            notices,
-            early,
-        } = listen::listen(&mut swarm, &options.listen).await;
-        if !options.listen.is_empty() && failures.len() == options.listen.len() {
-            return Err(StartError::Listen(failures));
-        }
-        let reachability = Arc::new(Reachability::new(options.forced_reach));
-        let reach = options.forced_reach.unwrap_or_default();
-        let addresses = HostAddresses::new(&options.announce, reach, options.relays);
-        addresses.set_listened(listeners.told());
-        host_addresses::tell(&addresses.get(), &mut swarm);
-        let book = Arc::new(AddressBook::default());
-        let filter = Arc::new(AddressFilter::default());
-        let (commands, received) = mpsc::channel(MAX_COMMANDS);
-        let connmgr = Arc::new(ConnectionManager::new(options.watermarks));
-        let driver = Driver::new(driver::Parts {
-            swarm,
-            streams: streams.clone(),
-            book: book.clone(),
-            filter: filter.clone(),
-            connmgr: connmgr.clone(),
-            addresses: addresses.clone(),
-            listeners,
-            reachability: reachability.clone(),
-            next_race,
-            max_dials: options.limits.pending_outbound,
-            ledger: options.ledger.clone(),
-        });
-        #[expect(clippy::disallowed_methods, reason = "the caller gets the handle")]
-        let driver = tokio::spawn(driver.run(early, received, stop));
-        Ok(Started {
-            driver,
-            node: Self(Arc::new(Inner {
-                peer_id,
-                commands,
-                streams,
-                book,
-                filter,
-                addresses,
-                reachability,
-                routing: OnceLock::new(),
-                circuits: circuit_port,
-                connmgr,
-            })),
-            notices,
-            failures,
-        })
-    }
-
     /// This daemon's peer id.
     #[must_use]
     pub fn peer_id(&self) -> PeerId {

@@ -1,0 +1,174 @@
+//! The services that stand on the node, each if it is wanted.
+
+use std::sync::Arc;
+
+use libp2p::identity::Keypair;
+use tokio::sync::watch;
+
+use super::{
+    base::Base,
+    limits::{System, dht_share},
+    options::{pubsub_settings, relay_settings},
+    stop::Stop,
+};
+use crate::{
+    autonat,
+    config::{Config, DhtMode, Reachability},
+    dht::{
+        Dht, Validator,
+        disk::{Contents, Disk},
+    },
+    mdns, memory,
+    node::{DialBack, Node, Options, Reach, StartError},
+    port_mapping,
+    pubsub::PubSub,
+    relay::{self, Relay, RelayParts},
+};
+
+/// The services that others ask.
+pub(super) struct Services {
+    pub(super) dht: Option<Dht>,
+    pub(super) pubsub: Option<PubSub>,
+    pub(super) relay: Option<Relay>,
+}
+
+/// What services are started with.
+pub(super) struct Parts<'a> {
+    pub(super) config: &'a Config,
+    pub(super) identity: &'a Keypair,
+    pub(super) system: System,
+    pub(super) node: &'a Node,
+    pub(super) options: &'a Options,
+    pub(super) base: &'a Base,
+    pub(super) stop: &'a Stop,
+}
+
+impl Parts<'_> {
+    /// Starts every service that is wanted.
+    ///
+    /// # Errors
+    /// What kept one from starting.
+    pub(super) fn start(&self, records: Option<(Disk, Contents)>) -> anyhow::Result<Services> {
+        let (config, node, stop) = (self.config, self.node, self.stop);
+        stop.spawn_task(node.clone().keep_trimmed());
+        if config.mdns {
+            stop.spawn_task(mdns::run(node.clone()));
+        }
+        self.find_reach()?;
+        relay::start(node, config.relay.enabled, stop.serving.clone());
+        let services = Services {
+            dht: config.dht.map(|mode| self.dht(mode, records)),
+            pubsub: self.pubsub()?,
+            relay: self.relay(),
+        };
+        self.watch_memory(&services);
+        Ok(services)
+    }
+
+    fn dht(&self, mode: DhtMode, records: Option<(Disk, Contents)>) -> Dht {
+        let (config, node) = (self.config, self.node);
+        let dht = Dht::new(
+            node,
+            self.identity.public(),
+            Validator::new(Arc::new(node.clone()), config.dht_namespaces.clone()),
+            dht_share(self.system),
+            records,
+            self.stop.serving.clone(),
+        );
+        node.set_routing(Arc::new(dht.clone()));
+        self.stop.spawn_task(serve_dht(
+            mode,
+            config.nat.reachability,
+            node.watch_reach(),
+            dht.clone(),
+        ));
+        dht
+    }
+
+    fn pubsub(&self) -> anyhow::Result<Option<PubSub>> {
+        let Some(wanted) = &self.config.pubsub else {
+            return Ok(None);
+        };
+        let (pipes, closing) = (self.stop.pipes.clone(), self.stop.serving.clone());
+        let settings = pubsub_settings(wanted);
+        let pubsub = PubSub::start(self.identity, &settings, self.node, pipes, closing)?;
+        Ok(Some(pubsub))
+    }
+
+    /// Relays for others.
+    fn relay(&self) -> Option<Relay> {
+        let wanted = &self.config.relay;
+        wanted.service.then(|| {
+            Relay::start(RelayParts {
+                identity: self.identity,
+                node: self.node,
+                settings: relay_settings(wanted),
+                pressure: self.base.pressure.clone(),
+                tasks: self.stop.pipes.clone(),
+                closing: self.stop.serving.clone(),
+            })
+        })
+    }
+
+    /// Watches the memory in use, where there is a budget for it.
+    fn watch_memory(&self, services: &Services) {
+        let budget = self.system.memory.bytes;
+        if budget == 0 {
+            return;
+        }
+        // Messages and circuits are given up before connections.
+        let mut sheds: Vec<Box<dyn memory::Shed>> = Vec::new();
+        sheds.extend(services.pubsub.clone().map(|pubsub| Box::new(pubsub) as _));
+        sheds.extend(services.relay.clone().map(|relay| Box::new(relay) as _));
+        sheds.push(Box::new(self.node.clone()));
+        let pressure = self.base.pressure.clone();
+        self.stop.spawn_task(memory::watch(budget, pressure, sheds));
+    }
+
+    /// Asks the router to let strangers in, and others whether they get in; answers the same
+    /// question of others.
+    fn find_reach(&self) -> Result<(), StartError> {
+        let (nat, node, stop) = (&self.config.nat, self.node, self.stop);
+        let forced = nat.reachability;
+        if forced.is_none() {
+            stop.spawn_task(autonat::probe(node.clone()));
+        }
+        if nat.port_map {
+            stop.spawn_task(port_mapping::keep(node.clone()));
+        }
+        if nat.autonat && forced != Some(Reachability::Private) {
+            let dial_back = DialBack::new(self.options)?;
+            stop.spawn_task(autonat::serve(node.clone(), dial_back));
+        }
+        Ok(())
+    }
+}
+
+/// Answers other DHT nodes as `mode` wants it; in automatic mode while strangers can dial.
+async fn serve_dht(
+    mode: DhtMode,
+    forced: Option<Reachability>,
+    mut reach: watch::Receiver<Reach>,
+    dht: Dht,
+) {
+    match (mode, forced) {
+        (DhtMode::Server, _) | (DhtMode::Auto, Some(Reachability::Public)) => dht.set_serving(true),
+        (DhtMode::Client, _) | (DhtMode::Auto, Some(Reachability::Private)) => {}
+        (DhtMode::Auto, None) => {
+            while reach.changed().await.is_ok() {
+                let serving = *reach.borrow_and_update() == Reach::Public;
+                dht.set_serving(serving);
+            }
+        }
+    }
+}
+
+/// The datastore, and what it held. Opened before anything listens: its errors end the start. A
+/// disk that hangs holds up the start, but not the signal that ends it.
+pub(super) async fn datastore(config: &Config) -> anyhow::Result<Option<(Disk, Contents)>> {
+    let Some(path) = config.datastore.clone().filter(|_| config.dht.is_some()) else {
+        return Ok(None);
+    };
+    let opened = tokio::task::spawn_blocking(move || Disk::open(&path)).await?;
+    Ok(Some(opened?))
+}

@@ -1,0 +1,162 @@
+//! Builds the swarm and the task that owns it.
+
+use std::sync::{Arc, OnceLock};
+
+use libp2p::{Swarm, identity::Keypair};
+use tokio::{
+    sync::mpsc,
+    task::{JoinHandle, spawn_blocking},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Inner, Node,
+    behaviour::{self, Behaviour},
+    circuit::{self, CircuitPort},
+    connmgr::ConnectionManager,
+    dial::NextRace,
+    driver::{self, Driver},
+    guarded::Guarded,
+    host_addresses::{self, HostAddresses},
+    interfaces,
+    limits::Admission,
+    listen::{self, ListenError, Listening},
+    options::{Options, StartError},
+    protocols,
+    reach::Reachability,
+    transport,
+};
+use crate::{
+    muxer::Host,
+    streams::{Registry, StreamHost, Streams},
+};
+
+/// Commands that wait for the swarm's owner; further callers wait to ask.
+const MAX_COMMANDS: usize = 256;
+
+/// A node that runs.
+#[derive(Debug)]
+pub struct Started {
+    /// To ask it.
+    pub node: Node,
+    /// The task that owns the swarm. It ends only after `stop`; any other end is fatal.
+    pub driver: JoinHandle<()>,
+    /// What the operator should know.
+    pub notices: Vec<String>,
+    /// Addresses that could not be listened on, beside others that could.
+    pub failures: Vec<ListenError>,
+}
+
+/// A swarm that does not listen yet.
+struct Built {
+    swarm: Swarm<Guarded<Behaviour>>,
+    circuits: CircuitPort,
+    next_race: NextRace,
+}
+
+impl Node {
+    /// Starts a node and waits until it listens.
+    ///
+    /// # Errors
+    /// See [`StartError`]. An address that cannot be listened on is fatal only if none can.
+    pub async fn start(
+        identity: &Keypair,
+        options: &Options,
+        streams: Arc<Streams>,
+        stop: CancellationToken,
+    ) -> Result<Started, StartError> {
+        let Built {
+            mut swarm,
+            circuits,
+            next_race,
+        } = build(identity, options, &streams).await?;
+        let Listening {
+            listeners,
+            failures,
+            notices,
+            early,
+        } = listen::listen(&mut swarm, &options.listen).await;
+        if !options.listen.is_empty() && failures.len() == options.listen.len() {
+            return Err(StartError::Listen(failures));
+        }
+        let reach = options.forced_reach.unwrap_or_default();
+        let addresses = HostAddresses::new(&options.announce, reach, options.relays);
+        addresses.set_listened(listeners.told());
+        host_addresses::tell(&addresses.get(), &mut swarm);
+        let (commands, received) = mpsc::channel(MAX_COMMANDS);
+        let node = Self(Arc::new(Inner {
+            peer_id: *swarm.local_peer_id(),
+            commands,
+            streams,
+            book: Arc::default(),
+            filter: Arc::default(),
+            addresses,
+            reachability: Arc::new(Reachability::new(options.forced_reach)),
+            routing: OnceLock::new(),
+            circuits,
+            connmgr: Arc::new(ConnectionManager::new(options.watermarks)),
+        }));
+        let driver = Driver::new(driver::Parts {
+            swarm,
+            streams: node.0.streams.clone(),
+            book: node.0.book.clone(),
+            filter: node.0.filter.clone(),
+            connmgr: node.0.connmgr.clone(),
+            addresses: node.0.addresses.clone(),
+            listeners,
+            reachability: node.0.reachability.clone(),
+            next_race,
+            max_dials: options.limits.pending_outbound,
+            ledger: options.ledger.clone(),
+        });
+        #[expect(clippy::disallowed_methods, reason = "the caller gets the handle")]
+        let driver = tokio::spawn(driver.run(early, received, stop));
+        Ok(Started {
+            node,
+            driver,
+            notices,
+            failures,
+        })
+    }
+}
+
+/// The swarm with its transports and behaviours.
+async fn build(
+    identity: &Keypair,
+    options: &Options,
+    streams: &Arc<Streams>,
+) -> Result<Built, StartError> {
+    let host: Arc<dyn Host> = Arc::new(StreamHost(streams.clone()));
+    let next_race = NextRace::default();
+    let own = spawn_blocking(interfaces::addresses).await;
+    let admission = Admission::new(
+        options.limits,
+        options.exempt.clone(),
+        own.ok().and_then(Result::ok).unwrap_or_default(),
+        options.pressure.clone(),
+        options.ledger.clone(),
+    );
+    let (circuit_port, circuits) = circuit::pair(streams);
+    let parts = transport::Parts {
+        host: &host,
+        next_race: &next_race,
+        admission: &admission,
+        circuits,
+    };
+    let transport = transport::build(identity, options, parts).map_err(StartError::Identity)?;
+    let nobody = Arc::new(Registry::new(Vec::new()));
+    let alone = behaviour::behaviour(identity, &nobody, &admission);
+    streams.registry.set_library(protocols::served(alone));
+    let behaviour = behaviour::behaviour(identity, &streams.registry, &admission);
+    let swarm = Swarm::new(
+        transport,
+        Guarded::new(behaviour),
+        identity.public().to_peer_id(),
+        behaviour::swarm_config(),
+    );
+    Ok(Built {
+        swarm,
+        circuits: circuit_port,
+        next_race,
+    })
+}
