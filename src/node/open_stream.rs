@@ -67,10 +67,7 @@ impl Node {
         }
         let (known, connection) = ready(&connected, deadline).await?;
         let opening = self.0.streams.open(&connection, &known, protocols);
-        let (stream, protocol) = timeout_at(deadline, opening)
-            .await
-            .map_err(|_| StreamError::NegotiationTimeout)?
-            .map_err(StreamError::Open)?;
+        let (stream, protocol) = agreed(opening, deadline).await?;
         Ok(OpenedStream {
             stream,
             protocol,
@@ -96,11 +93,8 @@ impl Node {
             .await
             .map_err(StreamError::Dial)?;
         let (known, names) = ([protocol.to_owned()], [protocol.into()]);
-        let (stream, _) = timeout_at(deadline, self.0.streams.open(&connection, &known, &names))
-            .await
-            .map_err(|_| StreamError::NegotiationTimeout)?
-            .map_err(StreamError::Open)?;
-        Ok(stream)
+        let opening = self.0.streams.open(&connection, &known, &names);
+        Ok(agreed(opening, deadline).await?.0)
     }
 
     /// Opens a stream of `protocol` to `relay`, which may be dialed at `addresses` and at those
@@ -122,10 +116,7 @@ impl Node {
         let known = connected.protocols().unwrap_or_default();
         let names = [protocol.into()];
         let opening = self.0.streams.open(&connection, &known, &names);
-        let (stream, protocol) = timeout_at(deadline, opening)
-            .await
-            .map_err(|_| StreamError::NegotiationTimeout)?
-            .map_err(StreamError::Open)?;
+        let (stream, protocol) = agreed(opening, deadline).await?;
         Ok(OpenedStream {
             stream,
             protocol,
@@ -149,10 +140,7 @@ impl Node {
             .map_err(StreamError::Dial)?;
         let (_, connection) = ready(&connected, deadline).await?;
         let opening = self.0.streams.open_call(&connection, &connected, protocol);
-        timeout_at(deadline, opening)
-            .await
-            .map_err(|_| StreamError::NegotiationTimeout)?
-            .map_err(StreamError::Open)
+        agreed(opening, deadline).await
     }
 }
 
@@ -171,4 +159,15 @@ async fn ready(
         .best_connection()
         .ok_or(StreamError::Dial(DialError::ConnectionFailed))?;
     Ok((known, connection))
+}
+
+/// What `opening` gives, if it does before `deadline`.
+async fn agreed<T>(
+    opening: impl Future<Output = Result<T, OpenError>>,
+    deadline: Instant,
+) -> Result<T, StreamError> {
+    timeout_at(deadline, opening)
+        .await
+        .map_err(|_| StreamError::NegotiationTimeout)?
+        .map_err(StreamError::Open)
 }

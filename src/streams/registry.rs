@@ -7,7 +7,10 @@
 //! opened and echoed meanwhile takes 5 ms.
 
 mod announced;
+mod changes;
+mod removal;
 mod slots;
+mod turn;
 
 use std::{
     collections::HashMap,
@@ -22,11 +25,13 @@ use tokio::sync::watch;
 use super::{
     name::ProtocolName,
     negotiate::MAX_NAME,
-    target::{Kind, Listening, PersistentId, Service, Target},
+    target::{Kind, Service, Target},
 };
 use crate::{limit_hits::Limit, wire::maddr::ControlAddr};
-use announced::{Announced, Rank};
-use slots::{Position, Slots};
+use announced::Rank;
+use changes::Changes;
+use slots::Slots;
+pub(super) use turn::Turn;
 
 /// Handler slots in one daemon (SECURITY.md 3). Far above what a client registers, far below
 /// what would hurt.
@@ -80,16 +85,6 @@ pub struct Handlers {
     pub calls: usize,
     /// Whether the daemon itself serves it.
     pub is_builtin: bool,
-}
-
-/// What only changes look at.
-#[derive(Debug, Default)]
-struct Changes {
-    /// Slots of all names.
-    count: usize,
-    announced: Announced,
-    /// How often each persistent connection has registered each name.
-    calls: HashMap<PersistentId, HashMap<ProtocolName, usize>>,
 }
 
 /// The user protocols of this daemon.
@@ -258,106 +253,6 @@ impl Registry {
         Ok(())
     }
 
-    /// Removes one slot of `target` for each of `names`: all of them, or none.
-    ///
-    /// # Errors
-    /// [`RegistryError::NotFound`] or [`RegistryError::NotFoundAt`].
-    pub fn unregister(
-        &self,
-        socket: &Listening,
-        names: &[ProtocolName],
-    ) -> Result<(), RegistryError> {
-        let target = Target::Socket(socket.clone());
-        let mut changes = self.changes.lock();
-        let mut wanted: HashMap<&[u8], usize> = HashMap::new();
-        for name in names {
-            let table = self.slots.lock();
-            let slots = table
-                .get(name.as_bytes())
-                .map(|slots| slots.of(target.kind()))
-                .filter(|slots| !slots.is_empty())
-                .ok_or_else(|| RegistryError::NotFound(name.clone()))?;
-            let wanted = wanted.entry(name.as_bytes()).or_default();
-            *wanted += 1;
-            if slots.count(&target) < *wanted {
-                return Err(RegistryError::NotFoundAt(name.clone(), socket.addr.clone()));
-            }
-        }
-        self.remove(&mut changes, &target, names);
-        Ok(())
-    }
-
-    /// Removes one slot of the persistent connection `id` for `name`.
-    ///
-    /// # Errors
-    /// [`RegistryError::NotFound`] or [`RegistryError::NotOwned`].
-    pub fn unregister_calls(
-        &self,
-        id: PersistentId,
-        name: &ProtocolName,
-    ) -> Result<(), RegistryError> {
-        let target = Target::Persistent(id);
-        let mut changes = self.changes.lock();
-        let table = self.slots.lock();
-        match table
-            .get(name.as_bytes())
-            .map(|slots| slots.of(target.kind()))
-        {
-            Some(calls) if calls.count(&target) > 0 => {}
-            Some(calls) if !calls.is_empty() => {
-                return Err(RegistryError::NotOwned(name.clone()));
-            }
-            _ => return Err(RegistryError::NotFound(name.clone())),
-        }
-        drop(table);
-        self.remove(&mut changes, &target, [name]);
-        Ok(())
-    }
-
-    /// Removes every slot of the persistent connection `id`, which has ended.
-    pub fn forget(&self, id: PersistentId) {
-        let mut changes = self.changes.lock();
-        let Some(calls) = changes.calls.remove(&id) else {
-            return;
-        };
-        let slots = calls
-            .iter()
-            .flat_map(|(name, count)| std::iter::repeat_n(name, *count));
-        self.remove(&mut changes, &Target::Persistent(id), slots);
-    }
-
-    /// Removes one slot of `target` for each of `names`.
-    fn remove<'a>(
-        &self,
-        changes: &mut Changes,
-        target: &Target,
-        names: impl IntoIterator<Item = &'a ProtocolName>,
-    ) {
-        let mut is_gone = false;
-        for name in names {
-            let mut table = self.slots.lock();
-            let Some(slots) = table.get_mut(name.as_bytes()) else {
-                continue;
-            };
-            if !slots.of_mut(target.kind()).remove(target) {
-                continue;
-            }
-            if slots.is_empty() {
-                table.remove(name.as_bytes());
-                changes.announced.remove(name);
-                is_gone = true;
-            }
-            drop(table);
-            changes.count -= 1;
-            if let Target::Persistent(id) = target {
-                changes.forget_call(*id, name);
-            }
-        }
-        if is_gone {
-            changes.announced.publish(self.library());
-        }
-    }
-
     /// The handler whose turn it is to serve a stream of `name`, and those to try after it.
     pub(super) fn select(self: &Arc<Self>, name: &[u8]) -> Option<Turn> {
         let told = self.slots.lock().get_mut(name).and_then(Slots::turn);
@@ -399,63 +294,5 @@ impl Registry {
     /// What identify tells peers, now and later.
     pub(super) fn announced(&self) -> watch::Receiver<Arc<[StreamProtocol]>> {
         self.announced.clone()
-    }
-}
-
-impl Changes {
-    /// One slot of the persistent connection `id` for `name` is no longer there.
-    fn forget_call(&mut self, id: PersistentId, name: &ProtocolName) {
-        let Some(calls) = self.calls.get_mut(&id) else {
-            return;
-        };
-        if let Some(count) = calls.get_mut(name.as_bytes()) {
-            *count -= 1;
-            if *count == 0 {
-                calls.remove(name.as_bytes());
-            }
-        }
-        if calls.is_empty() {
-            self.calls.remove(&id);
-        }
-    }
-
-    /// The slots of `ring` are no longer there.
-    fn replaced(&mut self, name: &ProtocolName, ring: &slots::Ring) {
-        for target in ring.targets() {
-            if let Target::Persistent(id) = target {
-                self.forget_call(*id, name);
-            }
-        }
-    }
-}
-
-/// The handlers of a stream's protocol, in the order in which to try them.
-#[derive(Debug)]
-pub(super) struct Turn {
-    registry: Arc<Registry>,
-    name: ProtocolName,
-    first: Target,
-    is_first: bool,
-    position: Position,
-}
-
-impl Turn {
-    /// The handler whose turn it is.
-    pub(super) fn first(&self) -> &Target {
-        &self.first
-    }
-}
-
-impl Iterator for Turn {
-    type Item = Target;
-
-    fn next(&mut self) -> Option<Target> {
-        if std::mem::take(&mut self.is_first) {
-            return Some(self.first.clone());
-        }
-        let table = self.registry.slots.lock();
-        table
-            .get(self.name.as_bytes())?
-            .following(&mut self.position)
     }
 }
