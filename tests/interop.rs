@@ -8,6 +8,7 @@
 mod support;
 
 mod interop {
+    pub mod adapter;
     pub mod auto_mode;
     pub mod calls;
     pub mod circuits;
@@ -26,6 +27,7 @@ mod interop {
     pub mod pubsub_crowd;
     pub mod py_libp2p;
     pub mod quickstart;
+    pub mod redis;
     pub mod relay_service;
     pub mod suite;
 }
@@ -34,9 +36,9 @@ use std::process::ExitCode;
 
 use interop::suite::suite;
 use interop::{
-    auto_mode, calls, circuits, dht, dht_crowd, go_client, go_records, hivemind_client, install,
-    js_client, mdns, p2pclient_python, peers, pubsub, pubsub_crowd, py_libp2p, quickstart,
-    relay_service,
+    adapter, auto_mode, calls, circuits, dht, dht_crowd, go_client, go_records, hivemind_client,
+    install, js_client, mdns, p2pclient_python, peers, pubsub, pubsub_crowd, py_libp2p, quickstart,
+    redis, relay_service,
 };
 use libtest_mimic::Arguments;
 
@@ -74,5 +76,8 @@ fn main() -> ExitCode {
     trials.extend(suite("pubsub_go_v0_9_2", &go, pubsub::go));
     trials.extend(suite("pubsub_hivemind", &hivemind, pubsub::hivemind));
     trials.extend(suite("pubsub_js", &node, pubsub::js));
+    let matrix = python.clone().and(redis::toolchain());
+    trials.extend(suite("adapter", &matrix, adapter::trials));
+    trials.extend(suite("adapter_go_v0_9_2", &matrix.and(go), adapter::go));
     libtest_mimic::run(&arguments, trials).exit_code()
 }

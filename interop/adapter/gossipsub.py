@@ -1,0 +1,196 @@
+"""The gossipsub matrix: a script of instructions for node N of many, and a log of what arrived.
+
+What p2pd's control protocol cannot do, by any daemon: it tells no duplicates; it has no partial
+messages, no message ids but author and sequence number, and no validators of clients. A script
+with partial messages fails here; a validation delay is taken note of and not imposed. For the same
+reason messages carry an author, which nodes with the policy StrictNoSign reject.
+"""
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from datetime import datetime, timezone
+
+from daemon import Daemon
+from environment import Misuse
+from failure import Deadline, Failure
+from identity import key_file
+from protobuf import fields, first
+
+PORT = 9000
+# The longest script of the matrix lasts about 6 minutes of simulated time.
+TIMEOUT = 3600
+LARGEST_SCRIPT = 16 << 20
+# Daemons take control messages of 4 MiB.
+LARGEST_MESSAGE = (4 << 20) - 1024
+MOST_NODES = 1 << 20
+DEEPEST = 8
+
+
+def run(environment, words):
+    start = time.monotonic()
+    if len(words) != 2 or words[0] not in ("--params", "-params"):
+        raise Misuse("gossipsub takes --params FILE")
+    script = read_script(words[1])
+    node = node_id(socket.gethostname())
+    Node(environment, node, start).run(script)
+
+
+def read_script(path):
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LARGEST_SCRIPT + 1)
+        script = json.loads(data)["script"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Misuse(f"{path}: {str(error) or type(error).__name__}") from None
+    if len(data) > LARGEST_SCRIPT or not isinstance(script, list):
+        raise Misuse(f"{path} holds no script of at most {LARGEST_SCRIPT} bytes")
+    return script
+
+
+def node_id(name):
+    number = name.removeprefix("node")
+    if number == name or not number.isdigit() or int(number) >= MOST_NODES:
+        raise Misuse(f"the host name {name!r} is not node0 to node{MOST_NODES - 1}")
+    return int(number)
+
+
+def seed(node):
+    return node.to_bytes(4, "little") + bytes(28)
+
+
+class Node:
+    """One node of the experiment; its daemon starts with the first initGossipSub."""
+
+    def __init__(self, environment, node, start):
+        self.environment = environment
+        self.node = node
+        self.start = start
+        self.deadline = Deadline(environment.timeout(TIMEOUT))
+        self.daemon = None
+        self.is_over = False
+        self.output = threading.Lock()
+        self.key, _, self.name = key_file(seed(node))
+
+    def run(self, script):
+        self.log("PeerID", id=self.name, node_id=self.node)
+        try:
+            for instruction in script:
+                self.obey(instruction, DEEPEST)
+        finally:
+            self.is_over = True
+            if self.daemon:
+                self.daemon.stop()
+
+    def log(self, message, **more):
+        now = datetime.now(timezone.utc).isoformat()
+        line = {"time": now, "level": "INFO", "msg": message, "service": "gossipsub", **more}
+        with self.output:
+            print(json.dumps(line), flush=True)
+
+    def obey(self, instruction, depth):
+        kind = instruction.get("type") if isinstance(instruction, dict) else None
+        method = getattr(self, f"on_{kind}", None)
+        if not method or not depth:
+            raise Failure(f"the script has an instruction that p2pd cannot follow: {kind!r}")
+        given = {name: value for name, value in instruction.items() if name != "type"}
+        try:
+            if kind == "ifNodeIDEquals":
+                self.on_ifNodeIDEquals(depth=depth, **given)
+            else:
+                method(**given)
+        except (TypeError, ValueError) as error:
+            raise Failure(f"instruction {kind}: {error}") from None
+
+    def on_initGossipSub(self, gossipSubParams):
+        if self.daemon:
+            raise Failure("the script starts gossipsub twice")
+        flags = ["-pubsub", "-pubsubSign=false", "-pubsubSignStrict=false"]
+        for field, flag in (("HeartbeatInterval", "Interval"), ("HeartbeatInitialDelay", "InitialDelay")):
+            if value := gossipSubParams.get(field):
+                flags.append(f"-gossipsubHeartbeat{flag}={int(value)}ns")
+        other = sorted(set(gossipSubParams) - {"HeartbeatInterval", "HeartbeatInitialDelay"})
+        if other:
+            self.note(f"p2pd has no flags for {', '.join(other)}; its defaults apply")
+        # Not in the daemon's own directory, which does not exist yet.
+        read, write = os.pipe()
+        os.write(write, self.key)
+        os.close(write)
+        os.set_inheritable(read, True)
+        try:
+            flags += [f"-id=/proc/{os.getpid()}/fd/{read}"]
+            flags += [f"-hostAddrs=/ip4/{address(self.node)}/tcp/{PORT}"]
+            self.daemon = Daemon(self.environment, self.deadline, flags)
+        finally:
+            os.close(read)
+        if self.daemon.peer_text != self.name:
+            raise Failure(f"the daemon is {self.daemon.peer_text}, not {self.name}")
+
+    def on_connect(self, connectTo):
+        for node in connectTo:
+            _, peer, _ = key_file(seed(node))
+            self.control().connect(peer, [f"/ip4/{address(node)}/tcp/{PORT}"])
+
+    def on_ifNodeIDEquals(self, nodeID, instruction, depth):
+        if nodeID == self.node:
+            self.obey(instruction, depth - 1)
+
+    def on_waitUntil(self, elapsedSeconds):
+        end = self.start + elapsedSeconds
+        while (left := end - time.monotonic()) > 0:
+            if self.daemon:
+                self.daemon.require_alive()
+            time.sleep(min(left, 1, self.deadline.require("waitUntil")))
+
+    def on_publish(self, messageID, messageSizeBytes, topicID):
+        if not 8 <= messageSizeBytes <= LARGEST_MESSAGE:
+            raise Failure(f"a message of {messageSizeBytes} bytes; p2pd takes 8 to {LARGEST_MESSAGE}")
+        data = messageID.to_bytes(8) + bytes(messageSizeBytes - 8)
+        self.control().publish(topicID, data)
+
+    def on_subscribeToTopic(self, topicID, partial=False):
+        if partial:
+            raise Failure("p2pd has no partial messages")
+        self.control()
+        ready = threading.Event()
+        threading.Thread(target=self._read, args=(topicID, ready), daemon=True).start()
+        if not ready.wait(self.deadline.left()):
+            raise Failure(f"no subscription to {topicID}")
+
+    def on_setTopicValidationDelay(self, topicID, delaySeconds):
+        self.note(f"p2pd's clients validate nothing: no delay of {delaySeconds} s on {topicID}")
+
+    def _read(self, topic, ready):
+        try:
+            with self.control().subscribe(topic) as frames:
+                ready.set()
+                while True:
+                    told = fields(frames.receive())
+                    data, author = first(told, 2, b""), first(told, 1, b"")
+                    # A node's own messages come back to it from its own daemon.
+                    if author != self.daemon.peer:
+                        number = str(int.from_bytes(data[:8]))
+                        self.log("Received Message", id=number, topic=topic)
+        except Failure as failure:
+            if not self.is_over:
+                self.note(str(failure))
+
+    def control(self):
+        if not self.daemon:
+            raise Failure("the script does something before initGossipSub")
+        return self.daemon.control
+
+    @staticmethod
+    def note(text):
+        print(f"adapter: {text}", file=sys.stderr, flush=True)
+
+
+def address(node):
+    """The IPv4 address that the experiment gives a node."""
+    try:
+        return socket.getaddrinfo(f"node{node}", None, socket.AF_INET)[0][4][0]
+    except OSError as error:
+        raise Failure(f"node{node} has no address: {error}") from None
