@@ -17,7 +17,8 @@
 //! | [`muxer`] | one connection: its task, its multiplexer, its streams | everything above |
 //!
 //! Below all of them are [`wire`] (frames, messages, addresses), [`limit_hits`] (what was refused,
-//! counted), [`memory`] (accounts and the ladder) and [`descriptors`] (the reserve). [`daemon`]
+//! counted), [`events`] (what happens, for clients that follow it), [`memory`] (accounts and the
+//! ladder) and [`descriptors`] (the reserve). [`daemon`]
 //! builds the layers, runs them and takes them down, with [`cli`], [`config`], [`settings`],
 //! [`identity`], [`telemetry`], [`banner`], [`refusal`], [`systemd`], [`shutdown`] and [`validate`].
 
@@ -42,6 +43,7 @@ pub mod control;
 pub mod daemon;
 pub mod descriptors;
 pub mod dht;
+pub mod events;
 mod faults;
 #[doc(hidden)]
 pub mod fuzzing;

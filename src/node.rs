@@ -11,6 +11,7 @@ mod connmgr;
 mod dial;
 mod dial_back;
 mod driver;
+mod follow;
 mod guarded;
 mod host_addresses;
 mod identify_request;
@@ -72,7 +73,10 @@ use reach::Reachability;
 pub use snapshot::{ConnectionSnapshot, PeerSnapshot, Snapshot};
 pub use start::Started;
 
-use crate::streams::Streams;
+use crate::{
+    events::{Event, Events, Kind},
+    streams::Streams,
+};
 
 /// Protocols that the swarm serves and a client may take over, as in Go (COMPATIBILITY.md 4.9).
 pub const REPLACEABLE_PROTOCOLS: [&str; 1] = ["/ipfs/ping/1.0.0"];
@@ -109,6 +113,7 @@ struct Inner {
     routing: OnceLock<Arc<dyn PeerRouting>>,
     circuits: CircuitPort,
     connmgr: Arc<ConnectionManager>,
+    events: Events,
 }
 
 impl Node {
@@ -179,8 +184,13 @@ impl Node {
 
     /// Takes note of whether strangers can dial this daemon, unless the operator has said it.
     pub fn set_reach(&self, reach: Reach) {
+        let before = *self.0.reachability.subscribe().borrow();
         let holds = self.0.reachability.set(reach);
         self.0.addresses.set_reach(holds);
+        if holds != before {
+            let told = || Event::Reachability(holds.into());
+            self.0.events.tell(Kind::Reachability, told);
+        }
     }
 
     /// When a peer with a public address last connected to this daemon, if ever.

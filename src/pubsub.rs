@@ -40,6 +40,7 @@ pub use subscription::Subscription;
 pub use subscriptions::{MAX_TOPIC, SubscribeError};
 
 use crate::{
+    events::Events,
     memory::{Account, Shed},
     node::Node,
 };
@@ -148,7 +149,7 @@ impl Inner {
 }
 
 impl PubSub {
-    /// Pubsub under `identity`, among the peers of `node`. Its tasks, `tasks`, end when `closing`
+    /// Pubsub under `identity`, among the peers of `node`. What happens is told to `events`. Its tasks, `tasks`, end when `closing`
     /// is cancelled.
     ///
     /// # Errors
@@ -156,7 +157,7 @@ impl PubSub {
     pub fn start(
         identity: &Keypair,
         settings: &Settings,
-        node: &Node,
+        (node, events): (&Node, &Events),
         tasks: TaskTracker,
         closing: CancellationToken,
     ) -> anyhow::Result<Self> {
@@ -171,6 +172,7 @@ impl PubSub {
             router: Arc::new(Router::new(
                 settings.router == RouterKind::Floodsub,
                 settings.signing,
+                events.clone(),
             )),
             last_seqno: AtomicU64::new(u64::try_from(now).unwrap_or(0)),
             tasks,

@@ -1,15 +1,19 @@
 //! What the documents say of the program is true of the program: flags, limits, names of
 //! tests, sections and files.
 
+#[path = "documentation/protocol.rs"]
+mod protocol;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
     "COMPATIBILITY.md",
+    "PROTOCOL.md",
     "SECURITY.md",
     "SETTINGS.md",
     "CONTRIBUTING.md",

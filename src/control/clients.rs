@@ -12,7 +12,7 @@ pub(super) enum Use {
     Requests,
     /// The bytes of a stream that the client has opened.
     Stream,
-    /// The messages of a topic.
+    /// The messages of a topic, or events.
     Subscription,
     /// Calls.
     Persistent,
@@ -31,7 +31,7 @@ pub struct Snapshot {
     pub requests: usize,
     /// Connections that have become a stream.
     pub streams: usize,
-    /// Connections that carry the messages of a topic.
+    /// Connections that carry the messages of a topic, or events.
     pub subscriptions: usize,
     /// Persistent connections.
     pub persistent: usize,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{context::Context, outcome::Outcome, pubsub, request::HostRequest, response};
+use super::{context::Context, events, outcome::Outcome, pubsub, request::HostRequest, response};
 use crate::{
     memory::Account,
     streams::{Listening, RequestOrigin, Target},
@@ -25,6 +25,9 @@ pub(super) async fn execute(
         Request::Identify => response::identify(node.peer_id(), &node.addresses()),
         Request::Status => response::status(context.reporter.status()),
         Request::ListPeers => response::peers(node.peers()),
+        Request::Events { kinds, present } => {
+            return events::serve(context, account, kinds, present).await;
+        }
         Request::PubSub(request) => return pubsub::serve(context, account, request).await,
         Request::Connect {
             peer,

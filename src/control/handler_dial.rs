@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{guard::Guard, persistent::Connections, pipe::Pipe};
 use crate::{
     descriptors::{Descriptors, HANDLER_RESERVE},
+    events::{Event, Events, Kind},
     limit_hits::Limit,
     shutdown::Drain,
     streams::{InboundStream, Serve, Target, UserStream},
@@ -37,6 +38,7 @@ pub fn serve(
     guard: Arc<Guard>,
     persistent: Arc<Connections>,
     descriptors: Descriptors,
+    events: Events,
     closing: CancellationToken,
     drain: Drain,
 ) -> Serve {
@@ -44,6 +46,7 @@ pub fn serve(
         guard,
         persistent,
         descriptors,
+        events,
         closing,
         drain,
         dials: Semaphore::new(MAX_DIALS),
@@ -77,6 +80,7 @@ struct Shared {
     guard: Arc<Guard>,
     persistent: Arc<Connections>,
     descriptors: Descriptors,
+    events: Events,
     dials: Semaphore,
     closing: CancellationToken,
     drain: Drain,
@@ -134,6 +138,16 @@ async fn handler_dial(inbound: InboundStream, shared: &Shared) -> Option<Lasting
         }
         let connect = shared.guard.connect(handler.origin, &handler.addr);
         let dial = timeout(DIAL_TIMEOUT, connect);
+        let failed = |reason: String| {
+            shared
+                .events
+                .tell(Kind::HandlerFailed, || Event::HandlerFailed {
+                    peer,
+                    protocol: Bytes::copy_from_slice(protocol.as_bytes()),
+                    handler: handler.addr.clone(),
+                    reason,
+                });
+        };
         match shared.closing.run_until_cancelled(dial).await? {
             Ok(Ok(socket)) => {
                 let info = frame::encode(&pb::StreamInfo {
@@ -146,10 +160,12 @@ async fn handler_dial(inbound: InboundStream, shared: &Shared) -> Option<Lasting
             }
             Ok(Err(error)) => {
                 tracing::debug!(%peer, %protocol, handler = %handler.addr, %error, "handler unreachable");
+                failed(error.to_string());
             }
             Err(_) => {
                 Limit::HandlerTime.hit();
                 tracing::debug!(%peer, %protocol, handler = %handler.addr, "handler does not accept");
+                failed("does not accept".to_owned());
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What a request leads to.
 
 use super::{request::Rejected, response};
-use crate::{node::OpenedStream, pubsub::Subscription, wire::pb};
+use crate::{events::Follower, node::OpenedStream, pubsub::Subscription, wire::pb};
 
 /// What a request leads to.
 pub(super) enum Outcome {
@@ -10,6 +10,8 @@ pub(super) enum Outcome {
     Stream(pb::Response, Box<OpenedStream>),
     /// The connection carries these messages from now on.
     Feed(pb::Response, Subscription),
+    /// The connection carries these events from now on.
+    Events(pb::Response, Follower),
     /// The connection is to be a persistent one.
     Upgrade,
     /// The answer is the last one.
@@ -26,7 +28,11 @@ impl Outcome {
         match self {
             Self::Answer(answer) => answer.r#type() == pb::response::Type::Ok,
             Self::Close(_) | Self::Abandoned => false,
-            Self::Stream(..) | Self::Feed(..) | Self::Upgrade | Self::Answered => true,
+            Self::Stream(..)
+            | Self::Feed(..)
+            | Self::Events(..)
+            | Self::Upgrade
+            | Self::Answered => true,
         }
     }
 }

@@ -1,29 +1,20 @@
 //! PUBSUB requests, and connections that have become subscriptions (COMPATIBILITY.md 4.24).
 
-use std::{io, pin::pin, sync::Arc};
+use std::{io, sync::Arc};
 
-use futures::FutureExt as _;
-use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    blocked,
     client::Client,
     context::{Context, MAX_BATCH},
+    one_way::{Listener, watch},
     outcome::Outcome,
     output::Output,
     request::{PubSubRequest, Rejected},
     response,
     socket::Socket,
 };
-use crate::{
-    memory::Account,
-    pubsub::Subscription,
-    wire::{
-        frame::{FrameReader, ReadError},
-        pb,
-    },
-};
+use crate::{memory::Account, pubsub::Subscription, wire::frame::FrameReader};
 
 /// Answers a request; pubsub that is off answers before it looks at it.
 pub(super) async fn serve(
@@ -104,7 +95,7 @@ impl Feed {
             account,
             closing,
         } = self;
-        let client = Subscriber {
+        let client = Listener {
             socket: &socket,
             account: &account,
         };
@@ -112,57 +103,33 @@ impl Feed {
             biased;
             () = closing.cancelled() => Ok(()),
             ended = watch(&socket, &mut reader) => ended,
-            ended = client.feed(&mut subscription, output) => ended,
+            ended = feed(client, &mut subscription, output) => ended,
         }
     }
 }
 
-/// Ends when the client does. Requests are read and ignored, as in Go.
-async fn watch(mut socket: &Socket, reader: &mut FrameReader) -> io::Result<()> {
+async fn feed(
+    client: Listener<'_>,
+    subscription: &mut Subscription,
+    mut output: Output,
+) -> io::Result<()> {
     loop {
-        match reader.next(&mut socket).await {
-            Ok(Some(request)) => drop(pb::Request::decode(request).map_err(io::Error::other)?),
-            Ok(None) => return Ok(()),
-            Err(ReadError::OverBudget(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Who gets the messages.
-struct Subscriber<'a> {
-    socket: &'a Socket,
-    account: &'a Arc<Account>,
-}
-
-impl Subscriber<'_> {
-    async fn feed(&self, subscription: &mut Subscription, mut output: Output) -> io::Result<()> {
-        loop {
-            self.write(output.bytes()).await?;
-            output.clear();
-            let mut next = Some(subscription.next().await);
-            while let Some(message) = next.take() {
-                if output.put_payload(message.body()).is_err() {
-                    // Without a copy of its own.
-                    self.write(output.bytes()).await?;
-                    output.clear();
-                    let mut length = unsigned_varint::encode::usize_buffer();
-                    let length = unsigned_varint::encode::usize(message.body().len(), &mut length);
-                    self.write(length).await?;
-                    self.write(message.body()).await?;
-                }
-                if output.len() < MAX_BATCH {
-                    next = subscription.try_next();
-                }
+        client.write(output.bytes()).await?;
+        output.clear();
+        let mut next = Some(subscription.next().await);
+        while let Some(message) = next.take() {
+            if output.put_payload(message.body()).is_err() {
+                // Without a copy of its own.
+                client.write(output.bytes()).await?;
+                output.clear();
+                let mut length = unsigned_varint::encode::usize_buffer();
+                let length = unsigned_varint::encode::usize(message.body().len(), &mut length);
+                client.write(length).await?;
+                client.write(message.body()).await?;
             }
-        }
-    }
-
-    async fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut writing = pin!(self.socket.write_whole(bytes));
-        match writing.as_mut().now_or_never() {
-            Some(written) => written,
-            None => blocked::charged(self.account, self.socket.send_buffer(), writing).await,
+            if output.len() < MAX_BATCH {
+                next = subscription.try_next();
+            }
         }
     }
 }

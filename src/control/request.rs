@@ -1,6 +1,7 @@
 //! Frames to typed requests: the one place that knows what a malformed request is.
 
 mod dht;
+mod own;
 pub(super) mod parts;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use libp2p::{Multiaddr, PeerId};
 use prost::Message as _;
 
 use crate::{
+    events::Kinds,
     streams::{Policy, ProtocolName},
     wire::{
         maddr::{ControlAddr, multiaddr_from_bytes},
@@ -97,6 +99,11 @@ pub(super) enum HostRequest {
     PeerInfo {
         peer: PeerId,
     },
+    /// Tell what happens.
+    Events {
+        kinds: Kinds,
+        present: bool,
+    },
     /// Looked at only if pubsub is on.
     PubSub(Result<PubSubRequest, Rejected>),
 }
@@ -114,6 +121,7 @@ impl HostRequest {
             Self::ListPeers => "list_peers",
             Self::Tag { .. } | Self::Untag { .. } | Self::Trim => "connmanager",
             Self::PeerProtocols { .. } | Self::PeerInfo { .. } => "peerstore",
+            Self::Events { .. } => "events",
             Self::PubSub(_) => "pubsub",
         }
     }
@@ -131,6 +139,7 @@ impl HostRequest {
                 | Self::OpenStream { .. }
                 | Self::Disconnect { .. }
                 | Self::PubSub(_)
+                | Self::Events { .. }
                 | Self::Trim
         )
     }
@@ -167,6 +176,11 @@ fn undecodable(reason: impl std::fmt::Display) -> Rejected {
     }
 }
 
+/// A type that nobody serves.
+fn unexpected(kind: i64) -> Rejected {
+    refuse(format!("Unexpected request; unknown type {kind}"))
+}
+
 fn missing(field: &str) -> Rejected {
     undecodable(format_args!("required field {field} not set"))
 }
@@ -178,7 +192,7 @@ pub(super) fn parse(frame: Bytes) -> Result<Request, Rejected> {
     let kind = i32::try_from(kind)
         .ok()
         .and_then(|kind| pb::request::Type::try_from(kind).ok())
-        .ok_or_else(|| refuse(format!("Unexpected request; unknown type {kind}")))?;
+        .ok_or_else(|| unexpected(kind))?;
     use pb::request::Type;
     Ok(Request::Host(match kind {
         Type::Identify => HostRequest::Identify,
@@ -243,8 +257,12 @@ pub(super) fn parse(frame: Bytes) -> Result<Request, Rejected> {
         }
         Type::ListPeers => HostRequest::ListPeers,
         Type::Dht => return Ok(Request::Dht(dht::parse(request.dht))),
+        Type::Events => own::events(request.events)?,
         Type::Pubsub => HostRequest::PubSub(pubsub(request.pubsub)),
         Type::Connmanager => conn_manager(request.conn_manager)?,
+        Type::PubsubValidate | Type::DhtValidator | Type::Control | Type::Tunnel => {
+            return Err(unexpected(i64::from(i32::from(kind))));
+        }
         Type::PersistentConnUpgrade => return persistent_or_peerstore(&request.extension),
     }))
 }

@@ -2,6 +2,8 @@
 //! `persistent/response`; an error whose own text is Go's, such as that of a malformed multiaddr or
 //! of a DHT query, is passed on as it is.
 
+mod event;
+
 use std::{fmt::Write as _, slice};
 
 use bytes::Bytes;
@@ -18,6 +20,8 @@ use crate::{
     wire::pb,
     wording::quote,
 };
+
+pub(super) use event::followed;
 
 /// Failed addresses listed in one error (go-libp2p's dial error).
 const MAX_LISTED: usize = 16;

@@ -15,6 +15,7 @@ use super::{
     clients::Use,
     context::{Context, FRAME_TIMEOUT, MAX_BATCH},
     dht::{Asker, Served},
+    events::EventFeed,
     execute::execute,
     guard::{AccessDenied, is_http},
     outcome::Outcome,
@@ -68,6 +69,7 @@ enum Mode {
     Closed,
     Pipe(Pipe),
     Feed(Box<Feed>),
+    Events(Box<EventFeed>),
     Persistent(Persistent),
 }
 
@@ -123,6 +125,10 @@ impl Session {
                 pipe.await;
             }
             Mode::Feed(feed) => {
+                let _present = clients.enter(Use::Subscription);
+                feed.run().await?;
+            }
+            Mode::Events(feed) => {
                 let _present = clients.enter(Use::Subscription);
                 feed.run().await?;
             }
@@ -195,6 +201,19 @@ impl Session {
                     };
                     let feed = Feed::new(client, subscription, &self.context);
                     return Ok(Mode::Feed(Box::new(feed)));
+                }
+                Outcome::Events(answer, follower) => {
+                    self.output.put_always(&answer);
+                    self.context.arrivals.forget(&self.socket);
+                    // Few events wait in the kernel: who does not read is told how many it missed.
+                    let client = Client {
+                        socket: self.socket,
+                        reader: self.reader,
+                        output: self.output,
+                        account: self.account,
+                    };
+                    let feed = EventFeed::new(client, follower, &self.context);
+                    return Ok(Mode::Events(Box::new(feed)));
                 }
                 Outcome::Upgrade => return Ok(self.upgrade()),
                 Outcome::Close(answer) => {

@@ -12,6 +12,7 @@ use crate::{
         arrivals::Arrivals, clients::Clients, guard::Guard, handler_dial, persistent::Connections,
     },
     descriptors::Descriptors,
+    events::Events,
     memory::{Ledger, Pressure, Shares},
     node::REPLACEABLE_PROTOCOLS,
     streams::{Policy, Registry, Streams, StreamsParts, Target},
@@ -33,6 +34,7 @@ pub(super) struct Base {
     pub(super) ledger: Arc<Ledger>,
     pub(super) arrivals: Arc<Arrivals>,
     pub(super) clients: Arc<Clients>,
+    pub(super) events: Events,
     pub(super) started: Instant,
 }
 
@@ -46,6 +48,7 @@ impl Base {
             ledger: Ledger::with_shares(Shares::of(system.memory.bytes, config.max_frame)),
             arrivals: Arrivals::new(),
             clients: Arc::default(),
+            events: Events::default(),
             started: Instant::now(),
         }
     }
@@ -57,6 +60,7 @@ impl Base {
                 self.guard.clone(),
                 self.persistent.clone(),
                 self.descriptors.clone(),
+                self.events.clone(),
                 stop.serving.clone(),
                 stop.drain.clone(),
             ),

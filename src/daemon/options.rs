@@ -34,6 +34,7 @@ pub(super) fn node_options(config: &Config, system: System, base: &Base) -> Opti
         pressure: base.pressure.clone(),
         ledger: base.ledger.clone(),
         descriptors: base.descriptors.clone(),
+        events: base.events.clone(),
     }
 }
 

@@ -51,6 +51,8 @@ impl Parts<'_> {
     pub(super) fn start(&self, records: Option<(Disk, Contents)>) -> anyhow::Result<Services> {
         let (config, node, stop) = (self.config, self.node, self.stop);
         stop.spawn_task(node.clone().keep_trimmed());
+        let events = self.base.events.clone();
+        stop.spawn_task(async move { events.watch_limits().await });
         if config.mdns {
             stop.spawn_task(mdns::run(node.clone()));
         }
@@ -91,7 +93,8 @@ impl Parts<'_> {
         };
         let (pipes, closing) = (self.stop.pipes.clone(), self.stop.serving.clone());
         let settings = pubsub_settings(wanted);
-        let pubsub = PubSub::start(self.identity, &settings, self.node, pipes, closing)?;
+        let place = (self.node, &self.base.events);
+        let pubsub = PubSub::start(self.identity, &settings, place, pipes, closing)?;
         Ok(Some(pubsub))
     }
 

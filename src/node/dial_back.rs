@@ -161,6 +161,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        events::Events,
         memory::Ledger,
         node::{connmgr::Watermarks, limits::ConnectionLimits},
     };
@@ -185,6 +186,7 @@ mod tests {
             pressure: Arc::default(),
             ledger: Ledger::new(0),
             descriptors: Descriptors::new(1 << 16),
+            events: Events::default(),
         };
         DialBack::new(&options).unwrap()
     }

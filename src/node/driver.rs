@@ -1,6 +1,7 @@
 //! The task that owns the swarm: dials, closings, identify. Nothing else runs here.
 
 mod closings;
+mod connection_events;
 mod dials;
 mod identified;
 
@@ -40,8 +41,16 @@ use super::{
     peer_address::remote_address,
     reach::Reachability,
 };
-use crate::{faults, identity::contained_key, memory::Ledger, metrics::metrics, streams::Streams};
+use crate::{
+    events::{Event, Events, Follower, Kind, Kinds},
+    faults,
+    identity::contained_key,
+    memory::{Account, Ledger, OverBudget},
+    metrics::metrics,
+    streams::Streams,
+};
 use closings::Closings;
+use connection_events::ConnectionEvents;
 use identified::count_key;
 
 /// How long connections may take to close when the daemon ends.
@@ -76,6 +85,13 @@ pub(super) enum Command {
     },
     /// Shows that the loop turns.
     Turn(oneshot::Sender<()>),
+    /// Follows events from now on.
+    Follow {
+        kinds: Kinds,
+        /// Begin with the connections that there are, which are charged here meanwhile.
+        present: Option<Arc<Account>>,
+        reply: oneshot::Sender<Result<Follower, OverBudget>>,
+    },
 }
 
 pub(super) struct Driver {
@@ -96,6 +112,7 @@ pub(super) struct Driver {
     identities: Requests,
     /// Connections on which the peer's identify message has come: a further one is a push.
     identified: HashSet<ConnectionId>,
+    events: ConnectionEvents,
 }
 
 /// What a [`Driver`] is made from.
@@ -111,6 +128,7 @@ pub(super) struct Parts {
     pub(super) next_race: NextRace,
     pub(super) max_dials: usize,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) events: Events,
 }
 
 impl Driver {
@@ -131,6 +149,7 @@ impl Driver {
             connections: HashMap::new(),
             identities: Requests::default(),
             identified: HashSet::new(),
+            events: ConnectionEvents::new(parts.events),
         }
     }
 
@@ -162,6 +181,7 @@ impl Driver {
                 Ok(()) = told.changed() => {
                     let told = told.borrow_and_update().clone();
                     host_addresses::tell(&told, &mut self.swarm);
+                    self.events.tell(Kind::Addresses, || Event::Addresses(told));
                 }
                 // Commands are few and short; events may come without end.
                 Some(command) = commands.recv() => {
@@ -193,6 +213,13 @@ impl Driver {
         match command {
             Command::Turn(reply) => {
                 let _ = reply.send(());
+            }
+            Command::Follow {
+                kinds,
+                present,
+                reply,
+            } => {
+                let _ = reply.send(self.events.follow(kinds, present.as_ref()));
             }
             Command::Dial {
                 peer,
@@ -231,6 +258,7 @@ impl Driver {
                 peer_id,
                 connection_id,
                 endpoint,
+                num_established,
                 ..
             } => {
                 let remote = remote_address(&endpoint, peer_id);
@@ -239,6 +267,9 @@ impl Driver {
                 }
                 let dialed = endpoint.is_dialer().then(|| remote.clone());
                 self.on_endpoint(connection_id, &endpoint);
+                let count = num_established.get() as usize;
+                self.events
+                    .connected(peer_id, connection_id, &endpoint, &remote, count);
                 self.book.connected(peer_id, dialed);
                 self.connections
                     .entry(peer_id)
@@ -254,6 +285,8 @@ impl Driver {
                 ..
             } => {
                 tracing::debug!(peer = %peer_id, ?cause, "connection closed");
+                let left = num_established as usize;
+                self.events.closed(peer_id, connection_id, cause, left);
                 if num_established == 0 {
                     self.connections.remove(&peer_id);
                     self.book.disconnected(&peer_id);
@@ -286,6 +319,7 @@ impl Driver {
                 Ok(time) => self.streams.peers.set_round_trip(&event.peer, time),
                 Err(ping::Failure::Timeout) => {
                     tracing::debug!(peer = %event.peer, "no answer to ping: closing");
+                    self.events.timed_out(event.connection);
                     self.swarm.close_connection(event.connection);
                 }
                 Err(_) => {}

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     descriptors::Descriptors,
+    events::Events,
     memory::{Ledger, Pressure},
 };
 
@@ -44,6 +45,8 @@ pub struct Options {
     pub ledger: Arc<Ledger>,
     /// Whether there are descriptors for them.
     pub descriptors: Descriptors,
+    /// Where it tells what happens.
+    pub events: Events,
 }
 
 /// Why the node did not start.

@@ -5,6 +5,8 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::events;
+
 /// Whether strangers can dial this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reach {
@@ -15,6 +17,16 @@ pub enum Reach {
     Public,
     /// They cannot.
     Private,
+}
+
+impl From<Reach> for events::Reachability {
+    fn from(reach: Reach) -> Self {
+        match reach {
+            Reach::Unknown => Self::Undecided,
+            Reach::Public => Self::Public,
+            Reach::Private => Self::Private,
+        }
+    }
 }
 
 /// The state, and what bears on it.

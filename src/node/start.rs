@@ -95,6 +95,7 @@ impl Node {
             routing: OnceLock::new(),
             circuits,
             connmgr: Arc::new(ConnectionManager::new(options.watermarks)),
+            events: options.events.clone(),
         }));
         let driver = Driver::new(driver::Parts {
             swarm,
@@ -108,6 +109,7 @@ impl Node {
             next_race,
             max_dials: options.limits.pending_outbound,
             ledger: options.ledger.clone(),
+            events: options.events.clone(),
         });
         #[expect(clippy::disallowed_methods, reason = "the caller gets the handle")]
         let driver = tokio::spawn(driver.run(early, received, stop));

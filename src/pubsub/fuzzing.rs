@@ -11,14 +11,14 @@ use super::{
     message::{self, Validator, pb},
     router::{PeerKind, Router},
 };
-use crate::{fuzzing::input::Input, memory::Ledger};
+use crate::{events::Events, fuzzing::input::Input, memory::Ledger};
 
 /// RPCs of two peers in turn, on a router with one subscriber. They are read as the protobuf
 /// library reads them, and once the peers have gone nothing of them is left.
 pub(crate) fn rpcs(data: &[u8]) {
     let mut input = Input::new(data);
     let flood = input.byte().is_multiple_of(4);
-    let router = Arc::new(Router::new(flood, Signing::Strict));
+    let router = Arc::new(Router::new(flood, Signing::Strict, Events::default()));
     let account = Ledger::new(0).client();
     let subscription = router.subscriptions().add("t", &account);
     assert!(subscription.is_ok(), "the first subscription");

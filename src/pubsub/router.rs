@@ -38,7 +38,12 @@ use super::{
     snapshot::Snapshot,
     subscriptions::Subscriptions,
 };
-use crate::{limit_hits::Limit, memory::Account};
+use crate::{
+    events::{Event, Events, Kind},
+    limit_hits::Limit,
+    memory::Account,
+};
+use members::Members;
 pub(super) use peer::PeerKind;
 use score::Offence;
 use state::State;
@@ -72,18 +77,23 @@ pub(super) struct Router {
     signing: Signing,
     subscriptions: Subscriptions,
     state: Mutex<State>,
+    events: Events,
     /// A busy peer is so no longer.
     room: Arc<Notify>,
     pub(super) counters: Counters,
 }
 
 impl Router {
-    pub(super) fn new(flood: bool, signing: Signing) -> Self {
+    pub(super) fn new(flood: bool, signing: Signing, events: Events) -> Self {
         Self {
             flood,
             signing,
             subscriptions: Subscriptions::default(),
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                members: Members::new(events.clone()),
+                ..State::default()
+            }),
+            events,
             room: Arc::new(Notify::new()),
             counters: Counters::default(),
         }
@@ -213,9 +223,14 @@ impl Router {
         for peer in state.peers.values() {
             peer.queue.announce(&name, joined);
         }
+        let (peer, topic) = (None, name.clone());
         if joined {
+            let told = || Event::TopicJoined { peer, topic };
+            self.events.tell(Kind::TopicJoined, told);
             state.join(&name, self.flood);
         } else {
+            let told = || Event::TopicLeft { peer, topic };
+            self.events.tell(Kind::TopicLeft, told);
             state.leave(&name);
             state.promises.clear();
         }

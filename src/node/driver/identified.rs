@@ -16,6 +16,7 @@ use super::{
     Driver,
 };
 use crate::{
+    events::{Event, Kind},
     identity::contained_key,
     metrics::{Push, metrics},
 };
@@ -126,6 +127,13 @@ impl Driver {
         }
         let protocols = Some(identity.protocols);
         if let Some(known) = self.streams.peers.set_identified(&peer, protocols) {
+            self.events
+                .tell(Kind::PeerIdentified, || Event::PeerIdentified {
+                    peer,
+                    agent: self.streams.peers.get(&peer).and_then(|peer| peer.agent()),
+                    protocols: known.clone(),
+                    addresses: self.book.get(&peer),
+                });
             self.book.set_protocols(&peer, known);
         }
     }

@@ -12,7 +12,10 @@ use std::{
 
 use libp2p::PeerId;
 
-use crate::memory::{Account, Charge};
+use crate::{
+    events::{Event, Events, Kind},
+    memory::{Account, Charge},
+};
 
 /// Topics that one peer may be subscribed to (SECURITY.md 3).
 pub(super) const MAX_PEER_TOPICS: usize = 10_000;
@@ -38,6 +41,7 @@ fn cost(topic: &str) -> usize {
 /// The topics of one peer.
 #[derive(Debug)]
 pub(super) struct PeerTopics {
+    peer: PeerId,
     number: u32,
     names: BTreeSet<Arc<str>>,
     charge: Charge,
@@ -66,9 +70,18 @@ pub(super) struct Members {
     bytes: usize,
     /// Topics of peers that have gone, still to be removed.
     gone: Vec<PeerTopics>,
+    events: Events,
 }
 
 impl Members {
+    /// Nobody yet. Who comes and goes is told to `events`.
+    pub(super) fn new(events: Events) -> Self {
+        Self {
+            events,
+            ..Self::default()
+        }
+    }
+
     /// A peer without topics, whose future ones are charged to `account`.
     pub(super) fn add_peer(&mut self, peer: PeerId, account: &Arc<Account>) -> PeerTopics {
         while self.peers.contains_key(&self.next) {
@@ -78,6 +91,7 @@ impl Members {
         self.next = self.next.wrapping_add(1);
         self.peers.insert(number, peer);
         PeerTopics {
+            peer,
             number,
             names: BTreeSet::new(),
             charge: account.empty_charge(),
@@ -87,6 +101,11 @@ impl Members {
     /// Forgets a peer. Its topics are removed by [`Members::sweep`].
     pub(super) fn remove_peer(&mut self, topics: PeerTopics) {
         self.peers.remove(&topics.number);
+        if self.events.wants(Kind::TopicLeft) {
+            for name in &topics.names {
+                self.tell_left(topics.peer, name.clone());
+            }
+        }
         if !topics.names.is_empty() {
             self.gone.push(topics);
         }
@@ -108,6 +127,13 @@ impl Members {
             self.forget(&name, number);
         }
         !self.gone.is_empty()
+    }
+
+    fn tell_left(&self, peer: PeerId, topic: Arc<str>) {
+        self.events.tell(Kind::TopicLeft, || Event::TopicLeft {
+            peer: Some(peer),
+            topic,
+        });
     }
 
     fn forget(&mut self, topic: &str, number: u32) {
@@ -143,6 +169,11 @@ impl Members {
         let known = self.topics.get_key_value(topic);
         let name: Arc<str> = known.map_or_else(|| topic.into(), |(name, _)| name.clone());
         peer.names.insert(name.clone());
+        let (id, joined) = (Some(peer.peer), name.clone());
+        self.events.tell(Kind::TopicJoined, || Event::TopicJoined {
+            peer: id,
+            topic: joined,
+        });
         let numbers = self
             .topics
             .entry(name)
@@ -155,7 +186,8 @@ impl Members {
 
     /// Removes a topic from those of a peer.
     pub(super) fn unsubscribe(&mut self, peer: &mut PeerTopics, topic: &str) {
-        if peer.names.remove(topic) {
+        if let Some(name) = peer.names.take(topic) {
+            self.tell_left(peer.peer, name);
             peer.release(cost(topic));
             self.forget(topic, peer.number);
         }

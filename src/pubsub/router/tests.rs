@@ -20,7 +20,7 @@ struct Scene {
 impl Scene {
     fn new(flood: bool) -> Self {
         Self {
-            router: Arc::new(Router::new(flood, Signing::Strict)),
+            router: Arc::new(Router::new(flood, Signing::Strict, Events::default())),
             ledger: Ledger::new(0),
             author: Author::new(&Keypair::generate_ed25519(), false).expect("a key"),
             seqno: 0,
