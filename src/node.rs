@@ -27,12 +27,14 @@ mod protocols;
 mod reach;
 mod readahead;
 mod security;
+mod shared_port;
 mod shed;
 mod snapshot;
 mod start;
 mod thin_waist;
 mod tls;
 mod transport;
+mod upgrades;
 mod zoned;
 
 use std::{

@@ -2,19 +2,18 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use futures::{AsyncRead, AsyncWrite, future::ready};
+use futures::future::ready;
 use libp2p::{
-    Multiaddr, PeerId, Transport as _,
+    PeerId, Transport as _,
     core::{
         ConnectedPoint,
         muxing::StreamMuxerBox,
-        transport::{Boxed, dummy::DummyTransport, timeout::TransportTimeout, upgrade::Builder},
-        upgrade::Version,
+        transport::{Boxed, dummy::DummyTransport, timeout::TransportTimeout},
     },
     dns,
     identity::Keypair,
     multiaddr::Protocol as Part,
-    quic, tcp, websocket,
+    quic, tcp,
 };
 
 use super::{
@@ -25,7 +24,9 @@ use super::{
     limits::{Admission, Gate},
     peer_address::{PeerIdMismatch, remote_address},
     readahead::ReadAhead,
-    security::{Channel, Handshake, Multiplex, Security},
+    security::{Channel, Security},
+    shared_port::{self, Listened, SharedPorts, Sniff, Websockets},
+    upgrades::{UPGRADE_TIMEOUT, Upgrades},
     zoned::Zoned,
 };
 use crate::muxer::{Host, MAX_STREAMS, Muxer, Protocol, QUIC_STREAM_WINDOW, QUIC_WINDOW};
@@ -33,14 +34,8 @@ use crate::muxer::{Host, MAX_STREAMS, Muxer, Protocol, QUIC_STREAM_WINDOW, QUIC_
 /// Raw tcp connection (go-libp2p's dial timeout).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Raw connection and all upgrades together (go-libp2p's dial and accept timeouts).
-const UPGRADE_TIMEOUT: Duration = Duration::from_secs(15);
-
 /// A circuit, from the first word to the relay on (go-libp2p's value).
 pub(super) const CIRCUIT_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Largest websocket message accepted; yamux and noise write far smaller ones.
-const MAX_WEBSOCKET_MESSAGE: usize = 1 << 20;
 
 /// Silence after which a quic connection counts as lost.
 const QUIC_IDLE: Duration = Duration::from_secs(30);
@@ -111,9 +106,11 @@ pub(super) fn build(
         config
     });
 
+    let listened = Arc::<Listened>::default();
     let tcp = || {
         let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-        let tcp = TransportTimeout::with_outgoing_timeout(Zoned::new(tcp), CONNECT_TIMEOUT);
+        let tcp = Sniff::new(Zoned::new(tcp), listened.clone());
+        let tcp = TransportTimeout::with_outgoing_timeout(tcp, CONNECT_TIMEOUT);
         Accept::new(tcp, options.descriptors.clone()).map(|io, _| ReadAhead::new(io))
     };
     let upgrades = Upgrades {
@@ -145,9 +142,8 @@ pub(super) fn build(
         .boxed();
     // Names are resolved before anything is dialed, except those that a secure websocket's
     // certificate is for.
-    let mut websocket = websocket::Config::new(with_dns(tcp().boxed()));
-    websocket.set_max_data_size(MAX_WEBSOCKET_MESSAGE);
-    let over_websocket = upgrades.apply(websocket, UPGRADE_TIMEOUT, remote_address);
+    let over_websocket = upgrades.websocket(with_dns(tcp().boxed()), remote_address);
+    let websockets = Websockets::new(|handed| upgrades.websocket(handed, remote_address))?;
     let remote = circuits.remote();
     let over_circuits = upgrades.apply(circuits, CIRCUIT_TIMEOUT + UPGRADE_TIMEOUT, remote);
     // An inbound one is there when its upgrades begin.
@@ -182,6 +178,8 @@ pub(super) fn build(
                 .into_inner()
         })
         .boxed();
+    let shared = (shared_port::ports(options.listen.iter()), listened);
+    let all = SharedPorts::new(all, shared, websockets, admission.clone(), UPGRADE_TIMEOUT);
     let raced = Raced::new(all, next_race.clone());
     Ok(Gate::new(raced, admission.clone()).boxed())
 }
@@ -193,44 +191,6 @@ fn expected(endpoint: &ConnectedPoint) -> Option<PeerId> {
             _ => None,
         },
         ConnectedPoint::Listener { .. } => None,
-    }
-}
-
-/// How a raw connection is secured and multiplexed.
-struct Upgrades {
-    security: Security,
-    mplex: Option<libp2p_mplex::Config>,
-    host: Arc<dyn Host>,
-}
-
-impl Upgrades {
-    /// `transport` with secured and multiplexed connections, which may take so long to be made.
-    /// `remote` tells their remote addresses.
-    fn apply<T>(
-        &self,
-        transport: T,
-        timeout: Duration,
-        remote: impl Fn(&ConnectedPoint, PeerId) -> Multiaddr + Clone + Send + 'static,
-    ) -> Boxed<(PeerId, StreamMuxerBox)>
-    where
-        T: libp2p::Transport + Send + Unpin + 'static,
-        T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        T::Error: Send + Sync + 'static,
-        T::Dial: Send + 'static,
-        T::ListenerUpgrade: Send + 'static,
-    {
-        let (host, mplex) = (self.host.clone(), self.mplex.clone());
-        Builder::new(transport, Version::V1Lazy)
-            .authenticate(self.security.clone())
-            .multiplex_ext(move |peer, endpoint| Multiplex {
-                mplex: mplex.clone(),
-                peer: *peer,
-                remote: remote(endpoint, *peer),
-                handshake: Handshake::taken(),
-                host: host.clone(),
-            })
-            .timeout(timeout)
-            .boxed()
     }
 }
 

@@ -2,7 +2,8 @@
 //! `/ip6zone/<interface>/ip6/fe80::1/tcp/4001`.
 //!
 //! The library's tcp transport drops the zone, and the system then refuses the address. These
-//! addresses are listened on and dialed here; all others are passed on.
+//! addresses are listened on and dialed here, for its websockets as well; all others are passed on.
+//! Its quic transport makes its own sockets.
 
 use std::{
     collections::VecDeque,

@@ -32,6 +32,10 @@ const REGISTRATION_PATIENCE: Duration = Duration::from_millis(25);
 /// Between two looks at whether they are served.
 const REGISTRATION_INTERVAL: Duration = Duration::from_millis(1);
 
+/// So many looks are taken at least. Each comes with a turn of whoever wakes the sessions: where the
+/// processors are busy with other programs, 25 ms may pass without one.
+const REGISTRATION_LOOKS: u32 = 12;
+
 impl Streams {
     async fn accept(
         self: Arc<Self>,
@@ -120,8 +124,13 @@ impl Streams {
 
     /// Waits until the control requests that have arrived are served, for a short time at most.
     async fn settled(&self) {
-        let deadline = tokio::time::Instant::now() + REGISTRATION_PATIENCE;
-        while self.registrations.are_pending() && tokio::time::Instant::now() < deadline {
+        let begun = tokio::time::Instant::now();
+        let mut looks = 0;
+        while self.registrations.are_pending() {
+            if looks >= REGISTRATION_LOOKS && begun.elapsed() >= REGISTRATION_PATIENCE {
+                return;
+            }
+            looks += 1;
             tokio::time::sleep(REGISTRATION_INTERVAL).await;
         }
     }

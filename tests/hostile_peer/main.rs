@@ -67,6 +67,8 @@ cases! {
     topics::ten_thousand_topics_of_each_peer,
     memory::attacks_within_128_mib,
     websocket::half_messages_within_128_mib,
+    websocket::half_messages_to_a_shared_port_within_128_mib,
+    websocket::silence_on_a_shared_port,
     dht::answers_that_nobody_takes,
     hop::requests_without_end,
     hop::reservations_from_one_address_without_end,

@@ -64,10 +64,57 @@ fn half_message(at: SocketAddr) -> std::io::Result<(TcpStream, usize)> {
 
 /// Twice what the daemon may use, if it held all of it.
 pub fn half_messages_within_128_mib() {
+    half_messages("-hostAddrs=/ip4/127.0.0.1/tcp/0/ws");
+}
+
+/// The same where the first byte tells that they are websockets.
+pub fn half_messages_to_a_shared_port_within_128_mib() {
+    half_messages(&shared());
+}
+
+/// Tcp and websockets on one port that was free a moment ago.
+fn shared() -> String {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = format!(
+        "/ip4/127.0.0.1/tcp/{}",
+        free.local_addr().expect("an address").port()
+    );
+    format!("-hostAddrs={at}/ws,{at}")
+}
+
+/// Nobody can tell what a silent connection would speak. It has a place like any handshake, and
+/// gives way like one.
+pub fn silence_on_a_shared_port() {
+    let scene = Scene::new(&[&shared()]);
+    scene.under("silence", Streams::New, |crowd| {
+        let at = address(&scene.victim);
+        let open = |_| TcpStream::connect(at).expect("connect");
+        let silent: Vec<TcpStream> = (0..2 * PENDING).map(open).collect();
+        let gave_way = || scene.victim.bites(GAVE_WAY) >= PENDING as u64 / 2;
+        assert!(crate::support::eventually(PATIENCE, gave_way));
+        Daemon::spawn(&["-noListenAddrs"]).connect_to(&scene.victim);
+        crowd.await_rounds(ENOUGH);
+        // They are given up, all of them.
+        let begun = std::time::Instant::now();
+        for mut socket in silent {
+            socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            let end = socket.read(&mut [0]);
+            let over = |error: std::io::Error| error.kind() == ErrorKind::ConnectionReset;
+            assert!(matches!(end, Ok(0)) || end.is_err_and(over));
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            begun.elapsed()
+        );
+    });
+}
+
+fn half_messages(listen: &str) {
     let Some(group) = Group::with_limit(LIMIT) else {
         return;
     };
-    let scene = Scene::in_group(Some(group), &["-hostAddrs=/ip4/127.0.0.1/tcp/0/ws"]);
+    let scene = Scene::in_group(Some(group), &[listen]);
     scene.under("half messages", Streams::New, |crowd| {
         let at = address(&scene.victim);
         let mut open = Vec::new();

@@ -17,5 +17,6 @@ mod output;
 mod refusals;
 mod run;
 mod service;
+mod shared_port;
 
 use run::{Run, rp2pd};

@@ -43,6 +43,11 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 #[error("the handshake took too long for a node that has many")]
 pub(super) struct GaveWay;
 
+/// No memory is left for a handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no memory is left for the handshake")]
+pub(in crate::node) struct NoRoom;
+
 /// The machine's own addresses, when last looked at.
 #[derive(Debug)]
 struct Own {
@@ -105,10 +110,9 @@ impl Admission {
             Limit::MemoryInbound.hit();
             return None;
         }
-        let is_own = |ip| self.own.read().addresses.contains(&ip);
-        let source = self.classes.source(remote, is_own);
+        let source = self.classes.source(remote, |ip| self.is_own(ip));
         let account = self.ledger.peer(remote);
-        let charge = || account.charge(cost(remote, &account)).ok();
+        let charge = || account.charge(cost(is_websocket(remote), &account)).ok();
         let outbound = self.outbound.load(Relaxed);
         let room = Room {
             pending: self.limits.pending_inbound,
@@ -181,15 +185,37 @@ impl Admission {
     /// Charges the handshake of a dial to the prefix that it leads to.
     pub(super) fn charge_dial(&self, address: &Multiaddr) -> Result<Charge, OverBudget> {
         let account = self.ledger.peer(address);
-        account.charge(cost(address, &account))
+        account.charge(cost(is_websocket(address), &account))
+    }
+
+    /// Charges `remote`, whose handshake is charged as one of tcp, for what a websocket takes more.
+    /// Others give way as they do for a newcomer.
+    pub(in crate::node) fn charge_websocket(&self, remote: &Multiaddr) -> Result<Charge, NoRoom> {
+        let source = self.classes.source(remote, |ip| self.is_own(ip));
+        let account = self.ledger.peer(remote);
+        let more = cost(true, &account) - cost(false, &account);
+        let charge = || account.charge(more).ok();
+        let group = source.map(|source| source.group);
+        let charged = self.state.lock().charge(group, charge);
+        let (charge, gave_way) = charged.ok_or(NoRoom)?;
+        (0..gave_way).for_each(|_| Limit::PendingInbound.hit());
+        Ok(charge)
+    }
+
+    fn is_own(&self, ip: IpAddr) -> bool {
+        self.own.read().addresses.contains(&ip)
     }
 }
 
-/// Bytes that a handshake with `remote` may take; half of what may be charged to `account` where
-/// that is less, so that small machines have some as well.
-fn cost(remote: &Multiaddr, account: &Account) -> usize {
+fn is_websocket(address: &Multiaddr) -> bool {
     let websocket = |part| matches!(part, Protocol::Ws(_) | Protocol::Wss(_));
-    let cost = match remote.iter().any(websocket) {
+    address.iter().any(websocket)
+}
+
+/// Bytes that a handshake may take; half of what may be charged to `account` where
+/// that is less, so that small machines have some as well.
+fn cost(websocket: bool, account: &Account) -> usize {
+    let cost = match websocket {
         true => WEBSOCKET_HANDSHAKE,
         false => HANDSHAKE,
     };

@@ -111,7 +111,7 @@ impl State {
         source: Option<Source>,
         room: Room,
         now: Instant,
-        mut charge: impl FnMut() -> Option<Charge>,
+        charge: impl FnMut() -> Option<Charge>,
     ) -> Result<Admitted, Reason> {
         if let Some(source) = &source {
             let in_time = match source.proven {
@@ -147,19 +147,30 @@ impl State {
             self.largest_gives_way().ok_or(Reason::Inbound)?;
             gave_way += 1;
         }
-        let charge = loop {
-            if let Some(charge) = charge() {
-                break charge;
-            }
-            self.larger_gives_way(source.map(|source| source.group))
-                .ok_or(Reason::Memory)?;
-            gave_way += 1;
-        };
+        let group = source.map(|source| source.group);
+        let (charge, more) = self.charge(group, charge).ok_or(Reason::Memory)?;
         Ok(Admitted {
             place: self.take_place(source, charge),
             full,
-            gave_way,
+            gave_way: gave_way + more,
         })
+    }
+
+    /// What `charge` has charged for a handshake of `group`, and how many others gave way for it.
+    /// `None` if there is no room.
+    pub(super) fn charge(
+        &mut self,
+        group: Option<IpNet>,
+        mut charge: impl FnMut() -> Option<Charge>,
+    ) -> Option<(Charge, usize)> {
+        let mut gave_way = 0;
+        loop {
+            if let Some(charge) = charge() {
+                return Some((charge, gave_way));
+            }
+            self.larger_gives_way(group)?;
+            gave_way += 1;
+        }
     }
 
     fn take_place(&mut self, source: Option<Source>, charge: Charge) -> Place {

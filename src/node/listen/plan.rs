@@ -31,6 +31,13 @@ fn takes(wildcard: &ThinWaist, other: &ThinWaist) -> bool {
         && *wildcard == same
 }
 
+/// Whether one socket does for both: see [`super::super::shared_port`].
+fn share(one: &ThinWaist, other: &ThinWaist) -> bool {
+    let websocket = Multiaddr::from(Protocol::Ws("/".into()));
+    let knows = |waist: &ThinWaist| waist.over.is_empty() || waist.over == websocket;
+    !one.udp && one.over != other.over && knows(one) && knows(other)
+}
+
 impl Socket {
     fn new(address: Multiaddr) -> Self {
         Self {
@@ -98,7 +105,8 @@ pub(super) async fn make(wanted: &[Multiaddr]) -> Plan {
             let (Some(other), Some(socket)) = (&other.bound, &socket.bound) else {
                 return false;
             };
-            fixed && (other.ip, other.port, other.udp) == (socket.ip, socket.port, socket.udp)
+            let same = (other.ip, other.port, other.udp) == (socket.ip, socket.port, socket.udp);
+            fixed && same && !share(other, socket)
         });
         match taken {
             None => plan.sockets.push((socket.clone(), (*address).clone())),
@@ -252,12 +260,12 @@ mod tests {
     #[test]
     fn one_socket_is_not_listened_on_twice() {
         let port = port();
-        let (tcp, ws) = (
-            format!("/ip4/127.0.0.1/tcp/{port}"),
-            format!("/ip4/127.0.0.1/tcp/{port}/ws"),
-        );
+        let over = |over: &str| format!("/ip4/127.0.0.1/tcp/{port}{over}");
+        let (tcp, ws, wss) = (over(""), over("/ws"), over("/wss"));
         assert_eq!(planned(&[&tcp, &tcp]), (vec![tcp.clone()], vec![], 0));
-        assert_eq!(planned(&[&tcp, &ws]), (vec![tcp.clone()], vec![], 1));
+        // These two share it.
+        assert_eq!(planned(&[&ws, &tcp]), (vec![tcp.clone(), ws], vec![], 0));
+        assert_eq!(planned(&[&tcp, &wss]), (vec![tcp.clone()], vec![], 1));
         let other = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
         assert_eq!(planned(&[&tcp]), (vec![], vec![], 1));
         drop(other);

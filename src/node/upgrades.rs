@@ -1,0 +1,87 @@
+//! What makes of a raw connection one of a peer.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use futures::{AsyncRead, AsyncWrite};
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{
+        ConnectedPoint,
+        muxing::StreamMuxerBox,
+        transport::{Boxed, upgrade::Builder},
+        upgrade::Version,
+    },
+    websocket,
+};
+
+use super::security::{Handshake, Multiplex, Security};
+use crate::muxer::Host;
+
+/// Raw connection and all upgrades together (go-libp2p's dial and accept timeouts).
+pub(super) const UPGRADE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Largest websocket message accepted; yamux and noise write far smaller ones.
+const MAX_WEBSOCKET_MESSAGE: usize = 1 << 20;
+
+/// How a raw connection is secured and multiplexed.
+pub(super) struct Upgrades {
+    pub(super) security: Security,
+    pub(super) mplex: Option<libp2p_mplex::Config>,
+    /// Connections report to it.
+    pub(super) host: Arc<dyn Host>,
+}
+
+impl fmt::Debug for Upgrades {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upgrades").finish_non_exhaustive()
+    }
+}
+
+impl Upgrades {
+    /// Websockets over `transport`, as [`Upgrades::apply`] has them.
+    pub(super) fn websocket<T>(
+        &self,
+        transport: T,
+        remote: impl Fn(&ConnectedPoint, PeerId) -> Multiaddr + Clone + Send + 'static,
+    ) -> Boxed<(PeerId, StreamMuxerBox)>
+    where
+        T: libp2p::Transport + Send + Unpin + 'static,
+        T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        T::Error: Send + Sync + 'static,
+        T::Dial: Send + 'static,
+        T::ListenerUpgrade: Send + 'static,
+    {
+        let mut websocket = websocket::Config::new(transport);
+        websocket.set_max_data_size(MAX_WEBSOCKET_MESSAGE);
+        self.apply(websocket, UPGRADE_TIMEOUT, remote)
+    }
+
+    /// `transport` with secured and multiplexed connections, which may take so long to be made.
+    /// `remote` tells their remote addresses.
+    pub(super) fn apply<T>(
+        &self,
+        transport: T,
+        timeout: Duration,
+        remote: impl Fn(&ConnectedPoint, PeerId) -> Multiaddr + Clone + Send + 'static,
+    ) -> Boxed<(PeerId, StreamMuxerBox)>
+    where
+        T: libp2p::Transport + Send + Unpin + 'static,
+        T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        T::Error: Send + Sync + 'static,
+        T::Dial: Send + 'static,
+        T::ListenerUpgrade: Send + 'static,
+    {
+        let (host, mplex) = (self.host.clone(), self.mplex.clone());
+        Builder::new(transport, Version::V1Lazy)
+            .authenticate(self.security.clone())
+            .multiplex_ext(move |peer, endpoint| Multiplex {
+                mplex: mplex.clone(),
+                peer: *peer,
+                remote: remote(endpoint, *peer),
+                handshake: Handshake::taken(),
+                host: host.clone(),
+            })
+            .timeout(timeout)
+            .boxed()
+    }
+}
