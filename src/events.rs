@@ -116,14 +116,14 @@ pub enum Event {
         /// `None` for the daemon itself.
         peer: Option<PeerId>,
         /// Which one.
-        topic: Arc<str>,
+        topic: Arc<[u8]>,
     },
     /// A peer, or the daemon itself, has unsubscribed from a topic.
     TopicLeft {
         /// `None` for the daemon itself.
         peer: Option<PeerId>,
         /// Which one.
-        topic: Arc<str>,
+        topic: Arc<[u8]>,
     },
     /// A limit has bitten.
     Limit {

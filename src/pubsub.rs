@@ -217,7 +217,7 @@ impl PubSub {
     ///
     /// # Errors
     /// See [`PublishError`].
-    pub async fn publish(&self, topic: &str, data: Option<Bytes>) -> Result<(), PublishError> {
+    pub async fn publish(&self, topic: &[u8], data: Option<Bytes>) -> Result<(), PublishError> {
         let inner = &self.0;
         let max = inner.author.room(topic);
         let len = data.as_ref().map_or(0, Bytes::len);
@@ -245,7 +245,7 @@ impl PubSub {
     /// See [`SubscribeError`].
     pub async fn subscribe(
         &self,
-        topic: String,
+        topic: Arc<[u8]>,
         account: &Arc<Account>,
     ) -> Result<Subscription, SubscribeError> {
         let router = &self.0.router;
@@ -263,13 +263,13 @@ impl PubSub {
 
     /// Subscriptions with subscribers here.
     #[must_use]
-    pub fn topics(&self) -> Vec<String> {
+    pub fn topics(&self) -> Vec<Arc<[u8]>> {
         self.0.router.subscriptions().list()
     }
 
     /// Connected peers that are subscribed to `topic`.
     #[must_use]
-    pub fn peers(&self, topic: &str) -> Vec<PeerId> {
+    pub fn peers(&self, topic: &[u8]) -> Vec<PeerId> {
         self.0.router.peers(topic)
     }
 

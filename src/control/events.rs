@@ -46,11 +46,10 @@ pub(super) async fn serve(
 
 fn add_topics(
     follower: &mut Follower,
-    topics: Vec<String>,
+    topics: Vec<Arc<[u8]>>,
     account: &Arc<Account>,
 ) -> Result<(), OverBudget> {
     for topic in topics {
-        let topic = topic.into();
         let event = Event::TopicJoined { peer: None, topic };
         follower.charged(account.charge(event.size())?);
         follower.begin_with([event]);

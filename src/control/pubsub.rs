@@ -30,7 +30,7 @@ pub(super) async fn serve(
         Err(rejected) => return rejected.into(),
     };
     Outcome::Answer(match request {
-        PubSubRequest::Topics => response::topics(pubsub.topics()),
+        PubSubRequest::Topics => response::topics(&pubsub.topics()),
         PubSubRequest::Peers { topic } if topic.is_empty() => {
             let speaking = context.node.peers_speaking(pubsub.protocols());
             response::topic_peers(&speaking)

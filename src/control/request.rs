@@ -4,7 +4,7 @@ mod dht;
 mod own;
 pub(super) mod parts;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
@@ -149,9 +149,16 @@ impl HostRequest {
 #[derive(Debug)]
 pub(super) enum PubSubRequest {
     Topics,
-    Peers { topic: String },
-    Publish { topic: String, data: Option<Bytes> },
-    Subscribe { topic: String },
+    Peers {
+        topic: Arc<[u8]>,
+    },
+    Publish {
+        topic: Arc<[u8]>,
+        data: Option<Bytes>,
+    },
+    Subscribe {
+        topic: Arc<[u8]>,
+    },
 }
 
 /// A request that is answered with an ERROR straight away.
@@ -279,8 +286,7 @@ fn pubsub(request: Option<pb::PsRequest>) -> Result<PubSubRequest, Rejected> {
         let topic = request
             .topic
             .ok_or_else(|| refuse("Malformed request; missing topic parameter"))?;
-        let topic = String::from_utf8(topic.into());
-        topic.map_err(|_| refuse("Malformed request; topic is not UTF-8"))
+        Ok(Arc::from(&topic[..]))
     };
     Ok(match kind {
         Type::GetTopics => PubSubRequest::Topics,

@@ -4,7 +4,7 @@
 
 mod event;
 
-use std::{fmt::Write as _, slice};
+use std::{fmt::Write as _, slice, sync::Arc};
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
@@ -98,10 +98,13 @@ pub(super) fn stream(peer: PeerId, opened: &OpenedStream) -> pb::Response {
 }
 
 /// The part for pubsub is there even when it is empty: the JavaScript client insists.
-pub(super) fn topics(topics: Vec<String>) -> pb::Response {
+pub(super) fn topics(topics: &[Arc<[u8]>]) -> pb::Response {
     pb::Response {
         pubsub: Some(pb::PsResponse {
-            topics: topics.into_iter().map(Bytes::from).collect(),
+            topics: topics
+                .iter()
+                .map(|name| Bytes::copy_from_slice(name))
+                .collect(),
             peer_i_ds: Vec::new(),
         }),
         ..ok()

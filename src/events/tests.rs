@@ -8,7 +8,7 @@ use super::{
 fn topic(number: usize) -> Event {
     Event::TopicJoined {
         peer: None,
-        topic: number.to_string().into(),
+        topic: number.to_string().as_bytes().into(),
     }
 }
 
@@ -28,7 +28,7 @@ fn told(follower: &mut Follower) -> Vec<String> {
             Followed::Missed { count, .. } => format!("missed {count}"),
             Followed::Present(entry) => format!("present {:?}", entry.event.kind()),
             Followed::Event(entry) => match &entry.event {
-                Event::TopicJoined { topic, .. } => topic.to_string(),
+                Event::TopicJoined { topic, .. } => String::from_utf8_lossy(topic).into_owned(),
                 event => format!("{:?}", event.kind()),
             },
         })
@@ -84,7 +84,7 @@ fn whoever_is_overtaken_is_told_how_much_of_what_it_wants_is_gone() {
 fn large_events_make_each_other_go() {
     let events = Events::default();
     let mut follower = events.follow(Kinds::ALL);
-    let large: Arc<str> = "x".repeat(MAX_BYTES / 4).into();
+    let large: Arc<[u8]> = "x".repeat(MAX_BYTES / 4).as_bytes().into();
     for _ in 0..10 {
         add(
             &events,

@@ -20,9 +20,9 @@ pub(crate) fn rpcs(data: &[u8]) {
     let flood = input.byte().is_multiple_of(4);
     let router = Arc::new(Router::new(flood, Signing::Strict, Events::default()));
     let account = Ledger::new(0).client();
-    let subscription = router.subscriptions().add("t", &account);
+    let subscription = router.subscriptions().add(b"t", &account);
     assert!(subscription.is_ok(), "the first subscription");
-    router.update_subscription("t");
+    router.update_subscription(b"t");
     let peers = [PeerId::random(), PeerId::random()];
     for peer in peers {
         assert!(
@@ -57,7 +57,7 @@ pub(crate) fn rpcs(data: &[u8]) {
     }
 }
 
-fn receive(router: &Router, peer: PeerId, rpc: &Bytes, topics: &mut Vec<String>) {
+fn receive(router: &Router, peer: PeerId, rpc: &Bytes, topics: &mut Vec<Vec<u8>>) {
     let fields: Vec<_> = message::fields(rpc).collect();
     if let Ok(whole) = pb::Rpc::decode(rpc.clone()) {
         let count = |wanted: u32| {
@@ -73,7 +73,7 @@ fn receive(router: &Router, peer: PeerId, rpc: &Bytes, topics: &mut Vec<String>)
         match number {
             1 => {
                 if let Ok(change) = pb::SubOpts::decode(value) {
-                    topics.extend(message::topic_name(change.topic_id.as_ref()).map(str::to_owned));
+                    topics.push(message::topic_name(change.topic_id.as_ref()).to_vec());
                     router.on_subscription(peer, &change);
                 }
             }
@@ -94,10 +94,7 @@ fn receive(router: &Router, peer: PeerId, rpc: &Bytes, topics: &mut Vec<String>)
 
 /// What is taken as signed is signed, and is passed on as it came.
 fn validate(raw: &pb::Message) {
-    let Some(topic) = message::topic_name(raw.topic.as_ref()) else {
-        return;
-    };
-    let topic: Arc<str> = topic.into();
+    let topic: Arc<[u8]> = message::topic_name(raw.topic.as_ref()).into();
     for signing in [Signing::Strict, Signing::Lax, Signing::Off] {
         let Ok(message) = Validator::new(signing).validate(raw, topic.clone()) else {
             continue;

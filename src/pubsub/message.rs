@@ -47,7 +47,7 @@ const SEQNO_LEN: usize = size_of::<u64>();
 #[derive(Debug)]
 pub struct Message {
     body: Bytes,
-    topic: Arc<str>,
+    topic: Arc<[u8]>,
     author: Option<PeerId>,
     message_id: Bytes,
     id_hash: IdHash,
@@ -63,7 +63,7 @@ impl Message {
 
     /// Where it was published.
     #[must_use]
-    pub fn topic(&self) -> &Arc<str> {
+    pub fn topic(&self) -> &Arc<[u8]> {
         &self.topic
     }
 
@@ -96,10 +96,9 @@ impl Message {
     }
 }
 
-/// The name of a topic as it was sent; one that is absent is empty. `None` if it is not UTF-8, which
-/// no client can be subscribed to.
-pub(super) fn topic_name(field: Option<&Bytes>) -> Option<&str> {
-    field.map_or(Some(""), |name| std::str::from_utf8(name).ok())
+/// The name of a topic as it was sent: any bytes, as in Go. One that is absent is empty.
+pub(super) fn topic_name(field: Option<&Bytes>) -> &[u8] {
+    field.map_or(&[], |name| name)
 }
 
 /// Who made a message, and the number it has there.
@@ -152,7 +151,7 @@ impl Draft {
         mut self,
         signature: Option<&[u8]>,
         key: Option<&[u8]>,
-        topic: Arc<str>,
+        topic: Arc<[u8]>,
         author: Option<PeerId>,
         message_id: Vec<u8>,
     ) -> Message {
@@ -205,7 +204,7 @@ impl Author {
     }
 
     /// Bytes of payload that fit one message on `topic`, at most.
-    pub(super) fn room(&self, topic: &str) -> usize {
+    pub(super) fn room(&self, topic: &[u8]) -> usize {
         let rest =
             field(self.from.len()) + field(SEQNO_LEN) + field(topic.len()) + self.signature_len;
         // The lengths in front of the payload and of the message.
@@ -219,19 +218,13 @@ impl Author {
     /// If the key does not sign.
     pub(super) fn message(
         &self,
-        topic: &Arc<str>,
+        topic: &Arc<[u8]>,
         data: Option<&[u8]>,
         seqno: u64,
     ) -> Result<Message, SigningError> {
         let seqno = seqno.to_be_bytes();
         let (from, seqno) = (Some(&self.from[..]), Some(&seqno[..]));
-        let draft = Draft::new(
-            from,
-            data,
-            seqno,
-            Some(topic.as_bytes()),
-            self.signature_len,
-        );
+        let draft = Draft::new(from, data, seqno, Some(topic), self.signature_len);
         let signature = match &self.identity {
             Some(identity) => Some(identity.sign(draft.signed_text())?),
             None => None,

@@ -48,7 +48,7 @@ pub(super) struct MessageCache {
     order: VecDeque<Arc<Held>>,
     by_id: HashMap<IdHash, Arc<Message>>,
     /// Those of each topic, oldest first.
-    topics: HashMap<Arc<str>, VecDeque<Arc<Held>>>,
+    topics: HashMap<Arc<[u8]>, VecDeque<Arc<Held>>>,
     bytes: usize,
     heartbeat: u64,
 }
@@ -102,8 +102,8 @@ impl MessageCache {
     }
 
     /// The ids of the messages that IHAVE names, by topic.
-    pub(super) fn gossip(&self) -> HashMap<&str, Vec<Bytes>> {
-        let mut ids: HashMap<&str, Vec<Bytes>> = HashMap::new();
+    pub(super) fn gossip(&self) -> HashMap<&[u8], Vec<Bytes>> {
+        let mut ids: HashMap<&[u8], Vec<Bytes>> = HashMap::new();
         let recent = self.order.iter().rev();
         for held in recent.take_while(|held| self.heartbeat - held.heartbeat < GOSSIP) {
             let topic = ids.entry(held.message.topic()).or_default();
@@ -116,7 +116,7 @@ impl MessageCache {
     /// on. Costs as much as there are of that topic.
     pub(super) fn recent(
         &self,
-        topic: &str,
+        topic: &[u8],
         peer: &PeerId,
         now: Instant,
         count: usize,
@@ -157,7 +157,7 @@ mod tests {
             }
         }
 
-        fn add(&mut self, topic: &str, len: usize, source: Option<PeerId>) -> IdHash {
+        fn add(&mut self, topic: &[u8], len: usize, source: Option<PeerId>) -> IdHash {
             let seqno = self.mcache.order.len() as u64 + self.mcache.heartbeat * 1000;
             let message = self
                 .author
@@ -172,9 +172,9 @@ mod tests {
     #[test]
     fn messages_are_held_for_five_heartbeats_and_told_for_three() {
         let mut scene = Scene::new();
-        let id = scene.add("t", 1, None);
+        let id = scene.add(b"t", 1, None);
         for heartbeat in 0..7 {
-            let told = scene.mcache.gossip().contains_key("t");
+            let told = scene.mcache.gossip().contains_key(&b"t"[..]);
             assert_eq!(told, heartbeat < 3, "{heartbeat}");
             let held = scene.mcache.get(id).is_some();
             assert_eq!(held, heartbeat < 5, "{heartbeat}");
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn there_is_a_bound_in_bytes_and_the_oldest_go_first() {
         let mut scene = Scene::new();
-        let ids: Vec<_> = (0..100).map(|_| scene.add("t", 1 << 17, None)).collect();
+        let ids: Vec<_> = (0..100).map(|_| scene.add(b"t", 1 << 17, None)).collect();
         assert!(scene.mcache.bytes <= MAX_BYTES);
         assert!(scene.mcache.get(ids[0]).is_none());
         assert!(scene.mcache.get(ids[99]).is_some());
@@ -197,12 +197,12 @@ mod tests {
     fn who_has_a_message_does_not_get_it_and_old_ones_nobody() {
         let mut scene = Scene::new();
         let (source, stranger) = (PeerId::random(), PeerId::random());
-        scene.add("t", 1, Some(source));
-        scene.add("u", 1, None);
+        scene.add(b"t", 1, Some(source));
+        scene.add(b"u", 1, None);
         let own = scene.author.peer;
         let recent = |peer, age| {
             let now = scene.now + Duration::from_millis(age);
-            scene.mcache.recent("t", &peer, now, 10).len()
+            scene.mcache.recent(b"t", &peer, now, 10).len()
         };
         assert_eq!((recent(stranger, 0), recent(stranger, 1000)), (1, 0));
         assert_eq!((recent(source, 0), recent(own, 0)), (0, 0));

@@ -160,7 +160,7 @@ impl Inner {
         raw: &pb::Message,
         validator: &mut Validator,
     ) -> Option<Arc<Message>> {
-        let topic = message::topic_name(raw.topic.as_ref())?;
+        let topic = message::topic_name(raw.topic.as_ref());
         let own = raw.from.as_deref() == Some(&*self.author.from);
         if own || !self.router.subscriptions().has_subscribers(topic) {
             return None;

@@ -202,7 +202,7 @@ impl Router {
     }
 
     /// Peers that have announced `topic`.
-    pub(super) fn peers(&self, topic: &str) -> Vec<PeerId> {
+    pub(super) fn peers(&self, topic: &[u8]) -> Vec<PeerId> {
         self.state().members.of(topic).collect()
     }
 
@@ -212,14 +212,14 @@ impl Router {
     }
 
     /// Takes note of whether `topic` has subscribers here, and announces a change to peers.
-    pub(super) fn update_subscription(&self, topic: &str) {
+    pub(super) fn update_subscription(&self, topic: &[u8]) {
         let mut state = self.state();
         // Read under the lock, so that the last change is the one that stays.
         let joined = self.subscriptions.has_subscribers(topic);
         if state.topics.get(topic).is_some_and(|known| known.joined) == joined {
             return;
         }
-        let name: Arc<str> = topic.into();
+        let name: Arc<[u8]> = topic.into();
         for peer in state.peers.values() {
             peer.queue.announce(&name, joined);
         }

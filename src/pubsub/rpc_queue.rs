@@ -64,7 +64,7 @@ impl RpcQueue {
     }
 
     /// Begins a new stream, on which all subscriptions are announced (Go's hello packet).
-    pub(super) fn hello(&self, topics: impl IntoIterator<Item = Arc<str>>) {
+    pub(super) fn hello(&self, topics: impl IntoIterator<Item = Arc<[u8]>>) {
         let mut pending = self.pending.lock();
         let subscriptions = topics.into_iter().map(|topic| (topic, true)).collect();
         pending.subscriptions = subscriptions;
@@ -75,7 +75,7 @@ impl RpcQueue {
     }
 
     /// Announces whether a topic has subscribers here.
-    pub(super) fn announce(&self, topic: &Arc<str>, subscribed: bool) {
+    pub(super) fn announce(&self, topic: &Arc<[u8]>, subscribed: bool) {
         self.pending
             .lock()
             .subscriptions
@@ -96,7 +96,7 @@ impl RpcQueue {
         Some(receiver)
     }
 
-    pub(super) fn mesh(&self, topic: &Arc<str>, mesh: MeshChange) {
+    pub(super) fn mesh(&self, topic: &Arc<[u8]>, mesh: MeshChange) {
         self.pending.lock().mesh.insert(topic.clone(), mesh);
         self.writer.wake();
     }

@@ -1,6 +1,6 @@
 //! What pubsub knows at one moment, for reports and metrics.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use libp2p::PeerId;
 
@@ -10,7 +10,7 @@ pub struct Snapshot {
     /// Peers that speak pubsub.
     pub peers: Vec<PeerSnapshot>,
     /// Topics that this node takes part in, as a subscriber or as a publisher.
-    pub topics: BTreeMap<String, TopicSnapshot>,
+    pub topics: BTreeMap<Arc<[u8]>, TopicSnapshot>,
     /// Messages that clients here have published.
     pub published: u64,
     /// Messages queued for subscribers here, counted once for each.

@@ -13,7 +13,7 @@ use crate::memory::Account;
 #[derive(Debug)]
 pub struct Subscription {
     router: Arc<Router>,
-    topic: String,
+    topic: Arc<[u8]>,
     subscriber: Arc<Subscriber>,
 }
 
@@ -21,7 +21,7 @@ impl Subscription {
     /// Subscribes to `topic`, and announces it to peers if it is new here.
     pub(super) fn new(
         router: &Arc<Router>,
-        topic: String,
+        topic: Arc<[u8]>,
         account: &Arc<Account>,
     ) -> Result<Self, SubscribeError> {
         let (subscriber, first) = router.subscriptions().add(&topic, account)?;
@@ -63,7 +63,7 @@ impl Drop for Subscription {
         }
         let dropped = self.subscriber.dropped();
         if dropped > 0 {
-            let topic = &self.topic;
+            let topic = &*String::from_utf8_lossy(&self.topic);
             tracing::warn!(topic, dropped, "a slow subscriber has left");
         }
     }

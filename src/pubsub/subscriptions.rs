@@ -57,7 +57,7 @@ pub(super) struct Subscriptions {
 
 #[derive(Debug, Default)]
 struct Table {
-    topics: HashMap<String, Vec<Arc<Subscriber>>>,
+    topics: HashMap<Arc<[u8]>, Vec<Arc<Subscriber>>>,
     subscriptions: usize,
     /// Bytes of the names of `topics`.
     names: usize,
@@ -67,7 +67,7 @@ impl Subscriptions {
     /// Adds a subscriber, and says whether it is the first one of its topic.
     pub(super) fn add(
         &self,
-        topic: &str,
+        topic: &[u8],
         account: &Arc<Account>,
     ) -> Result<(Arc<Subscriber>, bool), SubscribeError> {
         if topic.len() > MAX_TOPIC {
@@ -86,14 +86,14 @@ impl Subscriptions {
             table.names = names;
         }
         table.subscriptions += 1;
-        let subscribers = table.topics.entry(topic.to_owned()).or_default();
+        let subscribers = table.topics.entry(topic.into()).or_default();
         subscribers.push(subscriber.clone());
         let first = subscribers.len() == 1;
         Ok((subscriber, first))
     }
 
     /// Removes a subscriber, and says whether it was the last one of its topic.
-    pub(super) fn remove(&self, topic: &str, subscriber: &Arc<Subscriber>) -> bool {
+    pub(super) fn remove(&self, topic: &[u8], subscriber: &Arc<Subscriber>) -> bool {
         let mut table = self.table.lock();
         let Some(subscribers) = table.topics.get_mut(topic) else {
             return false;
@@ -110,8 +110,8 @@ impl Subscriptions {
     }
 
     /// Topics with a subscriber that is still there.
-    pub(super) fn list(&self) -> Vec<String> {
-        let topics: Vec<(String, Vec<Arc<Subscriber>>)> = {
+    pub(super) fn list(&self) -> Vec<Arc<[u8]>> {
+        let topics: Vec<_> = {
             let table = self.table.lock();
             let topics = table.topics.iter();
             topics
@@ -125,12 +125,12 @@ impl Subscriptions {
             .collect()
     }
 
-    pub(super) fn has_subscribers(&self, topic: &str) -> bool {
+    pub(super) fn has_subscribers(&self, topic: &[u8]) -> bool {
         self.table.lock().topics.contains_key(topic)
     }
 
     /// The number of subscribers of each topic.
-    pub(super) fn counts(&self) -> HashMap<String, usize> {
+    pub(super) fn counts(&self) -> HashMap<Arc<[u8]>, usize> {
         let table = self.table.lock();
         let topics = table.topics.iter();
         topics

@@ -359,7 +359,7 @@ impl PubSub {
                 .topics
                 .iter()
                 .map(|(topic, state)| Topic {
-                    topic: topic.clone(),
+                    topic: String::from_utf8_lossy(topic).into_owned(),
                     subscribers: state.subscribers,
                     peers: state.peers,
                     mesh: state.mesh,

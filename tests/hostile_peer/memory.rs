@@ -109,7 +109,7 @@ impl Scene {
     /// subscribers who read nothing.
     fn gossip(&self) {
         let stuck: Vec<_> = (0..20)
-            .map(|topic| self.victim.subscribe(&format!("{topic}")))
+            .map(|topic| self.victim.subscribe(format!("{topic}")))
             .collect();
         let mut hostile = Peer::of(&self.victim);
         let names: Vec<u8> = (0..349_525_u32)

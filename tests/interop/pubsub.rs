@@ -2,6 +2,7 @@
 
 use libp2p::PeerId;
 use libtest_mimic::Trial;
+use rp2pd::wire::pb::ps_request::Type;
 
 use super::install;
 use super::suite::trial;
@@ -51,6 +52,10 @@ fn trials(suite: &'static str, peer: Peer) -> Vec<Trial> {
         }
     }
     trials.push(trial(suite, "through_rp2pd", move || through_rp2pd(peer)));
+    // JavaScript's strings are text.
+    if suite != "pubsub_js" {
+        trials.push(trial(suite, "topics_of_any_bytes", move || any_bytes(peer)));
+    }
     trials.push(trial(suite, "right_after_a_subscribe", move || {
         at_once(peer)
     }));
@@ -69,6 +74,45 @@ fn start(launch: Launch, router: &str) -> Result<Daemon, String> {
             &format!("-pubsubRouter={router}"),
         ])
         .try_spawn()
+}
+
+/// Names that are not UTF-8, and differ only where a lossy reading would not.
+fn any_bytes(peer: Peer) -> Result<(), String> {
+    const TOPICS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
+    let (own, other) = (
+        start(Launch::new(), "gossipsub")?,
+        start(peer()?, "gossipsub")?,
+    );
+    own.client().connect_to(other.peer_id(), other.addrs())?;
+    for (a, b) in [(&own, &other), (&other, &own)] {
+        for topic in TOPICS {
+            let mut subscription = a.client().subscribe(topic)?;
+            let known = || {
+                let peers = b.client().topic_peers(topic);
+                peers.is_ok_and(|peers| peers.contains(&a.peer_id()))
+            };
+            if !eventually(PATIENCE, known) {
+                return Err(format!("{topic:?} is unknown"));
+            }
+            let listed = a.client().pubsub(Type::GetTopics, None, None)?;
+            let listed = listed.map(|answer| answer.topics).unwrap_or_default();
+            if listed != [topic] {
+                return Err(format!("{listed:?} instead of {topic:?}"));
+            }
+            b.client().publish(topic, topic)?;
+            let message = subscription.next();
+            if message.data.as_deref() != Some(topic) || message.topic_i_ds != [topic] {
+                return Err(format!("{topic:?}: {message:?}"));
+            }
+            drop(subscription);
+            let gone = || a.client().pubsub(Type::GetTopics, None, None);
+            let gone = || gone().is_ok_and(|answer| answer.is_none_or(|a| a.topics.is_empty()));
+            if !eventually(PATIENCE, gone) {
+                return Err(format!("{topic:?} is still subscribed to"));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn knows(daemon: &Daemon, peer: PeerId, topic: &str) -> Result<(), String> {

@@ -419,14 +419,14 @@ fn messages_that_wait_are_given_up_before_memory_is_short() {
         .spawn();
     // Each could have 8 MiB waiting: four times what there is.
     let stuck: Vec<_> = (0..48)
-        .map(|topic| victim.subscribe(&format!("{topic}")))
+        .map(|topic| victim.subscribe(format!("{topic}")))
         .collect();
     let mut client = victim.client();
     let data = payload(64 << 10, 1);
     let mut most = 0;
     for round in 0..150 {
         for topic in 0..stuck.len() {
-            client.publish(&format!("{topic}"), &data).expect("PUBLISH");
+            client.publish(format!("{topic}"), &data).expect("PUBLISH");
         }
         if round % 10 == 0 {
             most = most.max(used(&victim));

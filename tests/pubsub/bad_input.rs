@@ -92,7 +92,7 @@ fn a_frame_of_four_mebibytes_is_refused_and_the_connection_stays() {
     let text = client.publish("t", &data).expect_err("too large");
     assert!(text.starts_with("message of "), "{text}");
     let name = "n".repeat((4 << 20) - 32);
-    let text = client.pubsub(Type::Publish, Some(&name), None);
+    let text = client.pubsub(Type::Publish, Some(name.as_bytes()), None);
     let text = text.map(drop);
     assert!(text.is_ok() || text.is_err_and(|text| text.starts_with("message of 0 bytes")));
     let text = daemon.client().subscribe(&name).expect_err("too long");
@@ -112,7 +112,7 @@ fn ten_thousand_topics_are_served_and_forgotten() {
     let before = a.rss_kib();
     let started = Instant::now();
     let subscriptions: Vec<_> = (0..wanted)
-        .map(|n| a.subscribe(&format!("topic-{n}")))
+        .map(|n| a.subscribe(format!("topic-{n}")))
         .collect();
     println!("{wanted} topics in {:?}", started.elapsed());
     assert_eq!(a.client().topics().len(), wanted);
@@ -134,11 +134,11 @@ fn ten_thousand_topics_are_served_and_forgotten() {
 fn names_that_do_not_fit_one_announcement_are_refused() {
     let daemon = node(&[]);
     let subscriptions: Vec<_> = (0..512)
-        .map(|n| daemon.subscribe(&format!("{n:01024}")))
+        .map(|n| daemon.subscribe(format!("{n:01024}")))
         .collect();
     let text = daemon.client().subscribe("one more").expect_err("full");
     assert_eq!(text, "too many topics");
-    let known = daemon.client().subscribe(&format!("{:01024}", 7));
+    let known = daemon.client().subscribe(format!("{:01024}", 7));
     assert!(known.is_ok(), "no further name");
     drop(subscriptions);
     let room = || daemon.client().subscribe("one more").is_ok();

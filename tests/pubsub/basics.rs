@@ -157,7 +157,7 @@ fn publishing_needs_neither_peers_nor_data_nor_a_name() {
     client.publish("", b"").expect("no name");
     let mut subscription = daemon.subscribe("");
     use rp2pd::wire::pb::ps_request::Type::Publish;
-    client.pubsub(Publish, Some(""), None).expect("no data");
+    client.pubsub(Publish, Some(b""), None).expect("no data");
     assert_eq!(subscription.next().data, None, "absent as it was sent");
     client.publish("", b"").expect("empty data");
     assert_eq!(subscription.next().data.as_deref(), Some(&b""[..]));

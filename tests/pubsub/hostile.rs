@@ -123,7 +123,11 @@ fn a_million_ids_are_not_asked_for() {
 
 /// A message signed by `key`, whatever it says of its author.
 fn signed(key: &Keypair, from: &[u8], seqno: &[u8], data: &[u8]) -> Vec<u8> {
-    let fields = [(1, from), (2, data), (3, seqno), (4, &b"t"[..])];
+    signed_on(key, from, seqno, data, b"t")
+}
+
+fn signed_on(key: &Keypair, from: &[u8], seqno: &[u8], data: &[u8], topic: &[u8]) -> Vec<u8> {
+    let fields = [(1, from), (2, data), (3, seqno), (4, topic)];
     let text: Vec<_> = fields
         .iter()
         .map(|(number, value)| raw::bytes(*number, value))
@@ -168,14 +172,15 @@ fn forged_messages_reach_nobody_and_replayed_ones_once() {
 }
 
 #[test]
-fn a_topic_that_is_no_text_costs_itself_alone() {
+fn a_topic_that_is_no_text_is_one_like_any_other() {
     let (victim, _honest, mut own) = scene();
+    let binary = b"\xff\xfe";
+    let mut foreign_own = victim.subscribe(binary);
     let mut hostile = Peer::of(&victim);
     let key = Keypair::generate_ed25519();
     let from = key.public().to_peer_id().to_bytes();
-    let binary = b"\xff\xfe";
     let graft = control(3, &raw::bytes(1, binary));
-    let foreign = message(&[(1, &from), (2, b"data"), (3, &[0; 8]), (4, binary)]);
+    let foreign = signed_on(&key, &from, &[0; 8], b"data", binary);
     let good = signed(&key, &from, &[1; 8], b"good");
     // All in one RPC: what stands beside it is heard.
     hostile.say(
@@ -188,8 +193,11 @@ fn a_topic_that_is_no_text_costs_itself_alone() {
         ]
         .concat(),
     );
+    assert_eq!(foreign_own.next_data(), b"data");
     assert_eq!(own.next_data(), b"good");
     await_peer(&victim, &hostile.daemon, "t");
+    let peers = victim.client().topic_peers(binary).expect("LIST_PEERS");
+    assert_eq!(peers, [hostile.daemon.peer_id()]);
     assert_eq!(victim.bites("pubsub rules that peers have broken"), 0);
 }
 

@@ -18,13 +18,13 @@ impl ControlClient {
     pub fn pubsub(
         &mut self,
         kind: Type,
-        topic: Option<&str>,
+        topic: Option<&[u8]>,
         data: Option<&[u8]>,
     ) -> Result<Option<PsResponse>, String> {
         let mut request = typed(request::Type::Pubsub);
         request.pubsub = Some(PsRequest {
             r#type: Some(i64::from(kind as i32)),
-            topic: topic.map(|topic| topic.to_owned().into()),
+            topic: topic.map(|topic| topic.to_vec().into()),
             data: data.map(|data| data.to_vec().into()),
         });
         Ok(self.ask(&request)?.pubsub)
@@ -40,8 +40,8 @@ impl ControlClient {
 
     /// # Errors
     /// The ERROR text.
-    pub fn topic_peers(&mut self, topic: &str) -> Result<Vec<PeerId>, String> {
-        let answer = self.pubsub(Type::ListPeers, Some(topic), None)?;
+    pub fn topic_peers(&mut self, topic: impl AsRef<[u8]>) -> Result<Vec<PeerId>, String> {
+        let answer = self.pubsub(Type::ListPeers, Some(topic.as_ref()), None)?;
         let peers = answer.map(|answer| answer.peer_i_ds).unwrap_or_default();
         peers
             .iter()
@@ -51,8 +51,8 @@ impl ControlClient {
 
     /// # Errors
     /// The ERROR text.
-    pub fn publish(&mut self, topic: &str, data: &[u8]) -> Result<(), String> {
-        self.pubsub(Type::Publish, Some(topic), Some(data))
+    pub fn publish(&mut self, topic: impl AsRef<[u8]>, data: &[u8]) -> Result<(), String> {
+        self.pubsub(Type::Publish, Some(topic.as_ref()), Some(data))
             .map(drop)
     }
 
@@ -60,8 +60,8 @@ impl ControlClient {
     ///
     /// # Errors
     /// The ERROR text.
-    pub fn subscribe(mut self, topic: &str) -> Result<Subscription, String> {
-        self.pubsub(Type::Subscribe, Some(topic), None)?;
+    pub fn subscribe(mut self, topic: impl AsRef<[u8]>) -> Result<Subscription, String> {
+        self.pubsub(Type::Subscribe, Some(topic.as_ref()), None)?;
         Ok(Subscription { client: self })
     }
 }
@@ -69,12 +69,12 @@ impl ControlClient {
 impl Daemon {
     /// SUBSCRIBE that has no reason to fail.
     #[must_use]
-    pub fn subscribe(&self, topic: &str) -> Subscription {
+    pub fn subscribe(&self, topic: impl AsRef<[u8]>) -> Subscription {
         self.client().subscribe(topic).expect("SUBSCRIBE")
     }
 
     /// PUBLISH that has no reason to fail.
-    pub fn publish(&self, topic: &str, data: &[u8]) {
+    pub fn publish(&self, topic: impl AsRef<[u8]>, data: &[u8]) {
         self.client().publish(topic, data).expect("PUBLISH");
     }
 }

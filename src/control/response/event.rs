@@ -144,10 +144,10 @@ fn of_reachability(reachability: Reachability) -> pb::event::Reachability {
     }
 }
 
-fn of_topic(event: pb::Event, peer: Option<PeerId>, topic: &str) -> pb::Event {
+fn of_topic(event: pb::Event, peer: Option<PeerId>, topic: &[u8]) -> pb::Event {
     pb::Event {
         peer: peer.map(|peer| peer.to_bytes().into()),
-        topic: Some(text(topic)),
+        topic: Some(Bytes::copy_from_slice(topic)),
         ..event
     }
 }

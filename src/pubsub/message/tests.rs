@@ -9,7 +9,7 @@ fn raw(message: &Message) -> pb::Message {
 }
 
 fn validated(signing: Signing, raw: &pb::Message) -> Result<Message, ValidationError> {
-    Validator::new(signing).validate(raw, "t".into())
+    Validator::new(signing).validate(raw, b"t"[..].into())
 }
 
 #[test]
@@ -21,7 +21,7 @@ fn what_is_signed_here_is_taken_elsewhere_and_nothing_else() {
     ] {
         let author = Author::new(&identity, true).expect("a key");
         let made = author
-            .message(&"t".into(), Some(b"data"), 7)
+            .message(&b"t"[..].into(), Some(b"data"), 7)
             .expect("signed");
         let sent = raw(&made);
         let got = validated(Signing::Strict, &sent).expect("taken");
@@ -73,16 +73,16 @@ fn the_key_of_the_last_author_is_not_taken_for_anothers() {
     let messages: Vec<_> = (0..3)
         .map(|_| {
             let author = Author::new(&Keypair::generate_ed25519(), true).expect("a key");
-            raw(&author.message(&"t".into(), None, 1).expect("signed"))
+            raw(&author.message(&b"t"[..].into(), None, 1).expect("signed"))
         })
         .collect();
     for _ in 0..3 {
         for message in &messages {
-            assert!(validator.validate(message, "t".into()).is_ok());
+            assert!(validator.validate(message, b"t"[..].into()).is_ok());
         }
         let mut forged = messages[0].clone();
         forged.signature = messages[1].signature.clone();
-        let refused = validator.validate(&forged, "t".into()).err();
+        let refused = validator.validate(&forged, b"t"[..].into()).err();
         assert_eq!(refused, Some(ValidationError::Signature));
     }
 }
@@ -104,7 +104,7 @@ proptest! {
             topic.as_deref().map(str::as_bytes),
             0,
         );
-        let made = draft.finish(signature.as_deref(), key.as_deref(), "".into(), None, vec![]);
+        let made = draft.finish(signature.as_deref(), key.as_deref(), b""[..].into(), None, vec![]);
         let expected = pb::Message {
             from: from.map(Into::into),
             data: data.map(Into::into),
@@ -158,9 +158,9 @@ proptest! {
         ] {
             for sign in [true, false] {
                 let author = Author::new(&identity, sign).expect("a key");
-                let room = author.room(&topic);
+                let room = author.room(topic.as_bytes());
                 let data = vec![7; room - short];
-                let topic: Arc<str> = topic.as_str().into();
+                let topic: Arc<[u8]> = topic.as_bytes().into();
                 let message = author.message(&topic, Some(&data), u64::MAX).expect("signed");
                 let len = field(message.body().len());
                 prop_assert!(len <= MAX_RPC, "{len}");

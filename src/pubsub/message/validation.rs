@@ -54,7 +54,7 @@ impl Validator {
     pub(in super::super) fn validate(
         &mut self,
         raw: &pb::Message,
-        topic: Arc<str>,
+        topic: Arc<[u8]>,
     ) -> Result<Message, ValidationError> {
         let from = raw.from.as_deref();
         let author = from.map(PeerId::from_bytes).transpose();

@@ -33,9 +33,7 @@ const GRAFT_FLOOD: Duration = Duration::from_secs(10);
 impl Router {
     /// `peer` has announced that it is subscribed to a topic, or no longer.
     pub(in super::super) fn on_subscription(&self, peer: PeerId, change: &pb::SubOpts) {
-        let Some(topic) = topic_name(change.topic_id.as_ref()) else {
-            return;
-        };
+        let topic = topic_name(change.topic_id.as_ref());
         let mut state = self.state();
         if !change.subscribe.unwrap_or_default() {
             state.unsubscribed(peer, topic);
@@ -78,14 +76,10 @@ impl Router {
         state.on_ihave(peer, &control.ihave, now);
         let wanted = state.on_iwant(peer, &control.iwant, now);
         for graft in control.graft.iter().take(MAX_GRAFTS) {
-            if let Some(topic) = topic_name(graft.topic_id.as_ref()) {
-                state.on_graft(peer, topic, now);
-            }
+            state.on_graft(peer, topic_name(graft.topic_id.as_ref()), now);
         }
         for prune in control.prune.iter().take(MAX_GRAFTS) {
-            let Some(topic) = topic_name(prune.topic_id.as_ref()) else {
-                continue;
-            };
+            let topic = topic_name(prune.topic_id.as_ref());
             let time = prune.backoff.filter(|seconds| *seconds > 0);
             state.on_prune(peer, topic, time.map_or(PRUNE_BACKOFF, Duration::from_secs));
         }
@@ -101,7 +95,7 @@ impl Router {
 
 impl State {
     /// `peer` has taken this node into its mesh.
-    fn on_graft(&mut self, peer: PeerId, topic: &str, now: Instant) {
+    fn on_graft(&mut self, peer: PeerId, topic: &[u8], now: Instant) {
         let Some((name, known)) = self.topics.get_key_value(topic) else {
             return;
         };
@@ -109,7 +103,7 @@ impl State {
             // Without subscribers here no answer is needed: the peer has been or will be told.
             return;
         }
-        let name: Arc<str> = name.clone();
+        let name: Arc<[u8]> = name.clone();
         let until = known.backoff.get(&peer).copied();
         let early = until.is_some_and(|until| until > now);
         if early && self.peers.get(&peer).and_then(|peer| peer.kind) != Some(PeerKind::Gossipsub10)
@@ -137,7 +131,7 @@ impl State {
     }
 
     /// `peer` has removed this node from its mesh.
-    fn on_prune(&mut self, peer: PeerId, topic: &str, time: Duration) {
+    fn on_prune(&mut self, peer: PeerId, topic: &[u8], time: Duration) {
         if let Some(known) = self.topics.get_mut(topic).filter(|topic| topic.joined) {
             known.mesh.remove(&peer);
             self.add_backoff(topic, peer, time);

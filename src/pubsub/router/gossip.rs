@@ -61,7 +61,7 @@ impl State {
                     ids.shuffle(&mut rand::rng());
                 }
                 ihave.entry(peer).or_default().push(pb::IHave {
-                    topic_id: Some(Bytes::copy_from_slice(name.as_bytes())),
+                    topic_id: Some(Bytes::copy_from_slice(name)),
                     message_i_ds: ids.iter().take(MAX_IHAVE_IDS).cloned().collect(),
                 });
             }
@@ -94,8 +94,7 @@ impl State {
         }
         let room = MAX_IWANT_IDS.saturating_sub(entry.used.iwant_sent);
         let joined = ihaves.iter().filter(|ihave| {
-            let name = topic_name(ihave.topic_id.as_ref());
-            let topic = name.and_then(|name| self.topics.get(name));
+            let topic = self.topics.get(topic_name(ihave.topic_id.as_ref()));
             topic.is_some_and(|topic| topic.joined)
         });
         let ids = joined.flat_map(|ihave| ihave.message_i_ds.iter().take(MAX_IHAVE_IDS));

@@ -34,7 +34,7 @@ const ENTRY: usize = 160;
 const MAX_REMOVED: usize = 256;
 
 /// The bytes that are charged for one topic of one peer.
-fn cost(topic: &str) -> usize {
+fn cost(topic: &[u8]) -> usize {
     ENTRY + topic.len()
 }
 
@@ -43,7 +43,7 @@ fn cost(topic: &str) -> usize {
 pub(super) struct PeerTopics {
     peer: PeerId,
     number: u32,
-    names: BTreeSet<Arc<str>>,
+    names: BTreeSet<Arc<[u8]>>,
     charge: Charge,
 }
 
@@ -63,7 +63,7 @@ impl PeerTopics {
 #[derive(Debug, Default)]
 pub(super) struct Members {
     /// The numbers of a topic's peers, in order.
-    topics: BTreeMap<Arc<str>, Vec<u32>>,
+    topics: BTreeMap<Arc<[u8]>, Vec<u32>>,
     /// Peers by their number, which is shorter than a peer id. Peers that have gone are not here.
     peers: HashMap<u32, PeerId>,
     next: u32,
@@ -129,14 +129,14 @@ impl Members {
         !self.gone.is_empty()
     }
 
-    fn tell_left(&self, peer: PeerId, topic: Arc<str>) {
+    fn tell_left(&self, peer: PeerId, topic: Arc<[u8]>) {
         self.events.tell(Kind::TopicLeft, || Event::TopicLeft {
             peer: Some(peer),
             topic,
         });
     }
 
-    fn forget(&mut self, topic: &str, number: u32) {
+    fn forget(&mut self, topic: &[u8], number: u32) {
         self.bytes -= cost(topic);
         if let Some(numbers) = self.topics.get_mut(topic) {
             if let Ok(at) = numbers.binary_search(&number) {
@@ -149,7 +149,7 @@ impl Members {
     }
 
     /// Adds a topic to those of a peer. False if there is no room for it.
-    pub(super) fn subscribe(&mut self, peer: &mut PeerTopics, topic: &str) -> bool {
+    pub(super) fn subscribe(&mut self, peer: &mut PeerTopics, topic: &[u8]) -> bool {
         if peer.names.contains(topic) {
             return true;
         }
@@ -167,7 +167,7 @@ impl Members {
         }
         self.bytes += bytes;
         let known = self.topics.get_key_value(topic);
-        let name: Arc<str> = known.map_or_else(|| topic.into(), |(name, _)| name.clone());
+        let name: Arc<[u8]> = known.map_or_else(|| topic.into(), |(name, _)| name.clone());
         peer.names.insert(name.clone());
         let (id, joined) = (Some(peer.peer), name.clone());
         self.events.tell(Kind::TopicJoined, || Event::TopicJoined {
@@ -185,7 +185,7 @@ impl Members {
     }
 
     /// Removes a topic from those of a peer.
-    pub(super) fn unsubscribe(&mut self, peer: &mut PeerTopics, topic: &str) {
+    pub(super) fn unsubscribe(&mut self, peer: &mut PeerTopics, topic: &[u8]) {
         if let Some(name) = peer.names.take(topic) {
             self.tell_left(peer.peer, name);
             peer.release(cost(topic));
@@ -194,19 +194,19 @@ impl Members {
     }
 
     /// Whether any peer is subscribed to `topic`.
-    pub(super) fn has_topic(&self, topic: &str) -> bool {
+    pub(super) fn has_topic(&self, topic: &[u8]) -> bool {
         self.topics.contains_key(topic)
     }
 
     /// Whether the peer with these topics is subscribed to `topic`.
-    pub(super) fn contains(&self, topic: &str, peer: &PeerTopics) -> bool {
+    pub(super) fn contains(&self, topic: &[u8], peer: &PeerTopics) -> bool {
         self.topics
             .get(topic)
             .is_some_and(|numbers| numbers.binary_search(&peer.number).is_ok())
     }
 
     /// The peers that are subscribed to `topic`.
-    pub(super) fn of(&self, topic: &str) -> impl Iterator<Item = PeerId> + '_ {
+    pub(super) fn of(&self, topic: &[u8]) -> impl Iterator<Item = PeerId> + '_ {
         let numbers = self.topics.get(topic).map_or(&[][..], Vec::as_slice);
         numbers
             .iter()
@@ -246,7 +246,7 @@ mod tests {
         let name = |peer: usize, topic: usize| format!("{peer:03}-{topic:0200}");
         for (number, peer) in peers.iter_mut().take(40).enumerate() {
             for topic in 0..MAX_PEER_TOPICS {
-                if !members.subscribe(peer, &name(number, topic)) {
+                if !members.subscribe(peer, name(number, topic).as_bytes()) {
                     break;
                 }
             }
@@ -257,7 +257,7 @@ mod tests {
             members.bytes
         );
         let last = &mut peers[49];
-        let given = (0..200).filter(|topic| members.subscribe(last, &name(49, *topic)));
+        let given = (0..200).filter(|topic| members.subscribe(last, name(49, *topic).as_bytes()));
         assert_eq!(given.count(), FAIR_SHARE);
     }
 
@@ -265,19 +265,19 @@ mod tests {
     fn the_topics_of_a_peer_that_has_gone_are_removed_in_parts() {
         let (mut members, mut peers) = members(2);
         for topic in 0..2000 {
-            assert!(members.subscribe(&mut peers[0], &format!("{topic}")));
+            assert!(members.subscribe(&mut peers[0], format!("{topic}").as_bytes()));
         }
-        assert!(members.subscribe(&mut peers[1], "7"));
+        assert!(members.subscribe(&mut peers[1], b"7"));
         members.remove_peer(peers.swap_remove(0));
-        assert_eq!(members.of("7").count(), 1, "only who is there");
-        assert_eq!(members.of("8").count(), 0);
+        assert_eq!(members.of(b"7").count(), 1, "only who is there");
+        assert_eq!(members.of(b"8").count(), 0);
         let mut parts = 1;
         while members.sweep() {
             parts += 1;
         }
         assert_eq!(parts, 2000_usize.div_ceil(MAX_REMOVED));
-        assert_eq!((members.len(), members.bytes), (1, cost("7")));
-        members.unsubscribe(&mut peers[0], "7");
+        assert_eq!((members.len(), members.bytes), (1, cost(b"7")));
+        members.unsubscribe(&mut peers[0], b"7");
         assert_eq!((members.len(), members.bytes), (0, 0));
         assert_eq!(peers[0].charge.bytes(), 0);
     }
@@ -288,8 +288,8 @@ mod tests {
         let account = ledger.peer(&"/ip4/192.0.2.1/tcp/1".parse().expect("a multiaddr"));
         let mut members = Members::default();
         let mut peer = members.add_peer(PeerId::random(), &account);
-        let given =
-            (0..10_000).filter(|topic| members.subscribe(&mut peer, &format!("{topic:05}")));
+        let given = (0..10_000)
+            .filter(|topic| members.subscribe(&mut peer, format!("{topic:05}").as_bytes()));
         let given = given.count();
         assert_eq!(given, (1 << 20) / 4 / 4 / (ENTRY + 5), "its share");
         members.remove_peer(peer);

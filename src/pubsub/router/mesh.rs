@@ -101,7 +101,7 @@ pub(super) fn sample(peers: &[PeerId], count: usize) -> Vec<PeerId> {
 
 impl State {
     /// Whether `peer`, which is subscribed to the topic, may be in its mesh or fanout.
-    fn is_candidate(&self, topic: &str, peer: &PeerId, now: Instant) -> bool {
+    fn is_candidate(&self, topic: &[u8], peer: &PeerId, now: Instant) -> bool {
         let backs_off = self.topics.get(topic).is_some_and(|topic| {
             let until = topic.backoff.get(peer);
             until.is_some_and(|until| *until > now)
@@ -110,19 +110,19 @@ impl State {
     }
 
     /// Peers that could join the mesh of a topic, or its fanout.
-    fn candidates(&self, topic: &str, without: &HashSet<PeerId>, now: Instant) -> Vec<PeerId> {
+    fn candidates(&self, topic: &[u8], without: &HashSet<PeerId>, now: Instant) -> Vec<PeerId> {
         let peers = self.members.of(topic);
         peers
             .filter(|peer| !without.contains(peer) && self.is_candidate(topic, peer, now))
             .collect()
     }
 
-    fn mesh_of(&self, topic: &str) -> HashSet<PeerId> {
+    fn mesh_of(&self, topic: &[u8]) -> HashSet<PeerId> {
         let topic = self.topics.get(topic);
         topic.map_or_else(HashSet::new, |topic| topic.mesh.clone())
     }
 
-    fn graft(&mut self, name: &Arc<str>, peers: &[PeerId]) {
+    fn graft(&mut self, name: &Arc<[u8]>, peers: &[PeerId]) {
         for peer in peers {
             if let (Some(topic), Some(entry)) = (self.topics.get_mut(name), self.peers.get(peer))
                 && topic.mesh.insert(*peer)
@@ -132,7 +132,7 @@ impl State {
         }
     }
 
-    pub(super) fn prune(&mut self, name: &Arc<str>, peer: PeerId, backoff: Duration) {
+    pub(super) fn prune(&mut self, name: &Arc<[u8]>, peer: PeerId, backoff: Duration) {
         if let Some(topic) = self.topics.get_mut(name) {
             topic.mesh.remove(&peer);
         }
@@ -144,7 +144,7 @@ impl State {
     }
 
     /// Does not take `peer` into the mesh for this time. A longer one that runs stays.
-    pub(super) fn add_backoff(&mut self, name: &str, peer: PeerId, time: Duration) {
+    pub(super) fn add_backoff(&mut self, name: &[u8], peer: PeerId, time: Duration) {
         let Some(topic) = self.topics.get_mut(name) else {
             return;
         };
@@ -156,14 +156,14 @@ impl State {
         *known = (*known).max(until);
     }
 
-    fn expire_backoffs(&mut self, name: &str, now: Instant) {
+    fn expire_backoffs(&mut self, name: &[u8], now: Instant) {
         if let Some(topic) = self.topics.get_mut(name) {
             topic.backoff.retain(|_, until| *until > now);
         }
     }
 
     /// A new subscriber's peers: those that messages went to already, then others.
-    pub(super) fn join(&mut self, name: &Arc<str>, flood: bool) {
+    pub(super) fn join(&mut self, name: &Arc<[u8]>, flood: bool) {
         let topic = self.topics.entry(name.clone()).or_default();
         topic.joined = true;
         let fanout = topic.fanout.take();
@@ -180,7 +180,7 @@ impl State {
         self.graft(name, &chosen);
     }
 
-    pub(super) fn leave(&mut self, name: &Arc<str>) {
+    pub(super) fn leave(&mut self, name: &Arc<[u8]>) {
         for peer in self.mesh_of(name) {
             self.prune(name, peer, UNSUBSCRIBE_BACKOFF);
         }
@@ -193,7 +193,7 @@ impl State {
     }
 
     /// Takes a peer that is subscribed to a topic into its mesh if that is small.
-    pub(super) fn graft_if_wanted(&mut self, name: &Arc<str>, peer: PeerId) {
+    pub(super) fn graft_if_wanted(&mut self, name: &Arc<[u8]>, peer: PeerId) {
         let topic = self.topics.get(name);
         if topic.is_some_and(|topic| topic.joined && topic.mesh.len() < D_LOW)
             && self.is_candidate(name, &peer, Instant::now())
@@ -214,7 +214,7 @@ impl State {
     }
 
     /// Looks for peers for messages on a topic without subscribers here.
-    pub(super) fn refill_fanout(&mut self, name: &Arc<str>, now: Instant) {
+    pub(super) fn refill_fanout(&mut self, name: &Arc<[u8]>, now: Instant) {
         let known = self.topics.get(name);
         if known.is_some_and(|topic| topic.joined) || !self.members.has_topic(name) {
             return;
@@ -231,7 +231,7 @@ impl State {
         });
     }
 
-    fn expire_fanout(&mut self, name: &str, now: Instant) {
+    fn expire_fanout(&mut self, name: &[u8], now: Instant) {
         if let Some(topic) = self.topics.get_mut(name) {
             topic
                 .fanout
@@ -240,7 +240,7 @@ impl State {
     }
 
     /// Brings a mesh to its size.
-    fn maintain_mesh(&mut self, name: &Arc<str>, now: Instant) {
+    fn maintain_mesh(&mut self, name: &Arc<[u8]>, now: Instant) {
         if !self.topics.get(name).is_some_and(|topic| topic.joined) {
             return;
         }
@@ -267,7 +267,7 @@ impl State {
         }
     }
 
-    fn cut_mesh(&mut self, name: &Arc<str>, mesh: HashSet<PeerId>) {
+    fn cut_mesh(&mut self, name: &Arc<[u8]>, mesh: HashSet<PeerId>) {
         let mut peers: Vec<_> = mesh.into_iter().collect();
         peers.shuffle(&mut rand::rng());
         // Some of those that were dialed come first, and stay.
@@ -293,7 +293,7 @@ impl State {
 
     /// Whether a peer that asks for it gets a place in the mesh of a topic. Peers that dialed this
     /// node leave room for those that it dialed.
-    pub(super) fn has_room(&self, name: &str, peer: &PeerId) -> bool {
+    pub(super) fn has_room(&self, name: &[u8], peer: &PeerId) -> bool {
         let Some(topic) = self.topics.get(name) else {
             return false;
         };

@@ -56,7 +56,7 @@ pub(super) struct State {
     /// Which peers are subscribed to which topics.
     pub(super) members: Members,
     /// Topics that this node takes part in.
-    pub(super) topics: HashMap<Arc<str>, Topic>,
+    pub(super) topics: HashMap<Arc<[u8]>, Topic>,
     /// Peers that get every message of their topics.
     pub(super) floodsub_peers: HashSet<PeerId>,
     pub(super) seen: Seen,
@@ -135,19 +135,19 @@ impl State {
     }
 
     /// Whether `peer` is subscribed to `topic`.
-    pub(super) fn is_subscribed(&self, peer: &PeerId, topic: &str) -> bool {
+    pub(super) fn is_subscribed(&self, peer: &PeerId, topic: &[u8]) -> bool {
         let peer = self.peers.get(peer);
         peer.is_some_and(|peer| self.members.contains(topic, &peer.topics))
     }
 
     /// `peer` is subscribed to `topic`. False if there is no room for that.
-    pub(super) fn subscribed(&mut self, peer: PeerId, topic: &str) -> bool {
+    pub(super) fn subscribed(&mut self, peer: PeerId, topic: &[u8]) -> bool {
         let entry = self.peers.get_mut(&peer);
         entry.is_some_and(|entry| self.members.subscribe(&mut entry.topics, topic))
     }
 
     /// `peer` is no longer subscribed to `topic`.
-    pub(super) fn unsubscribed(&mut self, peer: PeerId, topic: &str) {
+    pub(super) fn unsubscribed(&mut self, peer: PeerId, topic: &[u8]) {
         if let Some(entry) = self.peers.get_mut(&peer) {
             self.members.unsubscribe(&mut entry.topics, topic);
         }
@@ -186,7 +186,7 @@ impl State {
         snapshot.peers = peers.collect();
         let own = |topic: &&Topic| topic.joined || topic.fanout.is_some();
         for (name, topic) in self.topics.iter().filter(|(_, topic)| own(topic)) {
-            let entry = snapshot.topics.entry(name.to_string()).or_default();
+            let entry = snapshot.topics.entry(name.clone()).or_default();
             entry.peers = self.members.of(name).count();
             entry.mesh = topic.mesh.len();
             entry.fanout = topic.fanout.as_ref().map_or(0, |fanout| fanout.peers.len());

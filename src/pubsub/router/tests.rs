@@ -34,11 +34,11 @@ impl Scene {
             .new_peer(peer, &self.ledger.client())
             .expect("a new peer");
         self.router.add_peer(peer, kind, dialed);
-        self.subscribe(peer, "t", true);
+        self.subscribe(peer, b"t", true);
         peer
     }
 
-    fn subscribe(&self, peer: PeerId, topic: &str, subscribe: bool) {
+    fn subscribe(&self, peer: PeerId, topic: &[u8], subscribe: bool) {
         let change = pb::SubOpts {
             subscribe: Some(subscribe),
             topic_id: Some(topic.to_owned().into()),
@@ -65,30 +65,30 @@ impl Scene {
     /// A client subscribes to `t`.
     fn join(&self) {
         let client = self.ledger.client();
-        let added = self.router.subscriptions().add("t", &client);
+        let added = self.router.subscriptions().add(b"t", &client);
         drop(added.expect("joined"));
-        self.router.update_subscription("t");
+        self.router.update_subscription(b"t");
     }
 
     /// All clients unsubscribe.
     fn leave(&self) {
         let subscriptions = self.router.subscriptions();
         for subscriber in subscriptions.subscribers() {
-            subscriptions.remove("t", &subscriber);
+            subscriptions.remove(b"t", &subscriber);
         }
-        self.router.update_subscription("t");
+        self.router.update_subscription(b"t");
     }
 
     fn mesh(&self) -> HashSet<PeerId> {
         let state = self.router.state();
-        let topic = state.topics.get("t");
+        let topic = state.topics.get(&b"t"[..]);
         topic.map_or_else(HashSet::new, |topic| topic.mesh.clone())
     }
 
     /// How many peers a message is queued for.
     fn recipients(&mut self, source: Option<PeerId>) -> usize {
         self.seqno += 1;
-        let message = self.author.message(&"t".into(), None, self.seqno);
+        let message = self.author.message(&b"t"[..].into(), None, self.seqno);
         let message = message.expect("a message");
         let mut state = self.router.state();
         let flood = self.router.flood;
@@ -148,7 +148,7 @@ fn who_was_pruned_stays_out_for_its_time() {
         scene.control(peer, &["t", "unknown"], &[]);
         assert_eq!(scene.mesh().len(), 0, "{backoff}");
     }
-    assert!(!scene.router.state().topics.contains_key("unknown"));
+    assert!(!scene.router.state().topics.contains_key(&b"unknown"[..]));
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn floodsub_sends_to_everybody() {
     scene.join();
     assert_eq!(scene.recipients(None), 30);
     assert_eq!(scene.recipients(Some(peers[0])), 29);
-    scene.subscribe(peers[1], "t", false);
+    scene.subscribe(peers[1], b"t", false);
     assert_eq!(scene.recipients(None), 29);
 }
 
@@ -195,7 +195,7 @@ fn nothing_is_left_of_peers_that_have_gone() {
             let kind = [PeerKind::Gossipsub11, PeerKind::Floodsub][index % 2];
             let peer = scene.peer(kind, index % 3 == 0);
             for topic in 0..100 {
-                scene.subscribe(peer, &format!("{topic}"), true);
+                scene.subscribe(peer, format!("{topic}").as_bytes(), true);
             }
             scene.control(peer, &["t", "7"], &[]);
             peer
@@ -227,12 +227,12 @@ fn a_peer_has_no_more_topics_than_it_may() {
     let scene = Scene::new(false);
     let peer = scene.peer(PeerKind::Gossipsub11, false);
     for topic in 0..2 * MAX_PEER_TOPICS {
-        scene.subscribe(peer, &format!("{topic}"), true);
+        scene.subscribe(peer, format!("{topic}").as_bytes(), true);
     }
     let topics = || scene.router.state().members.len();
     assert_eq!(topics(), MAX_PEER_TOPICS);
-    scene.subscribe(peer, "t", false);
-    scene.subscribe(peer, &"n".repeat(1025), true);
+    scene.subscribe(peer, b"t", false);
+    scene.subscribe(peer, "n".repeat(1025).as_bytes(), true);
     assert_eq!(topics(), MAX_PEER_TOPICS - 1);
     assert!(
         scene.router.state().topics.is_empty(),
@@ -245,7 +245,7 @@ fn a_peer_is_asked_for_what_it_tells_of_within_bounds() {
     let scene = Scene::new(false);
     scene.join();
     let peer = scene.peer(PeerKind::Gossipsub11, false);
-    let tell = |topic: &str, names: std::ops::Range<u32>| {
+    let tell = |topic: &[u8], names: std::ops::Range<u32>| {
         let ihave = pb::IHave {
             topic_id: Some(topic.to_owned().into()),
             message_i_ds: names.map(|n| n.to_be_bytes().to_vec().into()).collect(),
@@ -257,11 +257,11 @@ fn a_peer_is_asked_for_what_it_tells_of_within_bounds() {
         scene.router.on_control(peer, &control);
         scene.router.state().peers[&peer].used.iwant_sent
     };
-    assert_eq!(tell("u", 0..10), 0, "nobody is subscribed");
-    assert_eq!(tell("t", 0..10), 10);
-    assert_eq!(tell("t", 10..20_000), 5000);
+    assert_eq!(tell(b"u", 0..10), 0, "nobody is subscribed");
+    assert_eq!(tell(b"t", 0..10), 10);
+    assert_eq!(tell(b"t", 10..20_000), 5000);
     scene.router.heartbeat();
-    let asked: Vec<usize> = (0..20).map(|n| tell("t", n..n + 1)).collect();
+    let asked: Vec<usize> = (0..20).map(|n| tell(b"t", n..n + 1)).collect();
     assert_eq!(asked.last(), Some(&10), "ten times between two heartbeats");
 }
 
@@ -277,7 +277,7 @@ fn the_largest_queues_are_given_up_first() {
             scene.seqno += 1;
             let message = scene
                 .author
-                .message(&"t".into(), Some(&[0; 1000]), scene.seqno);
+                .message(&b"t"[..].into(), Some(&[0; 1000]), scene.seqno);
             let message = Arc::new(message.expect("a message"));
             let queue = scene.router.state().peers[peer].queue.clone();
             scene.router.push(&queue, &message);
@@ -300,7 +300,9 @@ fn who_shares_an_address_with_many_loses_before_a_single_peer() {
         let account = scene.ledger.peer(&address.parse().expect("a multiaddr"));
         let queue = scene.router.new_peer(peer, &account).expect("a new peer");
         for seqno in 0..messages {
-            let message = scene.author.message(&"t".into(), Some(&[0; 1000]), seqno);
+            let message = scene
+                .author
+                .message(&b"t"[..].into(), Some(&[0; 1000]), seqno);
             scene
                 .router
                 .push(&queue, &Arc::new(message.expect("a message")));
@@ -358,7 +360,7 @@ fn each_peer_has_its_own_bounds_of_iwant() {
     let mut scene = Scene::new(false);
     scene.join();
     scene.seqno += 1;
-    let message = scene.author.message(&"t".into(), None, scene.seqno);
+    let message = scene.author.message(&b"t"[..].into(), None, scene.seqno);
     let message = Arc::new(message.expect("a message"));
     let id = message.message_id().clone();
     scene

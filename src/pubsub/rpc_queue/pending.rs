@@ -35,11 +35,11 @@ pub(in super::super) enum MeshChange {
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     /// Topics whose state is to be announced: whether they have subscribers here.
-    pub(super) subscriptions: BTreeMap<Arc<str>, bool>,
+    pub(super) subscriptions: BTreeMap<Arc<[u8]>, bool>,
     /// Whether announcements are being written.
     pub(super) announcing: bool,
     pub(super) marks: Vec<oneshot::Sender<()>>,
-    pub(super) mesh: BTreeMap<Arc<str>, MeshChange>,
+    pub(super) mesh: BTreeMap<Arc<[u8]>, MeshChange>,
     pub(super) ihave: Vec<pb::IHave>,
     pub(super) iwant: Vec<Bytes>,
     pub(super) messages: VecDeque<Arc<Message>>,
@@ -72,7 +72,7 @@ impl Pending {
             let subscriptions = std::mem::take(&mut self.subscriptions).into_iter();
             let subscriptions = subscriptions.map(|(topic, subscribe)| pb::SubOpts {
                 subscribe: Some(subscribe),
-                topic_id: Some(Bytes::copy_from_slice(topic.as_bytes())),
+                topic_id: Some(Bytes::copy_from_slice(&topic)),
             });
             put_rpc(
                 output,
@@ -85,7 +85,7 @@ impl Pending {
         if !self.mesh.is_empty() {
             let mut control = pb::Control::default();
             for (topic, mesh) in std::mem::take(&mut self.mesh) {
-                let topic_id = Some(Bytes::copy_from_slice(topic.as_bytes()));
+                let topic_id = Some(Bytes::copy_from_slice(&topic));
                 match mesh {
                     MeshChange::Graft => control.graft.push(pb::Graft { topic_id }),
                     MeshChange::Prune { backoff } => control.prune.push(pb::Prune {

@@ -156,7 +156,7 @@ impl Subscriber {
         count
     }
 
-    fn count_dropped(&self, count: u64, topic: &str) {
+    fn count_dropped(&self, count: u64, topic: &[u8]) {
         let dropped = self.dropped.fetch_add(count, Relaxed) + count;
         let mut logged = self.logged.lock();
         if logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
