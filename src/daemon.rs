@@ -65,7 +65,10 @@ async fn serve(
     let stop = Stop::new();
     let mut running = tokio::select! {
         biased;
-        () = signals.stop() => return Ok(End::Clean),
+        reason = signals.stop() => {
+            tracing::info!(reason, "stopping before the start is over");
+            return Ok(End::Clean);
+        }
         started = start(config, identity, listener, system, &stop) => started?,
     };
     let end = until_stopped(config, &mut running, &stop, &mut signals).await;
@@ -74,8 +77,14 @@ async fn serve(
     systemd::stopping().await;
     tokio::select! {
         biased;
-        () = drain(config, running, &stop, &end) => end,
-        () = signals.stop() => Ok(End::Forced),
+        () = drain(config, running, &stop, &end) => {
+            tracing::info!("stopped");
+            end
+        }
+        reason = signals.stop() => {
+            tracing::info!(reason, "stopped at once: what was under way is cut");
+            Ok(End::Forced)
+        }
     }
 }
 
@@ -103,8 +112,8 @@ async fn until_stopped(
             biased;
             asked = signals.next() => match asked {
                 Asked::Report => telemetry::report(running.sources.snapshot().to_string()),
-                Asked::Stop => {
-                    tracing::info!(reason = "signal", "stopping");
+                Asked::Stop(reason) => {
+                    tracing::info!(reason, "stopping");
                     return Ok(End::Clean);
                 }
             },

@@ -6,24 +6,32 @@
 //! one of a family that is only read.
 
 mod autonat;
+mod calls;
 mod control;
 mod histogram;
 mod identify;
 mod peers;
+mod queries;
+mod relay_service;
 mod streams;
 mod swarm;
+mod turns;
 
 use std::sync::LazyLock;
 
 use prometheus_client::{encoding::text, registry::Registry};
 
 pub(crate) use autonat::Autonat;
+pub(crate) use calls::{Call, CallOutcome, Calls, Side};
 pub(crate) use control::{Control, Serving};
 pub(crate) use histogram::Histogram;
 pub(crate) use identify::{Identify, Push, Trigger};
 pub(crate) use peers::Peers;
+pub(crate) use queries::{DhtQuery, Queries};
+pub(crate) use relay_service::{Asked, RelayService};
 pub(crate) use streams::Streams;
 pub(crate) use swarm::{Carrier, DialError, PeerDial, Swarm};
+pub(crate) use turns::Turns;
 
 /// Everything that is counted.
 #[derive(Debug)]
@@ -33,6 +41,10 @@ pub(crate) struct Metrics {
     pub(crate) identify: Identify,
     pub(crate) autonat: Autonat,
     control: Control,
+    calls: Calls,
+    queries: Queries,
+    pub(crate) relay: RelayService,
+    pub(crate) turns: Turns,
     pub(crate) streams: Streams,
     registry: Registry,
 }
@@ -45,6 +57,10 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         identify: Identify::new(&mut registry),
         autonat: Autonat::new(&mut registry),
         control: Control::new(&mut registry),
+        calls: Calls::new(&mut registry),
+        queries: Queries::new(&mut registry),
+        relay: RelayService::new(&mut registry),
+        turns: Turns::new(&mut registry),
         streams: Streams::default(),
         registry,
     }

@@ -178,6 +178,10 @@ impl PubSub {
             tasks,
             closing,
         });
+        let told = node.clone();
+        inner.router.set_report(move |peer, offence| {
+            told.misbehaves(peer, "pubsub", &format!("{offence:?}"));
+        });
         let streams = node.streams();
         for protocol in inner.protocols() {
             streams

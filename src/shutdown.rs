@@ -26,8 +26,8 @@ pub struct Signals {
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
-    /// SIGTERM, SIGINT or SIGHUP.
-    Stop,
+    /// The name of SIGTERM, SIGINT or SIGHUP.
+    Stop(&'static str),
     /// SIGUSR1.
     Report,
 }
@@ -53,16 +53,20 @@ impl Signals {
     pub async fn next(&mut self) -> Asked {
         tokio::select! {
             biased;
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.hangup.recv() => Asked::Stop,
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.hangup.recv() => Asked::Stop("SIGHUP"),
             _ = self.report.recv() => Asked::Report,
         }
     }
 
-    /// The next signal that asks to stop.
-    pub async fn stop(&mut self) {
-        while self.next().await != Asked::Stop {}
+    /// The name of the next signal that asks to stop.
+    pub async fn stop(&mut self) -> &'static str {
+        loop {
+            if let Asked::Stop(signal) = self.next().await {
+                return signal;
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! prints it in Go's layout (`report`); STATUS, `/status.json` and `rp2pd status` have it as a
 //! [`Document`].
 
+mod changes;
 pub mod command;
 mod document;
 mod history;
@@ -63,8 +64,25 @@ pub struct Sources {
     pub reach: watch::Receiver<Reach>,
     /// The traffic of the last minutes.
     pub history: History,
+    /// What there may be of each.
+    pub capacity: Capacity,
     /// The last document, and when it was made.
     pub last: Mutex<Option<(Instant, Bytes)>>,
+}
+
+/// The limits of the node, as `-validate` prints them; 0 is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Capacity {
+    /// Connections.
+    pub connections: usize,
+    /// Inbound ones among them.
+    pub inbound: usize,
+    /// Inbound streams.
+    pub streams: usize,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Open files.
+    pub descriptors: u64,
 }
 
 impl fmt::Debug for Sources {
@@ -100,6 +118,8 @@ pub struct Snapshot {
     pub bootstrap: (usize, usize),
     /// The traffic of the last minutes.
     pub traffic: Traffic,
+    /// What there may be of each.
+    pub capacity: Capacity,
 }
 
 /// The peers that `addresses` name, each once.
@@ -133,6 +153,7 @@ impl Sources {
             reach: *self.reach.borrow(),
             bootstrap: self.bootstrap(),
             traffic: self.history.traffic(),
+            capacity: self.capacity,
         }
     }
 
@@ -144,24 +165,12 @@ impl Sources {
         (connected, self.bootstrap.len())
     }
 
-    /// Follows the traffic, and tells the log when the numbers of peers and clients have changed,
-    /// every ten seconds at most. Runs until dropped.
+    /// Follows the traffic, and tells the log what has changed, every ten seconds at most. Runs until
+    /// dropped.
     pub async fn watch(&self) {
-        let mut before = (0, 0);
+        let mut told = changes::Told::default();
         self.history
-            .watch(&self.node, || {
-                let clients = self.clients.snapshot();
-                let clients = clients.requests + clients.streams + clients.subscriptions;
-                let now = (
-                    self.node.streams().peers.list().len(),
-                    clients + self.clients.snapshot().persistent,
-                );
-                if now != before {
-                    let (peers, clients) = now;
-                    tracing::info!(peers, clients, "connected");
-                    before = now;
-                }
-            })
+            .watch(&self.node, || told.tell(&changes::Seen::of(self)))
             .await;
     }
 

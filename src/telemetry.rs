@@ -6,6 +6,7 @@
 //! file writes what is queued: a reader that stops reading, or goes away, costs lines and
 //! nothing else.
 
+pub(crate) mod canonical;
 mod chain;
 mod console;
 mod layer;
@@ -23,6 +24,7 @@ use tracing_subscriber::layer::SubscriberExt;
 pub use chain::Chain;
 pub use console::{banner, flush, operator_line, report};
 pub(crate) use line::escaped;
+pub(crate) use output::lines_lost;
 
 use layer::Lines;
 use line::Format;

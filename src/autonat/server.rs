@@ -81,7 +81,12 @@ impl Server {
         let own = own_ips(&self.node.direct_addresses());
         let answer = match wanted(peer, &inbound.remote, message, &own) {
             Ok(addresses) => self.dial(peer, &inbound.remote, addresses).await,
-            Err((status, text)) => Message::answer(status, text, None),
+            Err((status, text)) => {
+                if status == Status::DialRefused {
+                    metrics().autonat.refused("dial blocked");
+                }
+                Message::answer(status, text, None)
+            }
         };
         let status = answer
             .response
@@ -111,6 +116,7 @@ impl Server {
         });
         let Some(room) = room else {
             Limit::AutonatDials.hit();
+            metrics().autonat.refused("rate limited");
             return Message::answer(Status::DialRefused, "too many dials", None);
         };
         let deadline = tokio::time::Instant::now() + DIAL_TIMEOUT;

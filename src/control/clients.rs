@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
 /// What a client's connection is used for.
@@ -22,6 +22,8 @@ pub(super) enum Use {
 #[derive(Debug, Default)]
 pub struct Clients {
     counts: [AtomicUsize; 4],
+    /// Connections so far.
+    came: AtomicU64,
 }
 
 /// The clients at one moment.
@@ -35,6 +37,16 @@ pub struct Snapshot {
     pub subscriptions: usize,
     /// Persistent connections.
     pub persistent: usize,
+    /// Connections so far.
+    pub came: u64,
+}
+
+impl Snapshot {
+    /// Connections of whatever use.
+    #[must_use]
+    pub fn sum(&self) -> usize {
+        self.requests + self.streams + self.subscriptions + self.persistent
+    }
 }
 
 /// Counts a client until dropped.
@@ -42,8 +54,11 @@ pub struct Snapshot {
 pub(super) struct Present(Arc<Clients>, Use);
 
 impl Clients {
-    /// A connection is used in this way from now on.
+    /// A connection is used in this way from now on. Each begins with requests.
     pub(super) fn enter(self: &Arc<Self>, purpose: Use) -> Present {
+        if purpose == Use::Requests {
+            self.came.fetch_add(1, Relaxed);
+        }
         self.counts[purpose as usize].fetch_add(1, Relaxed);
         Present(self.clone(), purpose)
     }
@@ -57,6 +72,7 @@ impl Clients {
             streams: count(Use::Stream),
             subscriptions: count(Use::Subscription),
             persistent: count(Use::Persistent),
+            came: self.came.load(Relaxed),
         }
     }
 }
@@ -83,6 +99,7 @@ mod tests {
             streams: 1,
             subscriptions: 1,
             persistent: 1,
+            came: 1,
         };
         assert_eq!(clients.snapshot(), all);
         drop(one);

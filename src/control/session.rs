@@ -408,9 +408,16 @@ impl Session {
             output: &mut self.output,
             closing: &self.context.closing,
         };
+        let mut counted = metrics::DhtQuery::begin(request.query.verb());
         Ok(match Box::pin(asker.serve(&dht, request)).await? {
-            Served::Answer(answer) => Outcome::Answer(*answer),
-            Served::Streamed => Outcome::Answered,
+            Served::Answer(answer) => {
+                counted.end(answer.error.is_none());
+                Outcome::Answer(*answer)
+            }
+            Served::Streamed => {
+                counted.end(true);
+                Outcome::Answered
+            }
             Served::Abandoned => Outcome::Abandoned,
         })
     }

@@ -8,7 +8,7 @@ use tokio::{sync::Semaphore, task::JoinHandle};
 
 use super::{
     base::Base,
-    limits::System,
+    limits::{System, connection_limits, stream_limits},
     options::node_options,
     services::{Parts, Services, datastore},
     stop::Stop,
@@ -19,7 +19,7 @@ use crate::{
     dht::Dht,
     http::{self, Readiness},
     node::{Node, Started},
-    status::{self, History, Sources},
+    status::{self, Capacity, History, Sources},
     telemetry::operator_line,
     wire::maddr::ControlAddr,
 };
@@ -69,13 +69,21 @@ pub(super) async fn start(
     };
     let services = parts.start(records)?;
     let control_addr = listener.addr().clone();
-    let sources = sources(config, &node, &base, &services, control_addr.clone());
+    let sources = sources(
+        config,
+        system,
+        &node,
+        &base,
+        &services,
+        control_addr.clone(),
+    );
     let watched = sources.clone();
     stop.spawn_task(async move { watched.watch().await });
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         peer = %node.peer_id(),
         addresses = ?node.addresses(),
+        reach = ?*node.watch_reach().borrow(),
         "started"
     );
     let ready = Arc::<Readiness>::default();
@@ -128,6 +136,7 @@ fn tell_operator(started: &Started, listener: &Listener) {
 /// What the snapshots are taken of.
 fn sources(
     config: &Config,
+    system: System,
     node: &Node,
     base: &Base,
     services: &Services,
@@ -145,6 +154,7 @@ fn sources(
         bootstrap: bootstrap_peers(config),
         reach: node.watch_reach(),
         history: History::default(),
+        capacity: capacity(config, system),
         last: Mutex::default(),
     })
 }
@@ -173,6 +183,18 @@ fn context(
         drain: stop.drain.clone(),
         leaving: Semaphore::new(1),
     })
+}
+
+/// The limits of the node.
+fn capacity(config: &Config, system: System) -> Capacity {
+    let connections = connection_limits(config, system);
+    Capacity {
+        connections: connections.established,
+        inbound: connections.established_inbound,
+        streams: stream_limits(config, system).inbound,
+        memory: system.memory.bytes,
+        descriptors: system.descriptors,
+    }
 }
 
 /// Serves metrics and the page. As in Go the daemon goes on without them if it must.

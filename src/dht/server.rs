@@ -66,6 +66,16 @@ pub(super) enum RequestError {
     Memory(#[from] OverBudget),
 }
 
+impl RequestError {
+    /// Whether no honest peer sends such a request.
+    fn is_malformed(&self) -> bool {
+        match self {
+            Self::Kind | Self::Key | Self::Record | Self::Invalid(_) => true,
+            Self::Old | Self::Share | Self::Memory(_) => false,
+        }
+    }
+}
+
 impl Inner {
     /// Answers inbound streams.
     pub(super) fn service(self: &Arc<Self>) -> Service {
@@ -93,8 +103,12 @@ impl Inner {
                 Ok(Ok(Some(request))) => request,
                 Ok(Ok(None)) => return channel.close().await,
                 Ok(Err(error)) => {
+                    let is_malformed = error.is_malformed();
                     let error = Chain(&error);
                     tracing::debug!(%peer, %error, "DHT stream failed");
+                    if is_malformed {
+                        self.node.misbehaves(&peer, "dht", &error.to_string());
+                    }
                     return;
                 }
                 Err(_) => return,
@@ -114,8 +128,12 @@ impl Inner {
                 Ok(Some(prepared)) => prepared,
                 Ok(None) => continue,
                 Err(error) => {
+                    let is_malformed = error.is_malformed();
                     let error = Chain(&error);
                     tracing::debug!(%peer, %error, "DHT request refused");
+                    if is_malformed {
+                        self.node.misbehaves(&peer, "dht", &error.to_string());
+                    }
                     return;
                 }
             };

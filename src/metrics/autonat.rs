@@ -13,11 +13,17 @@ struct Labels {
     response_status: &'static str,
 }
 
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RefusalLabel {
+    refusal_reason: &'static str,
+}
+
 /// What peers answer when they are asked to dial this node, and what they are answered.
 #[derive(Debug)]
 pub(crate) struct Autonat {
     received: Family<Labels, Counter>,
     sent: Family<Labels, Counter>,
+    refused: Family<RefusalLabel, Counter>,
     confidence: Gauge<i64, AtomicI64>,
 }
 
@@ -26,6 +32,7 @@ impl Autonat {
         let autonat = Self {
             received: Family::default(),
             sent: Family::default(),
+            refused: Family::default(),
             confidence: Gauge::default(),
         };
         let to = registry.sub_registry_with_prefix("libp2p_autonat");
@@ -38,6 +45,11 @@ impl Autonat {
             "outgoing_dial_response",
             "Answers to peers that have asked to be dialed",
             autonat.sent.clone(),
+        );
+        to.register(
+            "outgoing_dial_refused",
+            "Why peers that have asked to be dialed were not",
+            autonat.refused.clone(),
         );
         to.register(
             "reachability_status_confidence",
@@ -58,6 +70,13 @@ impl Autonat {
     pub(crate) fn sent(&self, response_status: &'static str) {
         let labels = Labels { response_status };
         self.sent.get_or_create(&labels).inc();
+    }
+
+    /// A peer is not dialed; `refusal_reason` in go-libp2p's words: `rate limited` or
+    /// `dial blocked`.
+    pub(crate) fn refused(&self, refusal_reason: &'static str) {
+        let labels = RefusalLabel { refusal_reason };
+        self.refused.get_or_create(&labels).inc();
     }
 
     /// So many answers in a row say the same.

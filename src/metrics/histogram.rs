@@ -18,6 +18,8 @@ use prometheus_client::{
 pub(crate) struct Histogram(Arc<Counts>);
 
 struct Counts {
+    /// Parts of the unit in which numbers are told.
+    parts: f64,
     bounds: &'static [u64],
     /// Numbers up to each bound and above the one before; then those above all.
     counts: Box<[AtomicU64]>,
@@ -33,7 +35,17 @@ impl fmt::Debug for Histogram {
 impl Histogram {
     /// `bounds` grow.
     pub(crate) fn new(bounds: &'static [u64]) -> Self {
+        Self::in_parts(1.0, bounds)
+    }
+
+    /// Numbers are microseconds, and are told as seconds.
+    pub(crate) fn of_micros(bounds: &'static [u64]) -> Self {
+        Self::in_parts(1e6, bounds)
+    }
+
+    fn in_parts(parts: f64, bounds: &'static [u64]) -> Self {
         Self(Arc::new(Counts {
+            parts,
             bounds,
             counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
             sum: AtomicU64::new(0),
@@ -49,7 +61,8 @@ impl Histogram {
     }
 
     fn buckets(&self) -> Vec<(f64, u64)> {
-        let bounds = self.0.bounds.iter().map(|bound| *bound as f64);
+        let parts = self.0.parts;
+        let bounds = self.0.bounds.iter().map(|bound| *bound as f64 / parts);
         let counts = self.0.counts.iter().map(|count| count.load(Relaxed));
         bounds.chain([f64::INFINITY]).zip(counts).collect()
     }
@@ -59,7 +72,7 @@ impl EncodeMetric for Histogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let buckets = self.buckets();
         let count = buckets.iter().map(|(_, count)| count).sum();
-        let sum = self.0.sum.load(Relaxed) as f64;
+        let sum = self.0.sum.load(Relaxed) as f64 / self.0.parts;
         encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 
@@ -77,6 +90,13 @@ mod tests {
     use prometheus_client::{encoding::text, registry::Registry};
 
     use super::*;
+
+    #[test]
+    fn microseconds_are_told_as_seconds() {
+        let histogram = Histogram::of_micros(&[10, 500_000]);
+        histogram.observe(250_000);
+        assert_eq!(histogram.buckets()[..2], [(0.00001, 0), (0.5, 1)]);
+    }
 
     #[test]
     fn numbers_count_up_to_their_bound() {

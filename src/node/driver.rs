@@ -3,6 +3,7 @@
 mod closings;
 mod connection_events;
 mod dials;
+mod handshakes;
 mod identified;
 
 use std::{
@@ -48,6 +49,7 @@ use crate::{
     memory::{Account, Ledger, OverBudget},
     metrics::metrics,
     streams::Streams,
+    telemetry::canonical::{PeerStatus, peer_status},
 };
 use closings::Closings;
 use connection_events::ConnectionEvents;
@@ -262,6 +264,11 @@ impl Driver {
                 ..
             } => {
                 let remote = remote_address(&endpoint, peer_id);
+                if !endpoint.is_relayed() {
+                    let outbound = endpoint.is_dialer();
+                    let status = PeerStatus::Established { outbound };
+                    peer_status(Some(peer_id), &remote, status);
+                }
                 if let Some(key) = contained_key(&peer_id) {
                     count_key(&key, endpoint.is_dialer());
                 }
@@ -306,6 +313,11 @@ impl Driver {
             } => {
                 self.on_dial_failed(peer, connection_id, &error);
             }
+            SwarmEvent::IncomingConnectionError {
+                send_back_addr,
+                error,
+                ..
+            } => handshakes::failed(&send_back_addr, &error),
             SwarmEvent::ListenerClosed {
                 addresses, reason, ..
             } => {

@@ -127,6 +127,25 @@ fn disabled() -> Secured {
     Box::pin(futures::future::err(io::ErrorKind::Unsupported.into()))
 }
 
+/// An inbound connection could not be secured.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
+pub(super) struct Insecure {
+    channel: Channel,
+    source: io::Error,
+}
+
+impl Insecure {
+    /// The protocol as go-libp2p calls it in its logs.
+    pub(super) fn protocol(&self) -> &'static str {
+        match self.channel {
+            Channel::Tls => "tls",
+            Channel::Noise => "noise",
+            Channel::Plaintext => "plaintext",
+        }
+    }
+}
+
 macro_rules! secure {
     ($self:ident, $upgrade:ident, $tls:ident, $io:ident, $channel:ident) => {{
         let handshake = Handshake::begin($channel);
@@ -164,6 +183,8 @@ where
 
     fn upgrade_inbound(self, io: C, channel: Channel) -> Secured {
         secure!(self, upgrade_inbound, accept, io, channel)
+            .map_err(move |source| io::Error::new(source.kind(), Insecure { channel, source }))
+            .boxed()
     }
 }
 

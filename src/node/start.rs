@@ -27,6 +27,7 @@ use super::{
     transport,
 };
 use crate::{
+    metrics::metrics,
     muxer::Host,
     streams::{Registry, StreamHost, Streams},
 };
@@ -112,7 +113,7 @@ impl Node {
             events: options.events.clone(),
         });
         #[expect(clippy::disallowed_methods, reason = "the caller gets the handle")]
-        let driver = tokio::spawn(driver.run(early, received, stop));
+        let driver = tokio::spawn(metrics().turns.count(driver.run(early, received, stop)));
         Ok(Started {
             node,
             driver,

@@ -26,10 +26,15 @@ use super::{
     readahead::ReadAhead,
     security::{Channel, Security},
     shared_port::{self, Listened, SharedPorts, Sniff, Websockets},
+    timed::Timed,
     upgrades::{UPGRADE_TIMEOUT, Upgrades},
     zoned::Zoned,
 };
-use crate::muxer::{Host, MAX_STREAMS, Muxer, Protocol, QUIC_STREAM_WINDOW, QUIC_WINDOW};
+use crate::{
+    metrics::{Carrier, metrics},
+    muxer::{Host, MAX_STREAMS, Muxer, Protocol, QUIC_STREAM_WINDOW, QUIC_WINDOW},
+    wire::carrier::{ip_version, transport_name},
+};
 
 /// Raw tcp connection (go-libp2p's dial timeout).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -125,10 +130,18 @@ pub(super) fn build(
     config.max_connection_data = QUIC_WINDOW;
     config.max_idle_timeout = u32::try_from(QUIC_IDLE.as_millis()).unwrap_or(u32::MAX);
     let quic_host = host.clone();
-    let over_quic = quic::tokio::Transport::new(config)
-        .map(move |(peer, connection), endpoint| {
+    let over_quic = Timed::new(quic::tokio::Transport::new(config))
+        .map(move |((peer, connection), time), endpoint| {
             let remote = remote_address(&endpoint, peer);
             let dialed = endpoint.is_dialer();
+            let carrier = Carrier {
+                outbound: dialed,
+                transport: transport_name(&remote),
+                security: "",
+                muxer: "",
+                ip_version: ip_version(&remote),
+            };
+            metrics().swarm.upgraded(carrier, time);
             let muxer = Muxer::new(
                 Protocol::Quic(connection),
                 peer,

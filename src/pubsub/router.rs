@@ -45,8 +45,8 @@ use crate::{
 };
 use members::Members;
 pub(super) use peer::PeerKind;
-use score::Offence;
-use state::State;
+pub(super) use score::Offence;
+use state::{Report, State};
 
 /// Messages by what became of them.
 #[derive(Debug, Default)]
@@ -97,6 +97,11 @@ impl Router {
             room: Arc::new(Notify::new()),
             counters: Counters::default(),
         }
+    }
+
+    /// Tells `report` of peers that break the rules, under the lock of the router.
+    pub(super) fn set_report(&self, report: impl Fn(&PeerId, Offence) + Send + 'static) {
+        self.state().report = Report(Some(Box::new(report)));
     }
 
     /// The subscribers here.

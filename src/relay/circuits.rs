@@ -8,12 +8,13 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::Waker,
+    time::Instant,
 };
 
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 
-use crate::limit_hits::Limit;
+use crate::{limit_hits::Limit, metrics::metrics};
 
 /// Memory below which a circuit is not cut, in bytes: it would free too little.
 const MIN_CUT: u64 = 64 << 10;
@@ -82,6 +83,7 @@ impl Circuits {
         Some(Entry {
             circuits: self.clone(),
             id,
+            begun: Instant::now(),
             meter,
         })
     }
@@ -139,6 +141,7 @@ impl Circuits {
 pub(super) struct Entry {
     circuits: Arc<Circuits>,
     id: u64,
+    begun: Instant,
     pub(super) meter: Arc<Meter>,
 }
 
@@ -149,6 +152,8 @@ impl Drop for Entry {
         // Under the lock, so that no sum counts the bytes twice or not at all.
         let moved = self.meter.moved.load(Relaxed);
         self.circuits.moved.fetch_add(moved, Relaxed);
+        drop(running);
+        metrics().relay.ended(self.begun.elapsed());
     }
 }
 

@@ -24,6 +24,34 @@ pub use pb::{
     HopMessage, Limit, Peer, Reservation, Status, StopMessage, Voucher, hop_message, stop_message,
 };
 
+impl Status {
+    /// What it counts as in metrics, in go-libp2p's words.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ReservationRefused
+            | Self::ResourceLimitExceeded
+            | Self::PermissionDenied
+            | Self::NoReservation
+            | Self::MalformedMessage => "rejected",
+            Self::UnexpectedMessage | Self::ConnectionFailed => "error",
+            _ => "unknown",
+        }
+    }
+
+    /// Why a request is rejected, if it is, in go-libp2p's words for metrics.
+    pub(super) fn rejection(self) -> Option<&'static str> {
+        Some(match self {
+            Self::ReservationRefused => "ip constraint violation",
+            Self::ResourceLimitExceeded => "resource limit exceeded",
+            Self::PermissionDenied => "permission denied",
+            Self::NoReservation => "no reservation",
+            Self::MalformedMessage => "malformed message",
+            _ => return None,
+        })
+    }
+}
+
 /// Sent to a relay, to reserve a place and to open circuits.
 pub const HOP: &str = "/libp2p/circuit/relay/0.2.0/hop";
 

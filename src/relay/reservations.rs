@@ -95,6 +95,11 @@ impl<P: Presence> Reservations<P> {
         place.pledge.clone().filter(|_| recent)
     }
 
+    /// Whether `peer` has a reservation, be it that it no longer holds.
+    pub(super) fn has(&self, peer: &PeerId) -> bool {
+        self.peers.contains_key(peer)
+    }
+
     /// Reserves a place for `peer`, or renews its reservation. `address` is what it counts for.
     ///
     /// # Errors

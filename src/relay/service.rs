@@ -28,6 +28,7 @@ use super::{
 use crate::{
     limit_hits::Limit,
     memory::{Account, Pressure, Shed},
+    metrics::{Asked, metrics},
     node::Node,
     streams::{InboundStream, Peer, Service, UserStream},
 };
@@ -217,6 +218,9 @@ impl Inner {
             Err(status) => {
                 self.refused.fetch_add(1, Relaxed);
                 tracing::debug!(%peer, ?status, "relay request refused");
+                if status == Status::MalformedMessage {
+                    self.node.misbehaves(&peer, "relay", "malformed message");
+                }
                 // Who does not take it learns by the reset.
                 let _ = answer(inbound.stream, &message::hop_status(status)).await;
             }
@@ -235,6 +239,29 @@ impl Inner {
             return Ok(None);
         };
         drop(charge);
+        let asked = match request {
+            Request::Reserve => Asked::Reservation,
+            Request::Connect(_) => Asked::Circuit,
+        };
+        let agreed = self.grant(inbound, request).await;
+        let status = match &agreed {
+            Ok(Some(_)) => Some(Status::Ok),
+            // Nobody is left to answer.
+            Ok(None) => None,
+            Err(status) => Some(*status),
+        };
+        if let Some(status) = status {
+            let relay = &metrics().relay;
+            relay.answered(asked, status.label(), status.rejection());
+        }
+        agreed
+    }
+
+    async fn grant(
+        self: &Arc<Self>,
+        inbound: &mut InboundStream,
+        request: Request,
+    ) -> Result<Option<Agreed>, Status> {
         if self.pressure.refuses_connections() {
             Limit::RelayMemory.hit();
             return Err(Status::ResourceLimitExceeded);

@@ -35,6 +35,12 @@ impl MessageError {
         )
     }
 
+    /// Whether the bytes cannot be a message.
+    pub(crate) fn is_malformed(&self) -> bool {
+        matches!(self, Self::Read(ReadError::Frame(error))
+            if !matches!(error, FrameError::TooLarge { .. }))
+    }
+
     /// Whether the stream ended or failed, whatever was on it.
     pub(crate) fn is_lost(&self) -> bool {
         matches!(

@@ -181,6 +181,8 @@ pub struct Peers {
     ledger: Arc<Ledger>,
     /// Bytes received and sent on connections that are gone.
     gone: Mutex<(u64, u64)>,
+    /// Peers that have connected so far, each time anew.
+    came: AtomicU64,
 }
 
 impl fmt::Debug for Peers {
@@ -200,6 +202,7 @@ impl Peers {
             observers: RwLock::default(),
             ledger,
             gone: Mutex::default(),
+            came: AtomicU64::new(0),
         }
     }
 
@@ -237,6 +240,7 @@ impl Peers {
     pub(super) fn add(&self, connection: &Arc<Connection>) {
         let mut table = self.table.write();
         let peer = table.entry(connection.peer).or_insert_with(|| {
+            self.came.fetch_add(1, Relaxed);
             Arc::new(Peer {
                 since: Instant::now(),
                 connections: RwLock::default(),
@@ -322,6 +326,12 @@ impl Peers {
             }
         }
         (received, sent)
+    }
+
+    /// How many peers have connected so far. One that has left and comes back counts again.
+    #[must_use]
+    pub fn came(&self) -> u64 {
+        self.came.load(Relaxed)
     }
 
     fn tell(&self, peer: PeerId, protocols: &[String]) {

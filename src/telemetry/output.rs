@@ -6,7 +6,10 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 use std::time::{Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex};
@@ -21,6 +24,14 @@ const MAX_WAITING: usize = 1024;
 
 /// Bytes of all texts that wait.
 const MAX_WAITING_BYTES: usize = 4 << 20;
+
+/// Texts that were dropped, of all queues.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// Texts that nobody gets since a reader was too slow, since the start.
+pub(crate) fn lines_lost() -> u64 {
+    LOST.load(Relaxed)
+}
 
 /// Where text goes.
 #[derive(Debug)]
@@ -137,6 +148,7 @@ impl State {
     fn push(&mut self, text: String, when_full: WhenFull) {
         while self.is_full_for(&text) {
             self.dropped += 1;
+            LOST.fetch_add(1, Relaxed);
             if when_full == WhenFull::DropNew {
                 return;
             }

@@ -9,6 +9,9 @@ use super::SUBSYSTEMS;
 use super::line::Format;
 use crate::wording::quote;
 
+/// What is not said by a library.
+const OWN: [&str; 2] = ["rp2pd", "canonical-log"];
+
 /// How to log.
 #[derive(Debug)]
 pub(super) struct Settings {
@@ -77,13 +80,15 @@ pub(super) fn read(
     (settings, complaints)
 }
 
-/// Reads `level` and `subsystem=level`, separated by commas; without a level only errors pass.
+/// Reads `level` and `subsystem=level`, separated by commas; without a level only errors pass. As
+/// in Go, what is said of a subsystem counts whatever is said of all, before it or after.
 fn filter(
     text: &str,
     level: fn(&str) -> Option<LevelFilter>,
     complaints: &mut Vec<String>,
 ) -> Targets {
-    let mut targets = Targets::new().with_default(LevelFilter::ERROR);
+    let mut all = LevelFilter::ERROR;
+    let mut named = Vec::new();
     for part in text.split(',').filter(|_| !text.is_empty()) {
         let (subsystem, name) = match part.split_once('=') {
             Some((subsystem, name)) => (Some(subsystem), name),
@@ -96,14 +101,15 @@ fn filter(
             ));
             continue;
         };
-        let Some(subsystem) = subsystem else {
-            targets = targets.with_default(level);
-            continue;
-        };
-        // An empty target would match every line; in Go it matches none.
-        if subsystem.is_empty() {
-            continue;
+        match subsystem {
+            None => all = level,
+            // An empty target would match every line; in Go it matches none.
+            Some("") => {}
+            Some(subsystem) => named.push((subsystem, level)),
         }
+    }
+    let mut targets = everywhere(all);
+    for (subsystem, level) in named {
         match SUBSYSTEMS.iter().find(|(name, _)| *name == subsystem) {
             Some((_, ours)) => {
                 targets = targets.with_targets(ours.iter().map(|target| (*target, level)));
@@ -112,6 +118,18 @@ fn filter(
         }
     }
     targets
+}
+
+/// A level for everything. At `info` and `warn` a person follows the daemon: what libraries say
+/// then is about their insides, or about what any stranger sends, and only their errors pass.
+fn everywhere(level: LevelFilter) -> Targets {
+    let targets = Targets::new();
+    match level {
+        LevelFilter::INFO | LevelFilter::WARN => targets
+            .with_default(LevelFilter::ERROR)
+            .with_targets(OWN.map(|own| (own, level))),
+        _ => targets.with_default(level),
+    }
 }
 
 /// Go's level names. Nothing is logged above `error`, so the levels beyond switch off.

@@ -83,9 +83,9 @@ fn levels_are_read_as_in_go() {
         "GOLOG_LOG_LEVEL",
         "WARN,dht=debug,p2pd=Info,libp2p_quic=error,=debug,swarm2=fatal",
     )]);
-    assert_eq!(passes(&settings, "x"), LevelFilter::WARN);
     assert_eq!(passes(&settings, "rp2pd::dht::query"), LevelFilter::DEBUG);
     assert_eq!(passes(&settings, "rp2pd::node"), LevelFilter::INFO);
+    assert_eq!(passes(&settings, "canonical-log"), LevelFilter::WARN);
     assert_eq!(passes(&settings, "libp2p_quic"), LevelFilter::ERROR);
     assert_eq!(passes(&settings, "libp2p_swarm"), LevelFilter::OFF);
     assert_eq!(complaints, [""; 0]);
@@ -95,7 +95,7 @@ fn levels_are_read_as_in_go() {
         ("GOLOG_LOG_LEVEL", "bogus,info,dht=xx"),
         ("GOLOG_LOG_FMT", "weird"),
     ]);
-    assert_eq!(passes(&settings, "x"), LevelFilter::INFO);
+    assert_eq!(passes(&settings, "rp2pd::node"), LevelFilter::INFO);
     assert_eq!(
         complaints,
         [
@@ -107,10 +107,27 @@ fn levels_are_read_as_in_go() {
 }
 
 #[test]
+fn libraries_are_quiet_at_info_unless_they_are_named() {
+    let of = |levels: &str, target: &str| passes(&read(&[("GOLOG_LOG_LEVEL", levels)]).0, target);
+    for level in ["info", "warn"] {
+        assert_eq!(of(level, "libp2p_swarm"), LevelFilter::ERROR);
+    }
+    assert_eq!(of("debug", "libp2p_swarm"), LevelFilter::DEBUG);
+    assert_eq!(of("canonical-log=info", "canonical-log"), LevelFilter::INFO);
+    // Whatever the order.
+    for levels in ["info,swarm2=info,p2pd=debug", "p2pd=debug,swarm2=info,info"] {
+        assert_eq!(of(levels, "libp2p_swarm"), LevelFilter::INFO);
+        assert_eq!(of(levels, "libp2p_tcp"), LevelFilter::ERROR);
+        assert_eq!(of(levels, "rp2pd::node"), LevelFilter::DEBUG);
+        assert_eq!(of(levels, "canonical-log"), LevelFilter::INFO);
+    }
+}
+
+#[test]
 fn old_names_step_in_and_rust_log_wins() {
     let (settings, complaints) = read(&[("IPFS_LOGGING", "NOTICE"), ("IPFS_LOGGING_FMT", "json")]);
     assert_eq!(
-        (passes(&settings, "x"), settings.format),
+        (passes(&settings, "rp2pd"), settings.format),
         (LevelFilter::INFO, Format::Json)
     );
     assert_eq!(complaints, [""; 0]);
@@ -118,14 +135,14 @@ fn old_names_step_in_and_rust_log_wins() {
         ("CRITICAL", LevelFilter::OFF),
         ("WARNING", LevelFilter::WARN),
     ] {
-        assert_eq!(passes(&read(&[("IPFS_LOGGING", name)]).0, "x"), level);
+        assert_eq!(passes(&read(&[("IPFS_LOGGING", name)]).0, "rp2pd"), level);
     }
     let both = [
         ("IPFS_LOGGING", "debug"),
         ("GOLOG_LOG_LEVEL", "info"),
         ("GOLOG_LOG_FMT", "nocolor"),
     ];
-    assert_eq!(passes(&read(&both).0, "x"), LevelFilter::INFO);
+    assert_eq!(passes(&read(&both).0, "rp2pd"), LevelFilter::INFO);
 
     let rust = [
         ("GOLOG_LOG_LEVEL", "info"),
@@ -135,7 +152,7 @@ fn old_names_step_in_and_rust_log_wins() {
     assert_eq!(passes(&settings, "x"), LevelFilter::WARN);
     assert_eq!(passes(&settings, "rp2pd::node::driver"), LevelFilter::TRACE);
     let (settings, complaints) = read(&[("GOLOG_LOG_LEVEL", "info"), ("RUST_LOG", "a=b=c")]);
-    assert_eq!(passes(&settings, "x"), LevelFilter::INFO);
+    assert_eq!(passes(&settings, "rp2pd"), LevelFilter::INFO);
     assert!(
         complaints[0].starts_with(r#"ignoring RUST_LOG "a=b=c": "#),
         "{complaints:?}"

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use super::*;
 use crate::support::cgroup::Group;
+use crate::support::metrics::{samples, scrape, value};
 use crate::support::{Handler, payload};
 
 const REFUSED: &str = "inbound connections refused for memory";
@@ -84,7 +85,11 @@ fn victim(handler: &Handler) -> Daemon {
 
 fn victim_at(listen: &str, handler: &Handler) -> Daemon {
     let victim = Launch::new()
-        .args([listen, &format!("-memoryLimit={BUDGET}")])
+        .args([
+            listen,
+            &format!("-memoryLimit={BUDGET}"),
+            "-metricsAddr=127.0.0.1:0",
+        ])
         .env("GOLOG_LOG_LEVEL", "warn")
         .spawn();
     handler
@@ -161,6 +166,8 @@ fn the_ladder_refuses_then_trims_then_cuts() {
     hog.fill(&victim, 63);
     assert!(eventually(PATIENCE, || is_refused(&stranger, &victim)));
     assert!(victim.bites(REFUSED) > 0);
+    let told = samples(&scrape(&victim));
+    assert!(value(&told, "rp2pd_memory_pressure", &[]) >= 1.0);
     assert!(echo.works());
     assert_eq!((victim.bites(TRIMMED), victim.bites(CUT)), (0, 0));
     assert_eq!(victim.client().list_peers().len(), 6);

@@ -5,7 +5,12 @@ use std::io::{Read as _, Write as _};
 use libp2p::{Multiaddr, PeerId};
 
 use super::*;
-use crate::support::{PATIENCE, eventually, lab::Lab, raw};
+use crate::support::{
+    PATIENCE, eventually,
+    lab::Lab,
+    metrics::{samples, value},
+    raw,
+};
 
 const PROTOCOL: &str = "/libp2p/autonat/1.0.0";
 
@@ -55,15 +60,36 @@ fn status(answer: &[u8]) -> Option<u64> {
     })
 }
 
+/// What `/metrics` on port 8888 of `host` says.
+fn scraped(host: &Host) -> String {
+    let script = r#"exec 3<>/dev/tcp/127.0.0.1/8888
+        printf 'GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n' >&3; cat <&3"#;
+    let output = host.command("bash").args(["-c", script]).output();
+    let text = String::from_utf8(output.expect("bash").stdout).expect("text");
+    let (_, body) = text.split_once("\r\n\r\n").expect("an answer");
+    body.to_owned()
+}
+
 #[test]
 fn a_public_node_is_found_public_and_nobody_sees_the_dial() {
     let Some(lab) = Lab::new() else { return };
     let (far, near) = (lab.host("60.0.1.1/16"), lab.host("60.0.2.1/16"));
     let server = on(&far, &["-autonat"]);
-    let node = on(&near, &["-dht"]);
+    let node = on(&near, &["-dht", "-metricsAddr=127.0.0.1:8888"]);
     connect(&node, &server, SERVER);
     let public = eventually(PATIENCE, || node.stderr().contains("Public"));
     assert!(public, "{}", node.stderr());
+    let told = samples(&scraped(&near));
+    let ok = [("response_status", "ok")];
+    let status = "libp2p_autonat_reachability_status";
+    assert!(value(&told, "libp2p_autonat_received_dial_response_total", &ok) >= 1.0);
+    assert_eq!(value(&told, status, &[]), 1.0);
+    // It grows with the next answer, a minute and a half later.
+    let confidence = "libp2p_autonat_reachability_status_confidence";
+    assert!(
+        told.iter()
+            .any(|(name, _, value)| name == confidence && *value == 0.0)
+    );
     let peers = server.client().list_peers();
     assert_eq!(peers.len(), 1, "{peers:?}");
     assert_eq!(peers[0].1.len(), 1, "{peers:?}");

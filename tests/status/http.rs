@@ -4,44 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use super::support::metrics::{address, exchange, get};
 use super::support::{Daemon, Launch, PATIENCE, eventually};
 use super::{LISTEN, at, number};
-
-/// Where the daemon says that its page is.
-pub fn address(daemon: &Daemon) -> SocketAddr {
-    let found = || {
-        let text = daemon.stderr();
-        let (_, rest) = text.split_once("status page: http://")?;
-        rest.split_once('/')?.0.parse().ok()
-    };
-    assert!(
-        eventually(PATIENCE, || found().is_some()),
-        "{}",
-        daemon.stderr()
-    );
-    found().expect("an address")
-}
-
-/// Sends `request` and reads all that comes.
-pub fn exchange(address: SocketAddr, request: &str) -> String {
-    let mut socket = TcpStream::connect_timeout(&address, PATIENCE).expect("connect");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    socket.write_all(request.as_bytes()).expect("send");
-    let mut answer = String::new();
-    // What was answered before a reset counts.
-    let _ = socket.read_to_string(&mut answer);
-    answer
-}
-
-/// The head and the body of the answer to GET.
-pub fn get(address: SocketAddr, path: &str) -> (String, String) {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
-    let answer = exchange(address, &request);
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .unwrap_or_else(|| panic!("{answer}"));
-    (head.to_owned(), body.to_owned())
-}
 
 /// A daemon with a metrics address on a port of 127.0.0.1.
 pub fn shown(args: &[&str]) -> Daemon {

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::http::{address, get, shown};
+use super::http::shown;
 use super::status;
+use super::support::metrics::{address, get};
 
 /// What a peer may say of its program, to be shown as it is.
 const HOSTILE: &str = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>\u{202e}\u{1b}[31m";

@@ -14,6 +14,7 @@ pub mod dns;
 pub mod handler;
 pub mod kad;
 pub mod lab;
+pub mod metrics;
 pub mod namespace;
 pub mod output;
 pub mod persistent;

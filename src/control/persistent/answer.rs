@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     memory::{Account, Charge},
+    metrics::{self, CallOutcome, Side},
     streams::{ProtocolName, UserStream},
     telemetry::Chain,
     wire::frame::FrameReader,
@@ -49,6 +50,7 @@ impl Place {
         account: &Arc<Account>,
     ) {
         let connection = &self.0.connection;
+        let mut counted = metrics::Call::begin(Side::Callee);
         let mut stream = stream.close_only();
         let reader = FrameReader::new(connection.context.max_frame, BytesMut::new());
         let reader = reader.charged(account.empty_charge());
@@ -61,10 +63,17 @@ impl Place {
             None => Handled::Lost,
         };
         let (last, _charge) = match handled {
-            Handled::Answered(answer) => answer,
+            Handled::Answered(answer) => {
+                counted.end(CallOutcome::Ok);
+                answer
+            }
             Handled::Lost => (Bytes::new(), None),
-            Handled::Cancelled => return,
+            Handled::Cancelled => {
+                counted.end(CallOutcome::Cancelled);
+                return;
+            }
         };
+        drop(counted);
         hold(&mut stream, last.len());
         let sent = async {
             stream.write_all(&last).await?;

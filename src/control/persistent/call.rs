@@ -17,6 +17,7 @@ use super::{
 use crate::{
     control::{request::DEFAULT_TIMEOUT, response::call_error},
     memory::Charge,
+    metrics::{self, CallOutcome, Side},
     streams::ProtocolName,
     telemetry::Chain,
     wire::frame::FrameReader,
@@ -38,10 +39,14 @@ impl OutboundCall {
     pub(super) async fn run(self, place: Busy, removed: oneshot::Receiver<Infallible>) {
         let connection = &place.connection;
         let (id, name) = (self.id, self.name.clone());
+        let mut counted = metrics::Call::begin(Side::Caller);
         let made = tokio::select! {
             biased;
             // Dropping the stream tells the callee.
-            _ = removed => return,
+            _ = removed => {
+                counted.end(CallOutcome::Cancelled);
+                return;
+            }
             made = self.make(connection) => made,
         };
         if !connection.end_call(&id) {
@@ -52,9 +57,13 @@ impl OutboundCall {
             response::failed(&id, call_error(error, &name))
         };
         let frame = match made {
-            Ok(answer) => response::answer(&id, answer),
+            Ok(answer) => {
+                counted.end(CallOutcome::Ok);
+                response::answer(&id, answer)
+            }
             Err(error) => failed(&error),
         };
+        drop(counted);
         // Any other error means that nobody is left to tell.
         if let Err(SendError::OverBudget(error)) = connection.outbox.send(frame).await {
             let frame = failed(&CallError::OverBudget(error));

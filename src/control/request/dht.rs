@@ -31,6 +31,22 @@ pub(in crate::control) enum Query {
     Provide { key: Vec<u8> },
 }
 
+impl Query {
+    /// Its name in metrics.
+    pub(in crate::control) fn verb(&self) -> &'static str {
+        match self {
+            Self::FindPeer { .. } => "find_peer",
+            Self::FindProviders { .. } => "find_providers",
+            Self::ClosestPeers { .. } => "get_closest_peers",
+            Self::PublicKey { .. } => "get_public_key",
+            Self::GetValue { .. } => "get_value",
+            Self::SearchValue { .. } => "search_value",
+            Self::PutValue { .. } => "put_value",
+            Self::Provide { .. } => "provide",
+        }
+    }
+}
+
 /// Reads the sub-message. A field that is there and empty counts as there, as in Go.
 pub(super) fn parse(request: Option<pb::DhtRequest>) -> Result<DhtRequest, Rejected> {
     use pb::dht_request::Type;

@@ -40,6 +40,15 @@ impl ChannelError {
         matches!(self, Self::Receive(error) if error.is_own_limit())
     }
 
+    /// Whether no honest peer sends such bytes.
+    pub(in super::super) fn is_malformed(&self) -> bool {
+        match self {
+            Self::Send(_) => false,
+            Self::Receive(error) => error.is_malformed(),
+            Self::Malformed(_) => true,
+        }
+    }
+
     /// Whether the stream ended or failed, whatever was on it.
     pub(in super::super) fn is_lost(&self) -> bool {
         match self {

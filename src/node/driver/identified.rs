@@ -11,6 +11,7 @@ use super::{
         address_filter::Scope,
         dial::Origin,
         identify_request::{Identity, Requested},
+        misbehaviour::misbehaves,
         peer_address::strip_peer,
     },
     Driver,
@@ -94,6 +95,7 @@ impl Driver {
             Err(error) => {
                 let reason = format!("{:#}", anyhow::Error::from(error));
                 tracing::debug!(%peer, reason, "identify failed");
+                misbehaves(&self.streams.peers, &peer, "identify", &reason);
                 self.streams.peers.set_unreadable(&peer, &reason);
             }
         }

@@ -23,6 +23,7 @@ use crate::{
     limit_hits::Limit,
     memory::{Account, Charge, Ledger, OverBudget, Pressure},
     node::interfaces,
+    telemetry::canonical::{PeerStatus, peer_status},
 };
 
 /// Bytes that a handshake may make this node hold: what is read ahead of noise or tls, and one
@@ -136,6 +137,11 @@ impl Admission {
                 Some(ticket)
             }
             Err(reason) => {
+                if let Some(error) = reason.of_the_address()
+                    && source.is_some_and(|source| source.proven)
+                {
+                    peer_status(None, remote, PeerStatus::Refused { error });
+                }
                 self.refused(source, reason, now);
                 None
             }

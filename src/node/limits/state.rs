@@ -36,6 +36,17 @@ pub(super) enum Reason {
     Memory,
 }
 
+impl Reason {
+    /// What is wrong with the address that the connection comes from, if that is the reason.
+    pub(super) fn of_the_address(self) -> Option<&'static str> {
+        match self {
+            Self::Count(_) => Some("its address has too many connections"),
+            Self::Rate(_) => Some("its address connects too often"),
+            Self::Inbound | Self::Established | Self::Memory => None,
+        }
+    }
+}
+
 /// How many inbound connections there may be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {

@@ -34,7 +34,7 @@ const NEGLIGIBLE: f64 = 0.1;
 
 /// What a peer did wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Offence {
+pub(in super::super) enum Offence {
     /// GRAFT before the back-off of a PRUNE was over.
     EarlyGraft,
     /// The same, right after the PRUNE.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt,
     net::IpAddr,
     sync::Arc,
     time::Instant,
@@ -50,8 +51,21 @@ impl Topic {
     }
 }
 
+type Reporter = Box<dyn Fn(&PeerId, Offence) + Send>;
+
+/// Is told of peers that have lost their place in the mesh by what they did.
+#[derive(Default)]
+pub(super) struct Report(pub(super) Option<Reporter>);
+
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Report")
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct State {
+    pub(super) report: Report,
     pub(super) peers: HashMap<PeerId, Peer>,
     /// Which peers are subscribed to which topics.
     pub(super) members: Members,
@@ -164,6 +178,12 @@ impl State {
         let score = self.scores.penalize(peer, offence, Instant::now());
         Limit::PubsubScore.hit();
         tracing::debug!(%peer, ?offence, score, "a pubsub peer breaks a rule");
+        // An honest peer does some of it.
+        if score < 0.0
+            && let Report(Some(report)) = &self.report
+        {
+            report(&peer, offence);
+        }
     }
 
     /// Takes note of too much control, once a heartbeat.

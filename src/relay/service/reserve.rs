@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::{Inner, is_relayed};
 use crate::{
     memory::prefix,
+    metrics::metrics,
     node::address_filter::Scope,
     relay::{
         message::{self, HopMessage, Reservation, Status},
@@ -54,11 +55,14 @@ impl Inner {
         {
             let mut reservations = self.reservations.lock();
             if let Some(pledge) = reservations.recent(&peer, now) {
+                metrics().relay.reserved(true);
                 return Ok(pledge);
             }
             let over = reservations.forget(now);
             let presence = Arc::downgrade(&connected);
+            let is_renewal = reservations.has(&peer);
             reservations.reserve(peer, prefix(&inbound.remote), presence, now)?;
+            metrics().relay.reserved(is_renewal);
             drop(reservations);
             over.iter().for_each(|peer| self.node.untag(peer, TAG));
         }
