@@ -239,7 +239,8 @@ fn lively() -> (Daemon, Vec<Daemon>, Vec<Handler>) {
 fn boards_find_their_series_and_each_series_moves() {
     let (daemon, others, _handlers) = lively();
     // A connection that is never upgraded, and a stream that is never negotiated.
-    let _silent = std::net::TcpStream::connect(tcp(&daemon)).expect("connect");
+    let mut silent = std::net::TcpStream::connect(tcp(&daemon)).expect("connect");
+    silent.write_all(b"\x13/multistream/1.0.0\n").expect("send");
     wait_for(&daemon, "what is under way", |now| {
         let pending = [("dir", "inbound"), ("scope", "transient")];
         value(now, "libp2p_rcmgr_connections", &pending) >= 1.0
