@@ -80,6 +80,8 @@ limits! {
     PubsubScore "pubsub rules that peers have broken";
     WaitingCircuits "inbound circuits that wait for the swarm";
     CircuitsOfRelay "inbound circuits from one relay";
+    Punches "hole punches under way";
+    PunchRounds "hole punches that one peer asks for";
 }
 
 #[derive(Debug)]

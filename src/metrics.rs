@@ -9,6 +9,7 @@ mod autonat;
 mod calls;
 mod control;
 mod histogram;
+mod holepunch;
 mod identify;
 mod peers;
 mod queries;
@@ -25,6 +26,7 @@ pub(crate) use autonat::Autonat;
 pub(crate) use calls::{Call, CallOutcome, Calls, Side};
 pub(crate) use control::{Control, Serving};
 pub(crate) use histogram::Histogram;
+pub(crate) use holepunch::{HolePunch, Punched};
 pub(crate) use identify::{Identify, Push, Trigger};
 pub(crate) use peers::Peers;
 pub(crate) use queries::{DhtQuery, Queries};
@@ -40,6 +42,7 @@ pub(crate) struct Metrics {
     pub(crate) peers: Peers,
     pub(crate) identify: Identify,
     pub(crate) autonat: Autonat,
+    pub(crate) holepunch: HolePunch,
     control: Control,
     calls: Calls,
     queries: Queries,
@@ -56,6 +59,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         peers: Peers::new(&mut registry),
         identify: Identify::new(&mut registry),
         autonat: Autonat::new(&mut registry),
+        holepunch: HolePunch::new(&mut registry),
         control: Control::new(&mut registry),
         calls: Calls::new(&mut registry),
         queries: Queries::new(&mut registry),

@@ -25,6 +25,7 @@ mod options;
 mod peer_address;
 mod plaintext;
 mod protocols;
+mod punch;
 mod reach;
 mod readahead;
 mod security;
@@ -60,7 +61,7 @@ use circuit::CircuitPort;
 pub use circuit::{CircuitDialer, InboundCircuit};
 use connmgr::ConnectionManager;
 pub use connmgr::{Standing, TagError, Watermarks};
-pub use dial::{Cause, CircuitError, DialError, RoutingError};
+pub use dial::{Cause, CircuitError, DialError, Manner, RoutingError};
 pub use dial_back::DialBack;
 use driver::Command;
 use host_addresses::HostAddresses;
@@ -150,6 +151,12 @@ impl Node {
     #[must_use]
     pub fn observed_addresses(&self, observers: usize) -> Vec<Multiaddr> {
         self.0.addresses.observed(observers)
+    }
+
+    /// Whether any peer sees this daemon at a public address, as that changes.
+    #[must_use]
+    pub fn watch_seen(&self) -> watch::Receiver<bool> {
+        self.0.addresses.subscribe_seen()
     }
 
     /// Tells `addresses` instead of those that are listened on or were found, from now on; those

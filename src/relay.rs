@@ -4,6 +4,7 @@ mod circuits;
 mod dialer;
 pub mod message;
 mod pipe;
+mod punch;
 mod reservations;
 mod service;
 mod stop;
@@ -15,17 +16,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::node::Node;
 use dialer::Dialer;
+pub use punch::Puncher;
 pub(crate) use service::RelayParts;
 pub use service::{Relay, RelaySettings, Snapshot};
 
 /// Lets `node` dial addresses with a relay, and accept circuits that relays bring. Identify tells
-/// of the latter if it is `told`: Go's `-relay=0` switches neither off.
+/// of the latter if it is `told`: Go's `-relay=0` switches neither off. Where there is a `puncher`,
+/// it gets direct connections to those who call.
 ///
 /// Nothing is waited for once `closing` is cancelled.
-pub fn start(node: &Node, told: bool, closing: CancellationToken) {
+pub fn start(node: &Node, told: bool, puncher: Option<Arc<Puncher>>, closing: CancellationToken) {
     node.set_circuit_dialer(Arc::new(Dialer(node.clone())));
     let registry = &node.streams().registry;
-    let service = stop::service(node, closing);
+    let service = stop::service(node, puncher, closing);
     if told {
         registry.set_service(message::STOP, Some(service));
     } else {

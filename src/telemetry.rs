@@ -40,10 +40,10 @@ const SUBSYSTEMS: [(&str, &[&str]); 10] = [
     ("pubsub", &["rp2pd::pubsub"]),
     ("autonat", &["rp2pd::autonat"]),
     ("nat", &["rp2pd::port_mapping"]),
+    ("p2p-holepunch", &["rp2pd::relay::punch"]),
     ("p2pd", &["rp2pd"]),
     ("swarm2", &["libp2p_swarm"]),
     ("relay", &["libp2p_relay"]),
-    ("p2p-holepunch", &["libp2p_dcutr"]),
     ("net/identify", &["libp2p_identify"]),
     ("tcp-tpt", &["libp2p_tcp"]),
 ];

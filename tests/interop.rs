@@ -25,6 +25,7 @@ mod interop {
     pub mod program;
     pub mod pubsub;
     pub mod pubsub_crowd;
+    pub mod punch;
     pub mod py_libp2p;
     pub mod quickstart;
     pub mod redis;
@@ -37,8 +38,8 @@ use std::process::ExitCode;
 use interop::suite::suite;
 use interop::{
     adapter, auto_mode, calls, circuits, dht, dht_crowd, go_client, go_records, hivemind_client,
-    install, js_client, mdns, p2pclient_python, peers, pubsub, pubsub_crowd, py_libp2p, quickstart,
-    redis, relay_service,
+    install, js_client, mdns, p2pclient_python, peers, pubsub, pubsub_crowd, punch, py_libp2p,
+    quickstart, redis, relay_service,
 };
 use libtest_mimic::Arguments;
 
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
     trials.extend(suite("circuits", &both, circuits::trials));
     trials.extend(suite("dht_crowd", &both, dht_crowd::trials));
     trials.extend(suite("relay_service", &both, relay_service::trials));
+    trials.extend(suite("punch", &hivemind, punch::trials));
     trials.extend(suite("pubsub_crowd", &go, pubsub_crowd::trials));
     trials.extend(suite("pubsub_rp2pd", &Ok(()), pubsub::own));
     trials.extend(suite("pubsub_go_v0_9_2", &go, pubsub::go));

@@ -22,7 +22,7 @@ use crate::{
     node::{DialBack, Node, Options, Reach, StartError},
     port_mapping,
     pubsub::PubSub,
-    relay::{self, Relay, RelayParts},
+    relay::{self, Puncher, Relay, RelayParts},
 };
 
 /// The services that others ask.
@@ -57,7 +57,8 @@ impl Parts<'_> {
             stop.spawn_task(mdns::run(node.clone()));
         }
         self.find_reach()?;
-        relay::start(node, config.relay.enabled, stop.serving.clone());
+        let closing = stop.serving.clone();
+        relay::start(node, config.relay.enabled, self.puncher(), closing);
         let services = Services {
             dht: config.dht.map(|mode| self.dht(mode, records)),
             pubsub: self.pubsub()?,
@@ -65,6 +66,14 @@ impl Parts<'_> {
         };
         self.watch_memory(&services);
         Ok(services)
+    }
+
+    /// Gets direct connections to peers that have a circuit, if that is wanted.
+    fn puncher(&self) -> Option<Arc<Puncher>> {
+        let puncher = Puncher::new(self.node.clone());
+        let wanted = self.config.nat.autonat.then_some(puncher)?;
+        self.stop.spawn_task(wanted.clone().serve());
+        Some(wanted)
     }
 
     fn dht(&self, mode: DhtMode, records: Option<(Disk, Contents)>) -> Dht {

@@ -2,6 +2,7 @@
 
 mod names;
 mod peer_dial;
+mod punches;
 mod race;
 mod ranking;
 mod resolved;
@@ -16,7 +17,9 @@ use libp2p::{
 
 pub(super) use names::NO_ANSWER;
 pub(super) use peer_dial::Reply;
-pub(super) use race::{NextRace, Raced};
+pub use punches::Manner;
+pub(super) use punches::{Attempt, Punch, Punches};
+pub(super) use race::{NextRace, Race, Raced};
 pub(super) use ranking::History;
 pub(super) use scheduler::{Dials, Due, Start};
 pub(super) use target::{Candidate, Origin};

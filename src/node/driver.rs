@@ -31,7 +31,7 @@ use super::{
     behaviour::{Behaviour, BehaviourEvent},
     book::AddressBook,
     connmgr::ConnectionManager,
-    dial::{DialError, Dials, NextRace, Origin, Reply},
+    dial::{DialError, Dials, NextRace, Origin, Punch, Punches, Reply},
     guarded::Guarded,
     host_addresses::{
         self, HostAddresses,
@@ -81,6 +81,8 @@ pub(super) enum Command {
         /// Completes when nobody waits for the answer any more.
         gone: oneshot::Receiver<Infallible>,
     },
+    /// Dials a peer that dials at the same time.
+    Punch(Punch),
     Disconnect {
         peer: PeerId,
         reply: oneshot::Sender<()>,
@@ -107,6 +109,7 @@ pub(super) struct Driver {
     reachability: Arc<Reachability>,
     observed: Observed,
     dials: Dials,
+    punches: Punches,
     next_race: NextRace,
     closings: Closings,
     /// Established connections and the remote address of each.
@@ -146,6 +149,7 @@ impl Driver {
             reachability: parts.reachability,
             observed: Observed::default(),
             dials: Dials::new(parts.max_dials, parts.ledger),
+            punches: Punches::default(),
             next_race: parts.next_race,
             closings: Closings::default(),
             connections: HashMap::new(),
@@ -234,6 +238,7 @@ impl Driver {
                 let candidates = self.candidates(&peer, addresses, origin, via);
                 self.on_dial(peer, candidates, via, reply, gone);
             }
+            Command::Punch(punch) => self.on_punch(punch),
             Command::Disconnect { peer, reply } => {
                 let connections: HashSet<_> = self
                     .connections
@@ -278,6 +283,7 @@ impl Driver {
                 self.events
                     .connected(peer_id, connection_id, &endpoint, &remote, count);
                 self.book.connected(peer_id, dialed);
+                self.punches.connected(connection_id, &remote);
                 self.connections
                     .entry(peer_id)
                     .or_default()

@@ -145,6 +145,8 @@ pub(super) struct HostAddresses(Arc<Shared>);
 struct Shared {
     parts: Mutex<Parts>,
     told: watch::Sender<Arc<[Multiaddr]>>,
+    /// Whether any peer sees this host at a public address.
+    seen: watch::Sender<bool>,
 }
 
 impl HostAddresses {
@@ -160,6 +162,7 @@ impl HostAddresses {
         Self(Arc::new(Shared {
             told: watch::Sender::new(parts.told().into()),
             parts: Mutex::new(parts),
+            seen: watch::Sender::new(false),
         }))
     }
 
@@ -170,6 +173,11 @@ impl HostAddresses {
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Arc<[Multiaddr]>> {
         self.0.told.subscribe()
+    }
+
+    /// Whether any peer sees this host at a public address, as that changes.
+    pub(super) fn subscribe_seen(&self) -> watch::Receiver<bool> {
+        self.0.seen.subscribe()
     }
 
     /// Where the host can be dialed without a relay, if anywhere: the same whatever is known of
@@ -224,7 +232,13 @@ impl HostAddresses {
     }
 
     pub(super) fn set_observed(&self, observed: Vec<Observation>) {
+        let seen = !observed.is_empty();
         self.change(|parts| parts.observed = observed);
+        self.0.seen.send_if_modified(|known| {
+            let changed = *known != seen;
+            *known = seen;
+            changed
+        });
     }
 
     pub(super) fn set_circuits(&self, addresses: Vec<Multiaddr>) {

@@ -133,7 +133,7 @@ pub(super) fn build(
     let over_quic = Timed::new(quic::tokio::Transport::new(config))
         .map(move |((peer, connection), time), endpoint| {
             let remote = remote_address(&endpoint, peer);
-            let dialed = endpoint.is_dialer();
+            let dialed = is_client(&endpoint);
             let carrier = Carrier {
                 outbound: dialed,
                 transport: transport_name(&remote),
@@ -195,6 +195,14 @@ pub(super) fn build(
     let all = SharedPorts::new(all, shared, websockets, admission.clone(), UPGRADE_TIMEOUT);
     let raced = Raced::new(all, next_race.clone());
     Ok(Gate::new(raced, admission.clone()).boxed())
+}
+
+/// Whether this side of a connection is the one that speaks first.
+fn is_client(endpoint: &ConnectedPoint) -> bool {
+    match endpoint {
+        ConnectedPoint::Dialer { role_override, .. } => role_override.is_dialer(),
+        ConnectedPoint::Listener { .. } => false,
+    }
 }
 
 fn expected(endpoint: &ConnectedPoint) -> Option<PeerId> {

@@ -8,7 +8,10 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::message::{self, MAX_MESSAGE, MessageError, Status, StopMessage, stop_message};
+use super::{
+    Puncher,
+    message::{self, MAX_MESSAGE, MessageError, Status, StopMessage, stop_message},
+};
 use crate::{
     limit_hits::Limit,
     memory::prefix,
@@ -76,19 +79,29 @@ impl Drop for Counted {
 /// granted a reservation to the daemon: clients reserve by themselves, on streams of their own.
 ///
 /// Once `closing` is cancelled nobody waits for a circuit: it ends with the swarm.
-pub(super) fn service(node: &Node, closing: CancellationToken) -> Service {
+pub(super) fn service(
+    node: &Node,
+    puncher: Option<Arc<Puncher>>,
+    closing: CancellationToken,
+) -> Service {
     let node = node.clone();
     let counts = Arc::new(Counts::default());
     Service::lasting(Box::new(move |inbound| {
         let (node, counts, closing) = (node.clone(), counts.clone(), closing.clone());
+        let puncher = puncher.clone();
         Box::pin(async move {
-            let served = serve(&node, &counts, inbound);
+            let served = serve(&node, &counts, puncher, inbound);
             closing.run_until_cancelled(served).await;
         })
     }))
 }
 
-async fn serve(node: &Node, counts: &Arc<Counts>, inbound: InboundStream) {
+async fn serve(
+    node: &Node,
+    counts: &Arc<Counts>,
+    puncher: Option<Arc<Puncher>>,
+    inbound: InboundStream,
+) {
     let (relay, remote) = (inbound.peer, inbound.remote);
     // Nobody has to finish what it begins. Without room the stream is reset.
     let Ok(charge) = inbound.account.charge(MAX_MESSAGE) else {
@@ -111,7 +124,14 @@ async fn serve(node: &Node, counts: &Arc<Counts>, inbound: InboundStream) {
                     });
                     match accepted {
                         // The stream counts on its connection until the circuit has ended.
-                        Ok(()) => return ended.cancelled().await,
+                        Ok(()) => {
+                            if let Some(puncher) = puncher {
+                                // Far larger than the rest, and gone before the circuit is.
+                                let called = Box::pin(puncher.called(caller));
+                                ended.run_until_cancelled(called).await;
+                            }
+                            return ended.cancelled().await;
+                        }
                         Err(circuit) => stream = circuit.stream,
                     }
                 }

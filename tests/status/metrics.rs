@@ -31,7 +31,19 @@ const ABSENT: [(&str, &str); 3] = [
 ];
 
 /// Families that stay at 0 in the daemon of the test, and the text of the test in which they move.
-const STILL: [(&str, &str); 8] = [
+const STILL: [(&str, &str); 11] = [
+    (
+        "libp2p_holepunch_direct_dials_total",
+        include_str!("../punch/metrics.rs"),
+    ),
+    (
+        "libp2p_holepunch_outcomes_total",
+        include_str!("../punch/metrics.rs"),
+    ),
+    (
+        "libp2p_holepunch_address_outcomes_total",
+        include_str!("../punch/metrics.rs"),
+    ),
     (
         "libp2p_autonat_reachability_status_confidence",
         include_str!("../reach/autonat.rs"),
@@ -58,7 +70,10 @@ fn selectors(query: &str) -> Vec<(String, BTreeMap<String, Vec<String>>)> {
         let rest = &query[start..];
         let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         let (name, rest) = rest.split_at(end.unwrap_or(rest.len()));
-        let inner = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
+        let inner = rest
+            .trim_start()
+            .strip_prefix('{')
+            .and_then(|rest| rest.split_once('}'));
         let mut wanted = BTreeMap::new();
         for part in inner.map_or("", |(inner, _)| inner).split(',') {
             // The boards fill in the instance.

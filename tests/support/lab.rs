@@ -61,8 +61,14 @@ impl Host {
     /// A daemon in the namespace. Its control socket is reached from everywhere.
     #[must_use]
     pub fn launch(&self) -> Launch {
+        self.enter(Launch::new())
+    }
+
+    /// `launch` in the namespace. The program is the one that it has so far.
+    #[must_use]
+    pub fn enter(&self, launch: Launch) -> Launch {
         let pid = self.holder.id();
-        Launch::new().shell(&format!("exec nsenter --target={pid} --net \"$0\" \"$@\""))
+        launch.shell(&format!("exec nsenter --target={pid} --net \"$0\" \"$@\""))
     }
 }
 
@@ -112,6 +118,12 @@ impl Lab {
     /// `192.168.<net>.2`. The NAT lets in what answers, and nothing else.
     #[must_use]
     pub fn behind_nat(&self, address: &str, net: u8) -> (Host, Host) {
+        self.behind(Nat::Port, address, net)
+    }
+
+    /// As [`Lab::behind_nat`], with a NAT of this kind.
+    #[must_use]
+    pub fn behind(&self, nat: Nat, address: &str, net: u8) -> (Host, Host) {
         let router = self.host(address);
         let inside = Host::new().expect("a namespace");
         router.run(&format!(
@@ -119,21 +131,9 @@ impl Lab {
              ip addr add 192.168.{net}.1/24 dev lan
              ip link set lan up
              sysctl -qw net.ipv4.ip_forward=1
-             nft -f - <<'RULES'
-             table ip t {{
-               chain post {{ type nat hook postrouting priority 100
-                 oifname wan masquerade
-               }}
-               chain forw {{ type filter hook forward priority 0; policy drop
-                 iifname wan ct state established,related accept
-                 iifname lan accept
-               }}
-               chain inp {{ type filter hook input priority 0; policy drop
-                 iifname lan accept
-                 ct state established,related accept
-               }}
-             }}\nRULES",
-            inside.holder.id()
+             nft -f - <<'RULES'\n{}\nRULES",
+            inside.holder.id(),
+            nat.rules(net)
         ));
         inside.run(&format!(
             "ip addr add 192.168.{net}.2/24 dev eth0
@@ -141,5 +141,75 @@ impl Lab {
              ip route add default via 192.168.{net}.1"
         ));
         (router, inside)
+    }
+}
+
+/// What a NAT lets in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nat {
+    /// Everybody: full cone.
+    Full,
+    /// Hosts that were sent to.
+    Address,
+    /// Ports that were sent to.
+    Port,
+    /// As [`Nat::Port`], with another port for each destination: symmetric.
+    Symmetric,
+}
+
+impl Nat {
+    pub const ALL: [Self; 4] = [Self::Full, Self::Address, Self::Port, Self::Symmetric];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Address => "addr",
+            Self::Port => "port",
+            Self::Symmetric => "sym",
+        }
+    }
+
+    /// The rules of a router to `192.168.<net>.2`.
+    fn rules(self, net: u8) -> String {
+        let host = format!("192.168.{net}.2");
+        let transports = "meta l4proto { tcp, udp }";
+        let answers = "iifname wan ct state established,related accept\niifname lan accept";
+        let (pre, post, forward) = match self {
+            Self::Full => (
+                format!("iifname wan {transports} @th,16,16 >= 1024 dnat to {host}"),
+                "",
+                "accept",
+            ),
+            Self::Address => (
+                format!("iifname wan ip saddr @seen {transports} dnat to {host}"),
+                "",
+                "iifname lan update @seen { ip daddr }
+                 iifname lan accept
+                 iifname wan ip saddr @seen accept
+                 ct state established,related accept",
+            ),
+            Self::Port => (String::new(), "", answers),
+            Self::Symmetric => (String::new(), "random,fully-random", answers),
+        };
+        // What is not answered must not be refused either: a reset ends a tcp dial.
+        format!(
+            "table ip t {{
+               set seen {{ type ipv4_addr; flags timeout; timeout 3m; }}
+               chain pre {{ type nat hook prerouting priority -100
+                 {pre}
+               }}
+               chain post {{ type nat hook postrouting priority 100
+                 oifname wan masquerade {post}
+               }}
+               chain forw {{ type filter hook forward priority 0; policy drop
+                 {forward}
+               }}
+               chain inp {{ type filter hook input priority 0; policy drop
+                 iifname lan accept
+                 ct state established,related accept
+               }}
+             }}"
+        )
     }
 }

@@ -20,6 +20,7 @@ pub mod output;
 pub mod persistent;
 pub mod process;
 pub mod pubsub;
+pub mod punch;
 pub mod quiet;
 pub mod random;
 pub mod raw;

@@ -17,7 +17,7 @@ use libp2p::{
     core::transport::{DialOpts, ListenerId, TransportEvent},
 };
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Another dial to the same peer has completed, or nobody waits for the peer any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +35,11 @@ impl Race {
     /// Ends every dial of the race that has not completed.
     pub(super) fn cancel(&self) {
         self.over.cancel();
+    }
+
+    /// Ends the race when it is dropped.
+    pub(in crate::node) fn over_with(&self) -> DropGuard {
+        self.over.clone().drop_guard()
     }
 
     /// True for the first that asks.

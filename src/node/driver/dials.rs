@@ -17,7 +17,7 @@ use crate::{
     node::{
         address_filter::Scope,
         book::Fate,
-        dial::{Candidate, Cause, DialError, Due, Origin, Reply, Start},
+        dial::{Attempt, Candidate, Cause, DialError, Due, Origin, Punch, Reply, Start},
         peer_address::is_relayed,
     },
 };
@@ -140,6 +140,22 @@ impl Driver {
         }
     }
 
+    /// Dials a peer that dials at the same time.
+    pub(super) fn on_punch(&mut self, punch: Punch) {
+        let attempt = Attempt::new(punch.race.clone(), punch.reply);
+        for address in &punch.addresses {
+            let options = punch.manner.options(punch.peer, address);
+            let id = options.connection_id();
+            self.next_race.set(punch.race.clone());
+            let dialed = self.swarm.dial(options);
+            self.next_race.clear();
+            match dialed {
+                Ok(()) => self.punches.started(id, &attempt),
+                Err(error) => tracing::debug!(peer = %punch.peer, %address, %error, "not dialed"),
+            }
+        }
+    }
+
     pub(super) fn on_dial_failed(
         &mut self,
         peer: PeerId,
@@ -147,6 +163,11 @@ impl Driver {
         error: &SwarmError,
     ) {
         let error = DialError::from_swarm(error, peer);
+        if self.punches.failed(connection) {
+            // What it says of the address holds for that moment alone.
+            tracing::debug!(%peer, %error, "dial at the same time failed");
+            return;
+        }
         let DialError::AllFailed(_, failures) = &error else {
             self.dials.failed_for_all(connection, &error);
             return;
