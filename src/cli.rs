@@ -45,8 +45,8 @@ pub enum Question {
     },
     /// How long a peer takes to answer.
     Ping(String),
-    /// Whether a peer can be reached.
-    Probe(String),
+    /// What the addresses of a peer answer.
+    Probe(Vec<String>),
 }
 
 /// A command line that ends the program: print `text` on stderr, exit with `code`.

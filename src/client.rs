@@ -83,16 +83,12 @@ impl Client {
     /// [`ClientError`].
     pub fn ask_own(
         &mut self,
-        kind: pb::request::Type,
+        request: &pb::Request,
         limit: Duration,
     ) -> Result<pb::Response, ClientError> {
-        let request = pb::Request {
-            r#type: Some(i32::from(kind).into()),
-            ..pb::Request::default()
-        };
         // Go's daemon closes at a type that it does not know, JavaScript's answers an ERROR, and so
         // do older ones of rp2pd.
-        match self.ask(&request, limit) {
+        match self.ask(request, limit) {
             Err(ClientError::Io { source, .. })
                 if matches!(
                     source.kind(),
@@ -101,7 +97,7 @@ impl Client {
             {
                 Err(ClientError::Unknown(self.addr.clone()))
             }
-            Err(ClientError::Refused(reason)) if reason.contains("request") => {
+            Err(ClientError::Refused(reason)) if reason.starts_with("Unexpected request") => {
                 Err(ClientError::Unknown(self.addr.clone()))
             }
             other => other,

@@ -48,7 +48,12 @@ fn main() -> ExitCode {
         }
     };
     let code = result.unwrap_or_else(|error| {
-        telemetry::operator_line(&refusal::text(&error));
+        let text = refusal::text(&error);
+        // Clients of a daemon show the last line of stderr as why it has not started.
+        match error.is::<command::CommandError>() {
+            true => telemetry::operator_lines(&text),
+            false => telemetry::operator_line(&text),
+        }
         ExitCode::FAILURE
     });
     telemetry::flush(LAST_WORDS);
@@ -74,14 +79,18 @@ const PINGS: u32 = 4;
 
 fn ask(args: &Args, question: &cli::Question) -> anyhow::Result<ExitCode> {
     let daemon = Config::load(args)?.listen;
+    let tell = |line: String| {
+        // Nobody may be left to read it.
+        let _ = writeln!(std::io::stdout(), "{line}");
+    };
     match question {
         cli::Question::Status { json } => print(&command::status(&daemon, *json)?),
-        cli::Question::Probe(target) => print(&command::probe(&daemon, target)?),
+        cli::Question::Probe(targets) => {
+            command::probe(&daemon, targets, tell)?;
+            Ok(ExitCode::SUCCESS)
+        }
         cli::Question::Ping(target) => {
-            command::ping(&daemon, target, PINGS, |line| {
-                // Nobody may be left to read it.
-                let _ = writeln!(std::io::stdout(), "{line}");
-            })?;
+            command::ping(&daemon, target, PINGS, tell)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -24,6 +24,7 @@ mod open_stream;
 mod options;
 mod peer_address;
 mod plaintext;
+mod probe;
 mod protocols;
 mod punch;
 mod reach;
@@ -73,6 +74,8 @@ pub use listen::ListenError;
 pub use open_stream::{OpenedStream, StreamError};
 pub use options::{Options, StartError};
 pub use peer_address::{PeerIdMismatch, is_relayed, through};
+use probe::Prober;
+pub use probe::{ProbeError, Probed};
 pub use reach::Reach;
 use reach::Reachability;
 pub use snapshot::{ConnectionSnapshot, PeerSnapshot, Snapshot};
@@ -118,6 +121,7 @@ struct Inner {
     routing: OnceLock<Arc<dyn PeerRouting>>,
     circuits: CircuitPort,
     connmgr: Arc<ConnectionManager>,
+    prober: Prober,
     events: Events,
 }
 

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use tracing_subscriber::layer::SubscriberExt;
 
 pub use chain::Chain;
-pub use console::{banner, flush, operator_line, report};
+pub use console::{banner, flush, operator_line, operator_lines, report};
 pub(crate) use line::escaped;
 pub(crate) use output::lines_lost;
 

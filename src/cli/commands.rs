@@ -59,8 +59,8 @@ pub(super) const COMMANDS: &[Row] = &[
     },
     Row {
         word: "probe",
-        arguments: "[-listen ADDRESS] PEER|ADDRESS",
-        summary: "has a running daemon dial a peer, and tells what came of it",
+        arguments: "[-listen ADDRESS] PEER|ADDRESS...",
+        summary: "has a running daemon dial each address of a peer, and tells what each answers",
         flags: &[],
         kind: Kind::Probe,
     },

@@ -58,7 +58,7 @@ impl Invocation {
         match self.row.kind {
             Kind::Keygen => keygen(self),
             Kind::Status => status(self),
-            Kind::Ping => self.about(Question::Ping),
+            Kind::Ping => self.about_one(Question::Ping),
             Kind::Probe => self.about(Question::Probe),
             Kind::Completions => completions(self),
             Kind::Manual => self.print(manual::manual),
@@ -103,8 +103,18 @@ impl Invocation {
         Ok((Box::new(args), parsed.rest))
     }
 
+    /// A question about the peer that is named, in one word or several.
+    fn about(self, question: fn(Vec<String>) -> Question) -> Result<Command, Stop> {
+        let (daemon, words) = self.daemon(self.words.clone())?;
+        if words.is_empty() {
+            return Err(self.refused("name a peer, by its id or by an address"));
+        }
+        let words = words.iter().map(|word| word.to_string_lossy().into_owned());
+        Ok(Command::Ask(daemon, question(words.collect())))
+    }
+
     /// A question about the one peer that is named.
-    fn about(self, question: fn(String) -> Question) -> Result<Command, Stop> {
+    fn about_one(self, question: fn(String) -> Question) -> Result<Command, Stop> {
         let (daemon, words) = self.daemon(self.words.clone())?;
         let Some((target, rest)) = words.split_first() else {
             return Err(self.refused("name a peer, by its id or by an address"));

@@ -38,6 +38,14 @@ pub(super) async fn execute(
                 .await,
             |error| response::dial_error(&error),
         ),
+        Request::Probe {
+            peer,
+            addresses,
+            timeout,
+        } => match node.probe(peer, addresses, timeout).await {
+            Ok(probed) => response::probed(&probed),
+            Err(error) => response::error(error.to_string()),
+        },
         Request::Disconnect { peer } => {
             node.disconnect(peer).await;
             response::ok()

@@ -100,6 +100,12 @@ pub(super) enum HostRequest {
         peer: PeerId,
     },
     /// Tell what happens.
+    Probe {
+        /// Who is to answer, if that is said.
+        peer: Option<PeerId>,
+        addresses: Vec<Multiaddr>,
+        timeout: Duration,
+    },
     Events {
         kinds: Kinds,
         present: bool,
@@ -122,6 +128,7 @@ impl HostRequest {
             Self::Tag { .. } | Self::Untag { .. } | Self::Trim => "connmanager",
             Self::PeerProtocols { .. } | Self::PeerInfo { .. } => "peerstore",
             Self::Events { .. } => "events",
+            Self::Probe { .. } => "probe",
             Self::PubSub(_) => "pubsub",
         }
     }
@@ -140,6 +147,7 @@ impl HostRequest {
                 | Self::Disconnect { .. }
                 | Self::PubSub(_)
                 | Self::Events { .. }
+                | Self::Probe { .. }
                 | Self::Trim
         )
     }
@@ -208,13 +216,7 @@ pub(super) fn parse(frame: Bytes) -> Result<Request, Rejected> {
             let connect = request.connect.ok_or_else(|| refuse(MISSING_PARAMETERS))?;
             HostRequest::Connect {
                 peer: peer_id(connect.peer, "peer")?,
-                addresses: connect
-                    .addrs
-                    .iter()
-                    .take(MAX_ADDRESSES)
-                    .map(|bytes| multiaddr_from_bytes(bytes))
-                    .collect::<Result<_, _>>()
-                    .map_err(|error| refuse(error.to_string()))?,
+                addresses: addresses(&connect.addrs)?,
                 timeout: timeout(connect.timeout),
             }
         }
@@ -265,6 +267,7 @@ pub(super) fn parse(frame: Bytes) -> Result<Request, Rejected> {
         Type::ListPeers => HostRequest::ListPeers,
         Type::Dht => return Ok(Request::Dht(dht::parse(request.dht))),
         Type::Events => own::events(request.events)?,
+        Type::Probe => own::probe(request.probe)?,
         Type::Pubsub => HostRequest::PubSub(pubsub(request.pubsub)),
         Type::Connmanager => conn_manager(request.conn_manager)?,
         Type::PubsubValidate | Type::DhtValidator | Type::Control | Type::Tunnel => {
@@ -357,6 +360,14 @@ fn conn_manager(request: Option<pb::ConnManagerRequest>) -> Result<HostRequest, 
             weight: request.weight.unwrap_or_default(),
         },
     })
+}
+
+fn addresses(bytes: &[Bytes]) -> Result<Vec<Multiaddr>, Rejected> {
+    let addresses = bytes.iter().take(MAX_ADDRESSES);
+    addresses
+        .map(|bytes| multiaddr_from_bytes(bytes))
+        .collect::<Result<_, _>>()
+        .map_err(|error| refuse(error.to_string()))
 }
 
 /// Copies, because handlers outlive the frame that registers them.

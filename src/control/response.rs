@@ -13,7 +13,9 @@ use super::{guard::AccessDenied, persistent::error::CallError};
 use crate::{
     dht::{PeerInfo, QueryError},
     memory::OverBudget,
-    node::{Cause, CircuitError, DialError, OpenedStream, RoutingError, StreamError, TagError},
+    node::{
+        Cause, CircuitError, DialError, OpenedStream, Probed, RoutingError, StreamError, TagError,
+    },
     pubsub::{MAX_TOPIC, PublishError, SubscribeError},
     relay::message::HOP,
     streams::{MAX_NAME, NegotiationError, OpenError, ProtocolName, RegistryError},
@@ -64,6 +66,22 @@ pub(super) fn identify(peer: PeerId, addresses: &[Multiaddr]) -> pb::Response {
         identify: Some(pb::IdentifyResponse {
             id: peer.to_bytes().into(),
             addrs: bytes(addresses),
+        }),
+        ..ok()
+    }
+}
+
+pub(super) fn probed(probed: &[Probed]) -> pb::Response {
+    let address = |one: &Probed| pb::ProbedAddress {
+        addr: one.address.to_vec().into(),
+        name: one.name.as_ref().map(|name| name.to_vec().into()),
+        micros: u64::try_from(one.time.as_micros()).unwrap_or(u64::MAX),
+        peer: one.answer.as_ref().ok().map(|peer| peer.to_bytes().into()),
+        error: one.answer.as_ref().err().map(cause_text),
+    };
+    pb::Response {
+        probe: Some(pb::ProbeResponse {
+            addrs: probed.iter().map(address).collect(),
         }),
         ..ok()
     }

@@ -15,7 +15,7 @@ use libp2p::{
     Multiaddr, PeerId, TransportError, multiaddr::Protocol, swarm::DialError as SwarmError,
 };
 
-pub(super) use names::NO_ANSWER;
+pub(super) use names::{NO_ANSWER, Names, is_name};
 pub(super) use peer_dial::Reply;
 pub use punches::Manner;
 pub(super) use punches::{Attempt, Punch, Punches};
@@ -194,7 +194,7 @@ impl Cause {
         swarm.dial_failed(transport_name(address), ip_version(address), error);
     }
 
-    fn from_transport(error: &TransportError<io::Error>, address: &Multiaddr) -> Self {
+    pub(super) fn from_transport(error: &TransportError<io::Error>, address: &Multiaddr) -> Self {
         match error {
             TransportError::MultiaddrNotSupported(_) => Self::NoTransport,
             TransportError::Other(error) => Self::from_chain(error, address),

@@ -122,19 +122,29 @@ impl DialBack {
         }
     }
 
-    async fn try_one(&self, peer: PeerId, address: &Multiaddr) -> io::Result<()> {
+    async fn try_one(
+        &self,
+        peer: PeerId,
+        address: &Multiaddr,
+    ) -> Result<(), TransportError<io::Error>> {
+        let named = address.clone().with(Protocol::P2p(peer));
+        self.who_answers(named).await.map(drop)
+    }
+
+    /// Who proves to be at `address`: the peer that it ends with, or whoever is there if it ends with
+    /// none. The connection is closed at once.
+    pub(super) async fn who_answers(
+        &self,
+        address: Multiaddr,
+    ) -> Result<PeerId, TransportError<io::Error>> {
         let options = DialOpts {
             role: Endpoint::Dialer,
             port_use: PortUse::New,
         };
-        let named = address.clone().with(Protocol::P2p(peer));
-        let dial = self.transport.lock().dial(named, options);
-        let dial = dial.map_err(|error| match error {
-            TransportError::Other(error) => error,
-            error @ TransportError::MultiaddrNotSupported(_) => io::Error::other(error.to_string()),
-        })?;
+        let dial = self.transport.lock().dial(address, options)?;
         // Not polled, the connection never begins to run.
-        dial.await.map(drop)
+        let (peer, _) = dial.await.map_err(TransportError::Other)?;
+        Ok(peer)
     }
 }
 

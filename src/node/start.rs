@@ -22,6 +22,7 @@ use super::{
     limits::Admission,
     listen::{self, ListenError, Listening},
     options::{Options, StartError},
+    probe::Prober,
     protocols,
     reach::Reachability,
     transport,
@@ -97,6 +98,7 @@ impl Node {
             circuits,
             connmgr: Arc::new(ConnectionManager::new(options.watermarks)),
             events: options.events.clone(),
+            prober: Prober::new(options.clone()),
         }));
         let driver = Driver::new(driver::Parts {
             swarm,

@@ -1,14 +1,13 @@
-//! `rp2pd status`, `ping` and `probe`: what a running daemon says, as text.
+//! `rp2pd status`: what a running daemon says, as text. `ping` and `probe` have a file of their own.
 //!
 //! The text is for eyes and for `grep`: one fact a line above, one row a peer below, no colours, no
 //! widths of a terminal. Programs take `--json`.
 
-use std::{
-    fmt::Write as _,
-    time::{Duration, Instant},
-};
+mod dials;
 
-use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use std::{fmt::Write as _, time::Duration};
+
+pub use dials::{ping, probe};
 
 use super::{
     document::{Connection, Document, Peer},
@@ -23,15 +22,6 @@ use crate::{
 /// A daemon that needs longer hangs.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Time to connect to a peer; a little more than the daemon is told.
-const DIAL: Duration = Duration::from_secs(30);
-
-/// Bytes of a ping.
-const PING_SIZE: usize = 32;
-
-/// What each peer serves for liveness checks.
-const PING: &str = "/ipfs/ping/1.0.0";
-
 /// Why a command has nothing to tell.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
@@ -44,6 +34,12 @@ pub enum CommandError {
     /// What was named is neither a peer id nor an address of a peer.
     #[error("{0}: not a peer id, and not an address that ends in /p2p/PEER")]
     Target(String),
+    /// Two peers are named.
+    #[error("{0} and {1}: addresses of one peer are probed at once, not of two")]
+    TwoPeers(String, String),
+    /// Nobody answers at any of the addresses.
+    #[error("nobody answers")]
+    Nobody,
     /// No ping came back.
     #[error("no answer to {0} pings")]
     Silent(u32),
@@ -66,158 +62,14 @@ pub fn status(addr: &ControlAddr, json: bool) -> Result<String, CommandError> {
 
 fn document(addr: &ControlAddr) -> Result<bytes::Bytes, ClientError> {
     let mut client = Client::connect(addr, ANSWER)?;
-    let answer = client.ask_own(pb::request::Type::Status, ANSWER)?;
+    let request = pb::Request {
+        r#type: Some(i32::from(pb::request::Type::Status).into()),
+        ..pb::Request::default()
+    };
+    let answer = client.ask_own(&request, ANSWER)?;
     answer
         .status
         .ok_or_else(|| ClientError::Unknown(addr.clone()))
-}
-
-/// What a peer is named by.
-struct Named {
-    peer: PeerId,
-    address: Option<Multiaddr>,
-}
-
-impl Named {
-    fn read(text: &str) -> Result<Self, CommandError> {
-        if let Ok(peer) = text.parse() {
-            return Ok(Self {
-                peer,
-                address: None,
-            });
-        }
-        let wrong = || CommandError::Target(escaped(text));
-        let address: Multiaddr = text.parse().map_err(|_| wrong())?;
-        match address.iter().last() {
-            Some(Protocol::P2p(peer)) => Ok(Self {
-                peer,
-                address: Some(address),
-            }),
-            _ => Err(wrong()),
-        }
-    }
-
-    /// Has the daemon connect to the peer.
-    fn connect(&self, addr: &ControlAddr) -> Result<(), ClientError> {
-        let addrs = self.address.iter().map(|address| address.to_vec().into());
-        let request = pb::Request {
-            r#type: Some(i32::from(pb::request::Type::Connect).into()),
-            connect: Some(pb::ConnectRequest {
-                peer: Some(self.peer.to_bytes().into()),
-                addrs: addrs.collect(),
-                timeout: i64::try_from(DIAL.as_secs()).ok(),
-            }),
-            ..pb::Request::default()
-        };
-        let mut client = Client::connect(addr, ANSWER)?;
-        client.ask(&request, DIAL + ANSWER).map(drop)
-    }
-}
-
-/// Pings the peer that `target` names `count` times through the daemon at `addr`, and tells each
-/// answer to `tell`. Works with any p2pd.
-///
-/// # Errors
-/// [`CommandError`].
-pub fn ping(
-    addr: &ControlAddr,
-    target: &str,
-    count: u32,
-    mut tell: impl FnMut(String),
-) -> Result<(), CommandError> {
-    let named = Named::read(target)?;
-    named.connect(addr)?;
-    let open = pb::Request {
-        r#type: Some(i32::from(pb::request::Type::StreamOpen).into()),
-        stream_open: Some(pb::StreamOpenRequest {
-            peer: Some(named.peer.to_bytes().into()),
-            proto: vec![PING.into()],
-            timeout: i64::try_from(DIAL.as_secs()).ok(),
-        }),
-        ..pb::Request::default()
-    };
-    let mut client = Client::connect(addr, ANSWER)?;
-    client.ask(&open, DIAL + ANSWER)?;
-    let peer = named.peer;
-    let mut answered = 0;
-    for number in 1..=count {
-        if number > 1 {
-            std::thread::sleep(Duration::from_secs(1));
-        }
-        let sent: [u8; PING_SIZE] = rand::random();
-        let begun = Instant::now();
-        match client.echo(&sent, ANSWER) {
-            Ok(came) if came == sent[..] => {
-                answered += 1;
-                let millis = begun.elapsed().as_secs_f64() * 1000.0;
-                tell(format!("{peer}: ping {number}: {millis:.2} ms"));
-            }
-            Ok(_) => tell(format!("{peer}: ping {number}: other bytes came back")),
-            Err(error) => {
-                tell(format!("{peer}: ping {number}: {error}"));
-                break;
-            }
-        }
-    }
-    match answered {
-        0 => Err(CommandError::Silent(count)),
-        _ => Ok(()),
-    }
-}
-
-/// Has the daemon at `addr` dial what `target` names, and tells what came of it: each address that
-/// failed with its reason, or the connection and what identify tells.
-///
-/// # Errors
-/// [`CommandError`]. That the peer cannot be reached is one.
-pub fn probe(addr: &ControlAddr, target: &str) -> Result<String, CommandError> {
-    let named = Named::read(target)?;
-    let peer = named.peer.to_string();
-    let before: Document =
-        serde_json::from_slice(&document(addr)?).map_err(CommandError::Document)?;
-    let mut out = String::new();
-    let was_connected = before.peers.iter().any(|known| known.id == peer);
-    if was_connected {
-        let _ = writeln!(out, "{peer} is connected already: nothing is dialed");
-    }
-    let begun = Instant::now();
-    named.connect(addr)?;
-    if !was_connected {
-        let millis = begun.elapsed().as_millis();
-        let _ = writeln!(out, "{peer} is connected after {millis} ms");
-    }
-    // What is told of a peer is up to a quarter of a second old.
-    std::thread::sleep(Duration::from_millis(300));
-    let now: Document = serde_json::from_slice(&document(addr)?).map_err(CommandError::Document)?;
-    if let Some(known) = now.peers.iter().find(|known| known.id == peer) {
-        for connection in &known.connections {
-            let _ = writeln!(out, "connection  {}", of_connection(connection));
-        }
-        let _ = writeln!(out, "agent       {}", agent(known));
-        let _ = writeln!(out, "round trip  {}", round_trip(known));
-    }
-    for protocol in protocols(addr, named.peer)? {
-        let _ = writeln!(out, "protocol    {}", escaped(&protocol));
-    }
-    Ok(out)
-}
-
-/// What identify says that `peer` speaks.
-fn protocols(addr: &ControlAddr, peer: PeerId) -> Result<Vec<String>, ClientError> {
-    let peerstore = pb::PeerstoreRequest {
-        r#type: Some(i32::from(pb::peerstore_request::Type::GetProtocols).into()),
-        id: Some(peer.to_bytes().into()),
-        ..pb::PeerstoreRequest::default()
-    };
-    let request = pb::Request {
-        r#type: Some(i32::from(pb::request::Type::PersistentConnUpgrade).into()),
-        extension: vec![prost::Message::encode_to_vec(&peerstore).into()],
-        ..pb::Request::default()
-    };
-    let answer = Client::connect(addr, ANSWER)?.ask(&request, ANSWER)?;
-    let names = answer.peer_store.unwrap_or_default().protos;
-    let text = |name: &bytes::Bytes| String::from_utf8_lossy(name).into_owned();
-    Ok(names.iter().map(text).collect())
 }
 
 fn of_connection(connection: &Connection) -> String {

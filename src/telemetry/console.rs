@@ -33,6 +33,20 @@ pub fn operator_line(text: &str) {
     raw_line(&line::stamped(text, SystemTime::now()));
 }
 
+/// As [`operator_line`], for a text that may have several lines, as a failed CONNECT has: the others
+/// are indented, so that none of them passes for a line of its own.
+pub fn operator_lines(text: &str) {
+    let mut lines = text.split('\n');
+    let first = line::stamped(lines.next().unwrap_or_default(), SystemTime::now());
+    let mut text = line::escaped(&first);
+    for next in lines {
+        text.push_str("\n  ");
+        text.push_str(&line::escaped(next));
+    }
+    text.push('\n');
+    stderr().send(text, WhenFull::DropOldest);
+}
+
 /// Writes a report of our own words to stderr as it is. If the reader has fallen far behind, the
 /// report is dropped and counted.
 pub fn report(text: String) {

@@ -100,12 +100,70 @@ fn a_peer_is_pinged_and_probed() {
     assert!(text.contains("protocol    /ipfs/ping/1.0.0"), "{text}");
     let again = ask(&a, &["probe", &b.peer_id().to_base58()]);
     assert!(again.contains("is connected already"), "{again}");
+    assert!(
+        again.contains(&format!("answers as {}", b.peer_id())),
+        "{again}"
+    );
     let text = ask(&a, &["ping", &b.peer_id().to_base58()]);
     assert_eq!(
         text.lines().filter(|line| line.ends_with(" ms")).count(),
         4,
         "{text}"
     );
+}
+
+/// Each address is dialed, those that a CONNECT would leave out too.
+#[test]
+fn a_probe_tells_what_each_address_answers() {
+    let listen = "-hostAddrs=/ip4/127.0.0.1/tcp/0,/ip4/127.0.0.1/udp/0/quic-v1";
+    let (a, b, other) = (
+        Daemon::spawn(&[LISTEN]),
+        Daemon::spawn(&[listen]),
+        Daemon::spawn(&[LISTEN]),
+    );
+    let id = b.peer_id();
+    let plain = b.addrs().iter().map(ToString::to_string);
+    let mut wanted: Vec<String> = plain.collect();
+    wanted.push("/ip4/127.0.0.1/tcp/1".into());
+    wanted.push(other.addrs()[0].to_string());
+    wanted.push(format!(
+        "/ip4/127.0.0.1/tcp/1/p2p/{}/p2p-circuit",
+        other.peer_id()
+    ));
+    let mut words = vec!["probe".to_owned(), id.to_base58()];
+    words.extend(wanted.iter().cloned());
+    let text = ask(&a, &words.iter().map(String::as_str).collect::<Vec<_>>());
+    let line = |address: &str| {
+        let found = text
+            .lines()
+            .find(|line| line.split(' ').next() == Some(address));
+        found.unwrap_or_else(|| panic!("no {address}: {text}"))
+    };
+    assert!(text.starts_with("ADDRESS "), "{text}");
+    for (address, answer) in wanted.iter().zip([
+        &format!("answers as {id}"),
+        &format!("answers as {id}"),
+        "connection refused",
+        &format!("but remote key matches {}", other.peer_id()),
+        "it leads through a relay",
+    ]) {
+        assert!(line(address).contains(answer), "{answer}: {text}");
+        assert!(line(address).contains("ms "), "its time: {text}");
+    }
+    assert!(
+        text.contains(&format!("{id} is connected after ")),
+        "{text}"
+    );
+    // Nobody was told of the dials but by that connection.
+    let peers = other.client().list_peers();
+    assert!(peers.is_empty(), "{peers:?}");
+    // Whoever answers is told.
+    let stranger = ask(&a, &["probe", &other.addrs()[0].to_string()]);
+    assert!(
+        stranger.contains(&format!("answers, and is {}", other.peer_id())),
+        "{stranger}"
+    );
+    assert!(stranger.contains(&format!("{} is connected", other.peer_id())));
 }
 
 #[test]
@@ -119,11 +177,31 @@ fn what_does_not_work_says_why() {
         text.lines().last().unwrap_or_default().to_owned()
     };
     let dead = format!("/ip4/127.0.0.1/tcp/1/p2p/{}", PeerId::random());
-    let text = refused(&["probe", "/ip4/127.0.0.1/tcp/1"]);
+    let text = refused(&["ping", "/ip4/127.0.0.1/tcp/1"]);
     assert!(
         text.contains("not an address that ends in /p2p/PEER"),
         "{text}"
     );
+    assert!(refused(&["probe", "/ip4/127.0.0.1/tcp/1"]).contains("nobody answers"));
+    assert!(refused(&["probe", "127.0.0.1:1"]).contains("not a peer id"));
+    let two = [PeerId::random().to_base58(), PeerId::random().to_base58()];
+    assert!(refused(&["probe", &two[0], &two[1]]).contains("of one peer"));
+    // The reasons stand below one another.
+    let output = run(&[&listen, "ping", &dead]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let mut lines = text.lines();
+    assert!(
+        lines
+            .next()
+            .is_some_and(|line| line.ends_with("all dials failed")),
+        "{text}"
+    );
+    let line = lines.next().unwrap_or_default();
+    assert!(
+        line.starts_with("    * [/ip4/127.0.0.1/tcp/1] dial tcp4 "),
+        "{text}"
+    );
+    assert!(lines.next().is_none() && !text.contains("\\u"), "{text}");
     assert!(refused(&["ping", &dead]).contains("connection refused"));
     assert!(refused(&["probe", &dead]).contains("connection refused"));
     assert!(refused(&["ping"]).contains("name a peer"));

@@ -1,6 +1,8 @@
 //! Requests that only rp2pd has (PROTOCOL.md).
 
-use super::{HostRequest, Rejected, refuse};
+use std::time::Duration;
+
+use super::{HostRequest, Rejected, addresses, peer_id, refuse};
 use crate::{
     events::{Kind, Kinds},
     wire::pb::{self, event},
@@ -23,6 +25,26 @@ pub(super) fn events(request: Option<pb::EventsRequest>) -> Result<HostRequest, 
             false => kinds,
         },
         present: request.present.unwrap_or_default(),
+    })
+}
+
+/// Time for a probe, unless the client says otherwise.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest time for a probe.
+const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Which addresses of which peer a client wants to be dialed.
+pub(super) fn probe(request: Option<pb::ProbeRequest>) -> Result<HostRequest, Rejected> {
+    let request = request.unwrap_or_default();
+    let peer = request.peer.map(|peer| peer_id(Some(peer), "peer"));
+    Ok(HostRequest::Probe {
+        peer: peer.transpose()?,
+        addresses: addresses(&request.addrs)?,
+        timeout: match request.timeout.unwrap_or_default() {
+            0 => PROBE_TIMEOUT,
+            millis => Duration::from_millis(millis).min(MAX_PROBE_TIMEOUT),
+        },
     })
 }
 

@@ -40,11 +40,11 @@ const SYSTEM_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 pub(in crate::node) const NO_ANSWER: &str = "DNS does not answer";
 
 /// Why a name has no addresses, in words.
-pub(super) type ResolveError = String;
+pub(in crate::node) type ResolveError = String;
 
 /// Resolves names as the system does. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Names(Arc<Mutex<Option<Loaded>>>);
+pub(in crate::node) struct Names(Arc<Mutex<Option<Loaded>>>);
 
 #[derive(Debug, Clone)]
 struct Loaded {
@@ -55,7 +55,7 @@ struct Loaded {
 
 /// Whether the address holds a name that is resolved here. A secure websocket needs the name
 /// itself, which the server's certificate is for.
-pub(super) fn is_name(address: &Multiaddr) -> bool {
+pub(in crate::node) fn is_name(address: &Multiaddr) -> bool {
     let secure = address
         .iter()
         .any(|part| matches!(part, Protocol::Wss(_) | Protocol::Tls));
@@ -80,7 +80,7 @@ fn name(part: &Protocol<'_>) -> Option<String> {
 
 impl Names {
     /// The addresses of `peer` that `address` stands for, none twice.
-    pub(super) async fn resolve(
+    pub(in crate::node) async fn resolve(
         &self,
         peer: PeerId,
         address: Multiaddr,
