@@ -13,6 +13,7 @@ mod execute;
 pub(crate) mod fuzzing;
 pub mod guard;
 pub mod handler_dial;
+mod judging;
 pub mod listener;
 mod one_way;
 mod outcome;

@@ -69,6 +69,9 @@ limits! {
     DhtQueries "DHT queries under way";
     DhtChecks "newcomers to the DHT table being checked";
     PubsubSubscribers "messages that wait for one subscriber";
+    PubsubJudges "messages that wait for one validator";
+    PubsubVerdictTime "verdicts that do not come in time";
+    PubsubStrayVerdicts "verdicts about messages that wait for none";
     PubsubPeers "messages that wait for one peer";
     PubsubTopics "topics of peers";
     PubsubSeen "messages remembered";

@@ -4,6 +4,7 @@
 //! it came on, straight into the queues of those who get it: the swarm has no part in it.
 
 pub(crate) mod fuzzing;
+mod judges;
 mod message;
 mod message_cache;
 mod reader;
@@ -27,11 +28,14 @@ use bytes::Bytes;
 use futures::future::join_all;
 use libp2p::{PeerId, identity::Keypair};
 use tokio::{
+    sync::oneshot,
     task::yield_now,
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use judges::{Ask, Judge, JudgeError, JudgeSettings, Verdict};
+use judges::{Court, Judges, Origin};
 use message::Author;
 pub use message::{MAX_RPC, Message};
 use router::Router;
@@ -60,6 +64,9 @@ const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long PUBLISH waits while all peers that should get the message have much to read; then
 /// it is queued for those that have room.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a message of a peer waits while all that should get it are busy.
+const FORWARD_PATIENCE: Duration = Duration::from_millis(250);
 
 const MESHSUB_11: &str = "/meshsub/1.1.0";
 const MESHSUB_10: &str = "/meshsub/1.0.0";
@@ -124,6 +131,12 @@ pub enum PublishError {
     /// The identity does not sign.
     #[error("not published")]
     Failed,
+    /// The topic's validator has rejected it.
+    #[error("rejected")]
+    Rejected,
+    /// The topic's validator has ignored it, or has not answered.
+    #[error("ignored")]
+    Ignored,
 }
 
 /// A handle to pubsub, cheap to clone.
@@ -137,6 +150,7 @@ struct Inner {
     signing: Signing,
     kind: RouterKind,
     router: Arc<Router>,
+    judges: Arc<Judges>,
     last_seqno: AtomicU64,
     tasks: TaskTracker,
     closing: CancellationToken,
@@ -145,6 +159,20 @@ struct Inner {
 impl Inner {
     fn protocols(&self) -> &'static [&'static str] {
         self.kind.protocols()
+    }
+
+    /// The verdict about a message that a client here publishes.
+    async fn judged(&self, message: &Arc<Message>) -> Verdict {
+        let queue = match self.judges.of(message.topic()) {
+            None => return Verdict::Accept,
+            Some(Court::Closed) => return Verdict::Ignore,
+            Some(Court::Judge(queue)) => queue,
+        };
+        let (reply, verdict) = oneshot::channel();
+        match queue.submit(message, Origin::Client(reply)) {
+            Ok(()) => verdict.await.unwrap_or(Verdict::Ignore),
+            Err(verdict) => verdict,
+        }
     }
 }
 
@@ -174,6 +202,7 @@ impl PubSub {
                 settings.signing,
                 events.clone(),
             )),
+            judges: Arc::default(),
             last_seqno: AtomicU64::new(u64::try_from(now).unwrap_or(0)),
             tasks,
             closing,
@@ -237,9 +266,29 @@ impl PubSub {
             .published
             .fetch_add(1, Ordering::Relaxed);
         let message = Arc::new(message);
+        match inner.judged(&message).await {
+            Verdict::Accept => {}
+            Verdict::Reject => return Err(PublishError::Rejected),
+            Verdict::Ignore => return Err(PublishError::Ignored),
+        }
         inner.router.publish(&message, None, PUBLISH_PATIENCE).await;
         inner.router.subscriptions().deliver(&message);
         Ok(())
+    }
+
+    /// Makes a client the judge of the messages on `topic`. What waits for it is charged to
+    /// `account`.
+    ///
+    /// # Errors
+    /// See [`JudgeError`].
+    pub fn judge(
+        &self,
+        topic: Arc<[u8]>,
+        settings: JudgeSettings,
+        account: &Arc<Account>,
+    ) -> Result<Judge, JudgeError> {
+        let inner = &self.0;
+        inner.judges.add(&inner.router, topic, settings, account)
     }
 
     /// Subscribes to `topic`, and returns when connected peers have been told. What waits for the

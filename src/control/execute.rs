@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{context::Context, events, outcome::Outcome, pubsub, request::HostRequest, response};
+use super::{
+    context::Context, events, judging, outcome::Outcome, pubsub, request::HostRequest, response,
+};
 use crate::{
     memory::Account,
     streams::{Listening, RequestOrigin, Target},
@@ -28,6 +30,7 @@ pub(super) async fn execute(
         Request::Events { kinds, present } => {
             return events::serve(context, account, kinds, present).await;
         }
+        Request::Validate(request) => return judging::serve(context, account, request),
         Request::PubSub(request) => return pubsub::serve(context, account, request).await,
         Request::Connect {
             peer,

@@ -1,7 +1,12 @@
 //! What a request leads to.
 
 use super::{request::Rejected, response};
-use crate::{events::Follower, node::OpenedStream, pubsub::Subscription, wire::pb};
+use crate::{
+    events::Follower,
+    node::OpenedStream,
+    pubsub::{Judge, Subscription},
+    wire::pb,
+};
 
 /// What a request leads to.
 pub(super) enum Outcome {
@@ -12,6 +17,8 @@ pub(super) enum Outcome {
     Feed(pb::Response, Subscription),
     /// The connection carries these events from now on.
     Events(pb::Response, Follower),
+    /// The connection judges messages from now on.
+    Judge(pb::Response, Judge),
     /// The connection is to be a persistent one.
     Upgrade,
     /// The answer is the last one.
@@ -31,6 +38,7 @@ impl Outcome {
             Self::Stream(..)
             | Self::Feed(..)
             | Self::Events(..)
+            | Self::Judge(..)
             | Self::Upgrade
             | Self::Answered => true,
         }

@@ -20,6 +20,7 @@ use crate::{
 };
 
 pub(super) use dht::{DhtRequest, Query};
+pub(super) use own::{Validate, verdicts};
 
 /// Time for CONNECT, STREAM_OPEN and DHT unless the client says otherwise (COMPATIBILITY.md 4.14).
 pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -111,6 +112,8 @@ pub(super) enum HostRequest {
         present: bool,
     },
     /// Looked at only if pubsub is on.
+    Validate(Result<Validate, Rejected>),
+    /// Looked at only if pubsub is on.
     PubSub(Result<PubSubRequest, Rejected>),
 }
 
@@ -129,6 +132,7 @@ impl HostRequest {
             Self::PeerProtocols { .. } | Self::PeerInfo { .. } => "peerstore",
             Self::Events { .. } => "events",
             Self::Probe { .. } => "probe",
+            Self::Validate(_) => "pubsub_validate",
             Self::PubSub(_) => "pubsub",
         }
     }
@@ -270,7 +274,8 @@ pub(super) fn parse(frame: Bytes) -> Result<Request, Rejected> {
         Type::Probe => own::probe(request.probe)?,
         Type::Pubsub => HostRequest::PubSub(pubsub(request.pubsub)),
         Type::Connmanager => conn_manager(request.conn_manager)?,
-        Type::PubsubValidate | Type::DhtValidator | Type::Control | Type::Tunnel => {
+        Type::PubsubValidate => HostRequest::Validate(own::validate(request.pubsub_validate)),
+        Type::DhtValidator | Type::Control | Type::Tunnel => {
             return Err(unexpected(i64::from(i32::from(kind))));
         }
         Type::PersistentConnUpgrade => return persistent_or_peerstore(&request.extension),

@@ -3,6 +3,7 @@
 //! of a DHT query, is passed on as it is.
 
 mod event;
+mod judge;
 
 use std::{fmt::Write as _, slice, sync::Arc};
 
@@ -24,6 +25,7 @@ use crate::{
 };
 
 pub(super) use event::followed;
+pub(super) use judge::to_judge;
 
 /// Failed addresses listed in one error (go-libp2p's dial error).
 const MAX_LISTED: usize = 16;
@@ -416,6 +418,9 @@ pub(super) fn publish_error(error: &PublishError) -> String {
             format!("message of {len} bytes: must be at most {max} bytes long on this topic")
         }
         PublishError::Failed => "failed to publish message".to_owned(),
+        // go-libp2p-pubsub's words.
+        PublishError::Rejected => "validation failed".to_owned(),
+        PublishError::Ignored => "validation ignored".to_owned(),
     }
 }
 

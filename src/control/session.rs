@@ -18,6 +18,7 @@ use super::{
     events::EventFeed,
     execute::execute,
     guard::{AccessDenied, is_http},
+    judging::Judging,
     outcome::Outcome,
     output::Output,
     persistent::{Connections, Persistent},
@@ -70,6 +71,7 @@ enum Mode {
     Pipe(Pipe),
     Feed(Box<Feed>),
     Events(Box<EventFeed>),
+    Judging(Box<Judging>),
     Persistent(Persistent),
 }
 
@@ -131,6 +133,10 @@ impl Session {
             Mode::Events(feed) => {
                 let _present = clients.enter(Use::Subscription);
                 feed.run().await?;
+            }
+            Mode::Judging(judging) => {
+                let _present = clients.enter(Use::Subscription);
+                judging.run().await?;
             }
             Mode::Persistent(persistent) => {
                 let _present = clients.enter(Use::Persistent);
@@ -214,6 +220,19 @@ impl Session {
                     };
                     let feed = EventFeed::new(client, follower, &self.context);
                     return Ok(Mode::Events(Box::new(feed)));
+                }
+                Outcome::Judge(answer, judge) => {
+                    self.output.put_always(&answer);
+                    self.context.arrivals.forget(&self.socket);
+                    self.socket.widen(self.send_buffer);
+                    let client = Client {
+                        socket: self.socket,
+                        reader: self.reader,
+                        output: self.output,
+                        account: self.account,
+                    };
+                    let judging = Judging::new(client, judge, &self.context);
+                    return Ok(Mode::Judging(Box::new(judging)));
                 }
                 Outcome::Upgrade => return Ok(self.upgrade()),
                 Outcome::Close(answer) => {

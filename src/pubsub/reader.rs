@@ -1,6 +1,6 @@
 //! The stream that a peer writes: RPCs are read field by field and handed to the router.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::AsyncWriteExt as _;
 use libp2p::PeerId;
@@ -8,7 +8,8 @@ use prost::{DecodeError, Message as _};
 use tokio::{sync::Semaphore, task::yield_now};
 
 use super::{
-    Inner,
+    FORWARD_PATIENCE, Inner,
+    judges::{Court, Origin, Verdict},
     message::{self, MAX_RPC, Message, Validator, pb},
     seen::IdHash,
 };
@@ -24,9 +25,6 @@ static LARGE_PERMITS: Semaphore = Semaphore::const_new(MAX_LARGE);
 
 /// Messages in one RPC (SECURITY.md 3). A peer that sent IWANT for many gets them together.
 const MAX_RPC_MESSAGES: usize = 5000;
-
-/// How long a message of a peer waits while all that should get it are busy.
-const FORWARD_PATIENCE: Duration = Duration::from_millis(250);
 
 /// New messages that are not yet queued for subscribers here, at most.
 const BURST: usize = 8;
@@ -176,7 +174,30 @@ impl Inner {
                 return None;
             }
         };
-        let spread = self.router.publish(&message, Some(peer), FORWARD_PATIENCE);
-        spread.await.then_some(message)
+        match self.judges.of(topic) {
+            None => {
+                let spread = self.router.publish(&message, Some(peer), FORWARD_PATIENCE);
+                spread.await.then_some(message)
+            }
+            Some(Court::Closed) => None,
+            Some(Court::Judge(queue)) => {
+                // Judged once, however many peers send it.
+                if !self.router.note(&message) {
+                    return None;
+                }
+                match queue.submit(&message, Origin::Peer(peer)) {
+                    Ok(()) | Err(Verdict::Ignore) => None,
+                    Err(Verdict::Reject) => {
+                        self.router.rejected_by_judge(peer);
+                        None
+                    }
+                    Err(Verdict::Accept) => {
+                        let forward = self.router.forward(&message, Some(peer), FORWARD_PATIENCE);
+                        forward.await;
+                        Some(message)
+                    }
+                }
+            }
+        }
     }
 }

@@ -70,6 +70,14 @@ enum Routed {
     Busy,
 }
 
+/// Whether a message has been noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Is {
+    New,
+    /// That was before it was judged.
+    Noted,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Router {
@@ -133,29 +141,77 @@ impl Router {
         source: Option<PeerId>,
         patience: Duration,
     ) -> bool {
-        let mut routed = self.route(message, source, true);
+        self.spread(message, source, patience, Is::New).await == Routed::Done
+    }
+
+    /// As [`Router::publish`], for a message that was noted before.
+    pub(super) async fn forward(
+        &self,
+        message: &Arc<Message>,
+        source: Option<PeerId>,
+        patience: Duration,
+    ) {
+        self.spread(message, source, patience, Is::Noted).await;
+    }
+
+    /// As [`Router::forward`], without patience.
+    pub(super) fn forward_now(&self, message: &Arc<Message>, source: Option<PeerId>) {
+        self.route(message, source, false, Is::Noted);
+    }
+
+    /// Takes note of a message that a peer has sent, before it is judged; false if it has been here.
+    pub(super) fn note(&self, message: &Arc<Message>) -> bool {
+        let origin = message.origin().filter(|_| self.signing == Signing::Strict);
+        let mut state = self.state();
+        let is_old = origin
+            .as_ref()
+            .is_some_and(|origin| state.seen.is_old(origin));
+        let id = message.id_hash();
+        if is_old || !state.seen.insert(id, origin, Instant::now()) {
+            drop(state);
+            self.counters.duplicates.fetch_add(1, Relaxed);
+            return false;
+        }
+        true
+    }
+
+    /// A client has rejected a message that `peer` sent.
+    pub(super) fn rejected_by_judge(&self, peer: PeerId) {
+        self.counters.rejected.fetch_add(1, Relaxed);
+        self.state().penalize(peer, Offence::InvalidMessage);
+    }
+
+    async fn spread(
+        &self,
+        message: &Arc<Message>,
+        source: Option<PeerId>,
+        patience: Duration,
+        is: Is,
+    ) -> Routed {
+        let mut routed = self.route(message, source, true, is);
         if routed == Routed::Busy {
             let deadline = Instant::now() + patience;
             while routed == Routed::Busy {
                 let room = self.room.notified();
                 tokio::pin!(room);
                 room.as_mut().enable();
-                routed = self.route(message, source, true);
+                routed = self.route(message, source, true, is);
                 if routed == Routed::Busy && timeout_at(deadline.into(), room).await.is_err() {
-                    routed = self.route(message, source, false);
+                    routed = self.route(message, source, false, is);
                 }
             }
         }
-        routed == Routed::Done
+        routed
     }
 
-    fn route(&self, message: &Arc<Message>, source: Option<PeerId>, wait: bool) -> Routed {
+    fn route(&self, message: &Arc<Message>, source: Option<PeerId>, wait: bool, is: Is) -> Routed {
         let now = Instant::now();
         // Numbers that are not signed prove nothing.
         let origin = message.origin().filter(|_| self.signing == Signing::Strict);
         let mut state = self.state();
         let old = |origin: &Origin| source.is_some() && state.seen.is_old(origin);
-        if state.seen.contains(message.id_hash()) || origin.as_ref().is_some_and(old) {
+        let seen = state.seen.contains(message.id_hash()) || origin.as_ref().is_some_and(old);
+        if is == Is::New && seen {
             self.counters.duplicates.fetch_add(1, Relaxed);
             return Routed::Duplicate;
         }

@@ -18,8 +18,8 @@ fn described(text: &str) -> Vec<(i64, String)> {
     rows.filter_map(|row| {
         let (name, rest) = row.split_once("` | ")?;
         let number = rest.split(' ').next()?.parse().ok()?;
-        let sections = format!("\n# 2. {name} ({number})").split_off(5);
-        let is_type = number > 100 && text.contains(&sections);
+        let section = format!(". {name} ({number}): ");
+        let is_type = number > 100 && text.contains(&section);
         is_type.then(|| (number, name.to_owned()))
     })
     .collect()

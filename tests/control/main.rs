@@ -6,6 +6,7 @@ mod support;
 mod document;
 mod events;
 mod follower;
+mod validators;
 
 use rp2pd::wire::pb::{Request, request};
 use support::Daemon;

@@ -1,12 +1,84 @@
 //! Requests that only rp2pd has (PROTOCOL.md).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{HostRequest, Rejected, addresses, peer_id, refuse};
+use super::{HostRequest, MISSING_PARAMETERS, Rejected, addresses, peer_id, refuse};
 use crate::{
     events::{Kind, Kinds},
+    pubsub::{JudgeSettings, Verdict},
     wire::pb::{self, event},
 };
+
+/// Time for a verdict unless the client says otherwise, in milliseconds.
+const VERDICT_TIME: u32 = 1000;
+
+/// Longest time for a verdict, in milliseconds.
+const MAX_VERDICT_TIME: u32 = 60_000;
+
+/// Longest time in which the messages of a topic wait for another validator, in milliseconds.
+const MAX_HOLD: u32 = 3_600_000;
+
+/// What a client is to judge, and how.
+#[derive(Debug)]
+pub(in crate::control) struct Validate {
+    pub(in crate::control) topic: Arc<[u8]>,
+    pub(in crate::control) settings: JudgeSettings,
+}
+
+pub(super) fn validate(request: Option<pb::PubsubValidateRequest>) -> Result<Validate, Rejected> {
+    let request = request.ok_or_else(|| refuse(MISSING_PARAMETERS))?;
+    let topic = request
+        .topic
+        .ok_or_else(|| refuse("Malformed request; missing topic parameter"))?;
+    let late = match request.late {
+        None => Verdict::Ignore,
+        Some(number) => {
+            verdict(number).ok_or_else(|| refuse(format!("unknown verdict {number}")))?
+        }
+    };
+    Ok(Validate {
+        topic: Arc::from(&topic[..]),
+        settings: JudgeSettings {
+            deadline: match time("deadline", request.deadline, MAX_VERDICT_TIME)? {
+                Duration::ZERO => Duration::from_millis(VERDICT_TIME.into()),
+                deadline => deadline,
+            },
+            late,
+            hold: time("hold", request.hold, MAX_HOLD)?,
+        },
+    })
+}
+
+fn time(name: &str, millis: Option<u32>, max: u32) -> Result<Duration, Rejected> {
+    let millis = millis.unwrap_or_default();
+    if millis > max {
+        let reason = format!("{name} of {millis} ms: must be at most {max} ms");
+        return Err(refuse(reason));
+    }
+    Ok(Duration::from_millis(millis.into()))
+}
+
+fn verdict(number: i32) -> Option<Verdict> {
+    Some(match pb::Verdict::try_from(number).ok()? {
+        pb::Verdict::Accept => Verdict::Accept,
+        pb::Verdict::Reject => Verdict::Reject,
+        pb::Verdict::Ignore => Verdict::Ignore,
+    })
+}
+
+/// The verdicts in a request. What cannot be read lets nothing pass.
+pub(in crate::control) fn verdicts(
+    request: &pb::Request,
+) -> impl Iterator<Item = (u64, Verdict)> + '_ {
+    let verdicts = request
+        .pubsub_validate
+        .iter()
+        .flat_map(|part| &part.verdicts);
+    verdicts.filter_map(|one| {
+        let verdict = one.verdict.and_then(verdict);
+        Some((one.id?, verdict.unwrap_or(Verdict::Ignore)))
+    })
+}
 
 /// What a client wants to follow. Without parameters it is everything.
 pub(super) fn events(request: Option<pb::EventsRequest>) -> Result<HostRequest, Rejected> {

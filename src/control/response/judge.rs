@@ -1,0 +1,20 @@
+//! Messages as validators read them (PROTOCOL.md 3).
+
+use prost::Message as _;
+
+use super::ok;
+use crate::{pubsub::Ask, wire::pb};
+
+/// The question to the validator of a topic.
+pub(in crate::control) fn to_judge(ask: &Ask) -> pb::Response {
+    // What a message holds is what clients get of it.
+    let message = pb::PsMessage::decode(ask.message.body().clone()).unwrap_or_default();
+    pb::Response {
+        pubsub_validate: Some(Box::new(pb::PubsubValidation {
+            id: ask.id,
+            peer: ask.peer.map(|peer| peer.to_bytes().into()),
+            message,
+        })),
+        ..ok()
+    }
+}

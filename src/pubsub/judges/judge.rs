@@ -1,0 +1,134 @@
+//! The judge of one topic, as its client's connection has it.
+
+use std::{sync::Arc, time::Instant};
+
+use libp2p::PeerId;
+use tokio::time::sleep_until;
+
+use super::{
+    Judges, Verdict,
+    queue::{Queue, Ruled},
+};
+use crate::{
+    limit_hits::Limit,
+    pubsub::{FORWARD_PATIENCE, message::Message, router::Router},
+};
+
+/// A message to be judged.
+#[derive(Debug)]
+pub struct Ask {
+    /// 1, 2, 3, ... for each judge.
+    pub id: u64,
+    /// Who sent it; `None` if a client here publishes it.
+    pub peer: Option<PeerId>,
+    /// The message.
+    pub message: Arc<Message>,
+}
+
+/// The judge of one topic. Ends when dropped.
+#[derive(Debug)]
+pub struct Judge {
+    judges: Arc<Judges>,
+    router: Arc<Router>,
+    topic: Arc<[u8]>,
+    queue: Arc<Queue>,
+}
+
+impl Judge {
+    pub(super) fn new(
+        judges: Arc<Judges>,
+        router: Arc<Router>,
+        topic: Arc<[u8]>,
+        queue: Arc<Queue>,
+    ) -> Self {
+        Self {
+            judges,
+            router,
+            topic,
+            queue,
+        }
+    }
+
+    /// The next message to be judged, if it is there already.
+    #[must_use]
+    pub fn try_next(&self) -> Option<Ask> {
+        let (id, peer, message) = self.queue.next_ask()?;
+        Some(Ask { id, peer, message })
+    }
+
+    /// The next message to be judged.
+    ///
+    /// # Cancel safety
+    /// Loses nothing.
+    pub async fn next(&self) -> Ask {
+        loop {
+            if let Some(ask) = self.try_next() {
+                return ask;
+            }
+            self.queue.asks.notified().await;
+        }
+    }
+
+    /// The verdict about a message that was asked about. One about any other changes nothing, and is
+    /// counted.
+    pub fn rule(&self, id: u64, verdict: Verdict) {
+        match self.queue.rule(id, verdict, true) {
+            Ruled::Done => {}
+            Ruled::Rejected(peer) => self.router.rejected_by_judge(peer),
+            Ruled::Stray => Limit::PubsubStrayVerdicts.hit(),
+        }
+    }
+
+    /// The verdict about a message does not come.
+    pub fn give_up(&self, id: u64) {
+        if let Ruled::Rejected(peer) = self.queue.rule(id, self.queue.settings.late, false) {
+            self.router.rejected_by_judge(peer);
+        }
+    }
+
+    /// Forwards what was accepted, and gives up what is not judged in time. Runs until dropped.
+    pub async fn run(&self) {
+        tokio::join!(self.forward(), self.expire());
+    }
+
+    async fn forward(&self) {
+        loop {
+            let Some((message, peer)) = self.queue.next_accepted() else {
+                self.queue.accepts.notified().await;
+                continue;
+            };
+            self.router
+                .forward(&message, Some(peer), FORWARD_PATIENCE)
+                .await;
+            self.router.subscriptions().deliver(&message);
+        }
+    }
+
+    async fn expire(&self) {
+        loop {
+            match self.queue.deadline() {
+                None => self.queue.deadlines.notified().await,
+                Some(deadline) => {
+                    sleep_until(deadline.into()).await;
+                    while let Some(id) = self.queue.overdue(Instant::now()) {
+                        Limit::PubsubVerdictTime.hit();
+                        self.give_up(id);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Judge {
+    fn drop(&mut self) {
+        self.judges.remove(&self.topic, self.queue.settings.hold);
+        while let Some(id) = self.queue.close() {
+            self.give_up(id);
+        }
+        while let Some((message, peer)) = self.queue.next_accepted() {
+            self.router.forward_now(&message, Some(peer));
+            self.router.subscriptions().deliver(&message);
+        }
+    }
+}
