@@ -304,6 +304,9 @@ pub enum ConfigError {
     /// A frame limit that lets no frame pass.
     #[error("persistentConnMaxMsgSize must be positive, not {0}")]
     MaxFrame(i64),
+    /// A memory limit below zero.
+    #[error("memoryLimit must not be negative, not {0}")]
+    MemoryLimit(i64),
     /// A private network is demanded, which the daemon does not have.
     #[error("privnet: private network was not configured but is enforced by the environment")]
     PrivateNetwork,

@@ -7,7 +7,7 @@
 
 mod settings;
 
-use std::io::ErrorKind;
+use std::{io::ErrorKind, os::unix::fs::FileTypeExt as _};
 
 use crate::{
     client::ClientError,
@@ -18,6 +18,7 @@ use crate::{
     identity::{IdentityError, KeyFileError, KeygenError},
     node::StartError,
     status::command::CommandError,
+    wire::maddr::ControlAddr,
 };
 
 /// The line for the operator.
@@ -48,12 +49,11 @@ fn advice(error: &anyhow::Error) -> Option<String> {
     if let Some(error) = error.downcast_ref::<DiskError>() {
         return for_datastore(error);
     }
-    let advice = match (error.downcast_ref(), error.downcast_ref()) {
+    match (error.downcast_ref(), error.downcast_ref()) {
         (Some(error), _) => for_health(error),
         (None, Some(CommandError::Client(error))) => for_client(error),
         _ => None,
-    };
-    advice.map(str::to_owned)
+    }
 }
 
 fn for_key_file(error: &KeyFileError) -> String {
@@ -95,6 +95,9 @@ fn for_keygen(error: &KeygenError) -> Option<String> {
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.map_or_else(|| ".".into(), |folder| folder.display().to_string());
+    if path.as_os_str().is_empty() {
+        return Some("name the file with -f".into());
+    }
     Some(match source.kind() {
         ErrorKind::AlreadyExists => {
             "no key is ever overwritten: name another file, or move this one away".into()
@@ -141,19 +144,39 @@ fn for_datastore(error: &DiskError) -> Option<String> {
     }
 }
 
-fn for_client(error: &ClientError) -> Option<&'static str> {
-    match error {
-        ClientError::Io { .. } => {
-            Some("is the daemon running, and is -listen the address of its socket?")
+fn for_client(error: &ClientError) -> Option<String> {
+    let advice = match error {
+        ClientError::Io { addr, source } => return Some(for_connection(addr, source.kind())),
+        ClientError::Unknown(_) => "start the daemon anew after an update",
+        ClientError::Refused(_) => return None,
+    };
+    Some(advice.into())
+}
+
+fn for_connection(addr: &ControlAddr, kind: ErrorKind) -> String {
+    let usual = "is the daemon running, and is -listen the address of its socket?";
+    let ControlAddr::Unix(path) = addr else {
+        return usual.into();
+    };
+    match (kind, std::fs::metadata(path)) {
+        (ErrorKind::PermissionDenied, _) => {
+            "the socket is another user's: ask as that user, or start the daemon with -listenMode=0660 \
+             and -listenGroup"
+                .into()
         }
-        ClientError::Unknown(_) => Some("start the daemon anew after an update"),
-        ClientError::Refused(_) => None,
+        (_, Ok(found)) if !found.file_type().is_socket() => {
+            "what has that name is no socket: is -listen the address of the daemon's?".into()
+        }
+        (ErrorKind::ConnectionRefused, Ok(_)) => {
+            "the socket of a daemon that has ended: start it, or name another with -listen".into()
+        }
+        _ => usual.into(),
     }
 }
 
-fn for_health(error: &HealthError) -> Option<&'static str> {
-    Some(match error {
-        HealthError::Client(error) => return for_client(error),
-        HealthError::Answer(_) => "what listens there is no healthy daemon",
-    })
+fn for_health(error: &HealthError) -> Option<String> {
+    match error {
+        HealthError::Client(error) => for_client(error),
+        HealthError::Answer(_) => Some("what listens there is no healthy daemon".into()),
+    }
 }

@@ -179,6 +179,8 @@ impl Given {
                 (setting.set_json)(&mut given, &found, notices)?;
             }
         }
+        let known = SETTINGS.iter().flat_map(|setting| setting.json.split('|'));
+        notices.extend(root.unknown(&known.collect::<Vec<_>>()));
         Ok(given)
     }
 }

@@ -89,18 +89,32 @@ impl Invocation {
     /// The daemon to ask, and the words that are no flags of its address.
     fn daemon(&self, words: Vec<OsString>) -> Result<(Box<Args>, Vec<OsString>), Stop> {
         let flags = daemon_flags();
-        let parsed = syntax::parse(&flags, ALIASES, words.into_iter());
-        let parsed: syntax::Parsed<Given> = parsed.map_err(|error| match error {
-            syntax::SyntaxError::Help { .. } => self.help(),
-            syntax::SyntaxError::Bad(reason) => self.refused(&reason),
-        })?;
         let mut given = self.given.clone();
-        given.listen = parsed.values.listen.or(given.listen);
+        let (mut left, mut others) = (words, Vec::new());
+        // The address may stand behind the other words as well.
+        while !left.is_empty() {
+            let parsed = syntax::parse(&flags, ALIASES, left.into_iter());
+            let parsed: syntax::Parsed<Given> = parsed.map_err(|error| match error {
+                syntax::SyntaxError::Help { .. } => self.help(),
+                syntax::SyntaxError::Bad(reason) => {
+                    let known = flags.iter().copied();
+                    let known: Vec<_> = known.filter(|flag| flag.name == "listen").collect();
+                    let own = matches!(self.row.kind, Kind::Status).then_some(("json", "listen"));
+                    let own: Vec<_> = own.into_iter().collect();
+                    let hint = suggest::hint(&reason, &known, &own);
+                    Stop::refused(&reason, &hint, &help::of_command(&self.program, self.row))
+                }
+            })?;
+            given.listen = parsed.values.listen.or(given.listen);
+            let mut rest = parsed.rest.into_iter();
+            others.extend(rest.next());
+            left = rest.collect();
+        }
         let args = Args {
             given,
             positional: Vec::new(),
         };
-        Ok((Box::new(args), parsed.rest))
+        Ok((Box::new(args), others))
     }
 
     /// A question about the peer that is named, in one word or several.

@@ -26,6 +26,7 @@ pub(super) fn hint<T>(reason: &str, flags: &[&Flag<T>], aliases: &[Alias]) -> St
         let names = flags.iter().map(|flag| flag.name);
         let aliases = aliases.iter().map(|(alias, _)| *alias);
         let known = closest(name, names.chain(aliases));
+        let known = known.or(matches!(name, "v" | "V").then_some("version"));
         return match known {
             Some(known) => format!(": did you mean -{known}?"),
             None => ": -h lists the flags".into(),
@@ -65,6 +66,7 @@ fn expected<T>(flag: &Flag<T>) -> String {
         "int" => format!("a whole number, as in -{name}={}", example("1")),
         "uint" => format!("a whole number that is not negative, as in -{name}=6060"),
         _ => match values_of(name) {
+            [] if name == "metricsAddr" => format!("an address, as in -{name}=127.0.0.1:8888"),
             [] => format!("as in -{name}={}", example("VALUE")),
             values => format!("one of {}", values.join(", ")),
         },
@@ -85,6 +87,14 @@ pub(super) fn no_command(word: &OsStr) -> Option<String> {
         ));
     }
     let words = || COMMANDS.iter().map(|row| row.word);
+    if matches!(
+        &*text.to_ascii_lowercase(),
+        "start" | "run" | "daemon" | "serve"
+    ) {
+        return Some(format!(
+            "unknown command {shown}: the daemon starts without a word, -h lists its flags"
+        ));
+    }
     Some(match closest(&text, words()) {
         Some(known) => format!("unknown command {shown}: did you mean {known}?"),
         None => format!(

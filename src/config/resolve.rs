@@ -90,7 +90,7 @@ pub(super) fn resolve(flags: &Given, file: &Given) -> Result<Config, ConfigError
         per_address,
         per_local_address: per_local_address(&per_address),
         exempt: networks(values.conn_exempt.as_deref(), ConfigError::ConnExempt)?,
-        limits: limits(&values),
+        limits: limits(&values)?,
         nat,
         metrics_addr: values.metrics_addr,
         idle_timeout: values.idle_timeout.and_then(GoDuration::positive),
@@ -304,10 +304,13 @@ fn pubsub(values: &Values, flags: &Given, file: &Given) -> Result<Option<PubSub>
     }))
 }
 
-/// Zero and less leave a limit to the system.
-fn limits(values: &Values) -> Limits {
+/// Zero and less leave a limit to the system; of memory, less is a mistake.
+fn limits(values: &Values) -> Result<Limits, ConfigError> {
+    if values.memory_limit.0 < 0 {
+        return Err(ConfigError::MemoryLimit(values.memory_limit.0));
+    }
     let set = |limit: i64| usize::try_from(limit).ok().filter(|limit| *limit > 0);
-    Limits {
+    Ok(Limits {
         memory: set(values.memory_limit.0).and_then(|limit| u64::try_from(limit).ok()),
         connections: set(values.conn_max),
         inbound: set(values.conn_max_inbound),
@@ -315,7 +318,7 @@ fn limits(values: &Values) -> Limits {
         streams: set(values.streams_max),
         per_connection: set(values.streams_per_conn)
             .map_or(MAX_STREAMS, |limit| limit.min(MAX_STREAMS)),
-    }
+    })
 }
 
 fn conn_manager(values: &Values) -> Option<ConnManager> {

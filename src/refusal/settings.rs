@@ -68,6 +68,9 @@ pub(super) fn advice(error: &ConfigError) -> String {
             )
         }
         ConfigError::MaxFrame(_) => "give a size such as 4MiB, or leave it out".into(),
+        ConfigError::MemoryLimit(_) => {
+            "give a size such as 512MiB, or 0 for what the machine has".into()
+        }
         ConfigError::PrivateNetwork => {
             "there are no private networks here: unset LIBP2P_FORCE_PNET to run without".into()
         }

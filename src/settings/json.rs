@@ -3,10 +3,20 @@
 
 use serde_json::{Map, Value};
 
+use crate::cli::suggest::closest;
+
 /// Why a text cannot be read as settings; the words are Go's where Go has some.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct JsonError(pub(super) String);
+
+/// Unknown keys that are told.
+const MAX_UNKNOWN: usize = 8;
+
+/// Whether Go takes `key` for `known`.
+fn is(known: &str, key: &str) -> bool {
+    known.eq_ignore_ascii_case(key)
+}
 
 /// A JSON object and the path that leads to it.
 pub(super) struct Object {
@@ -43,6 +53,35 @@ impl Object {
             fields.find(|(name, _)| name.eq_ignore_ascii_case(key))
         })?;
         (!value.is_null()).then(|| (format!("{}.{name}", self.path), value))
+    }
+
+    /// A notice for each of the first keys that are none of `known`, whose paths have dots. Go skips
+    /// such keys without a word.
+    pub(super) fn unknown(&self, known: &[&str]) -> Vec<String> {
+        let keys = self.fields.keys().filter_map(|key| {
+            let of = |path: &&str| path.split('.').next().is_some_and(|one| is(one, key));
+            let (path, siblings): (String, Vec<_>) = if !known.iter().any(of) {
+                let tops = known.iter().filter_map(|path| path.split('.').next());
+                (key.clone(), tops.collect())
+            } else {
+                let below = known.iter().filter_map(|path| path.split_once('.'));
+                let below = below.filter(|(top, _)| is(top, key)).map(|(_, rest)| rest);
+                let below: Vec<&str> = below.collect();
+                let Some(Value::Object(fields)) = self.fields.get(key) else {
+                    return None;
+                };
+                let mut keys = fields.keys();
+                let stray = keys.find(|key| !below.iter().any(|known| is(known, key)))?;
+                (format!("{key}.{stray}"), below)
+            };
+            let name = path.rsplit('.').next().unwrap_or_default();
+            let meant = closest(name, siblings.into_iter());
+            let meant = meant.map(|meant| format!(": did you mean {meant}?"));
+            let path = crate::wording::quote(&path);
+            let meant = meant.unwrap_or_default();
+            Some(format!("config key {path} is not known, ignored{meant}"))
+        });
+        keys.take(MAX_UNKNOWN).collect()
     }
 
     /// The object at `key`, empty if absent.

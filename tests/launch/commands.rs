@@ -51,6 +51,26 @@ fn a_wrong_flag_or_word_ends_with_what_was_meant() {
             r#"unknown command "verson": did you mean version?"#,
         ),
         (
+            &["status", "--jsn"],
+            "flag provided but not defined: -jsn: did you mean -json?",
+        ),
+        (
+            &["ping", "x", "-listn=/unix/x"],
+            "flag provided but not defined: -listn: did you mean -listen?",
+        ),
+        (
+            &["-V"],
+            "flag provided but not defined: -V: did you mean -version?",
+        ),
+        (
+            &["start"],
+            r#"unknown command "start": the daemon starts without a word, -h lists its flags"#,
+        ),
+        (
+            &["-metrics"],
+            "flag needs an argument: -metrics: an address, as in -metricsAddr=127.0.0.1:8888",
+        ),
+        (
             &["-dht", "true"],
             r#"unknown command "true": a bool takes its value after "=", as in -b=true"#,
         ),

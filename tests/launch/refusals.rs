@@ -91,6 +91,11 @@ fn settings_that_are_refused_say_what_to_give() {
             ": give a size such as 4MiB, or leave it out",
         ),
         (
+            &["-memoryLimit=-5"],
+            "memoryLimit must not be negative, not -5",
+            ": give a size such as 512MiB, or 0 for what the machine has",
+        ),
+        (
             &["-f=/nonexistent"],
             "open /nonexistent: no such file or directory",
             ": -f must name the JSON config, or be left out",
@@ -255,6 +260,76 @@ fn a_health_check_without_a_daemon_asks_for_one() {
         "no answer from /unix/nonexistent/s: no such file or directory",
         ": is the daemon running, and is -listen the address of its socket?",
     );
+}
+
+/// Whoever asks a daemon that is not there, or not theirs, hears which of it is the case.
+#[test]
+fn who_asks_in_vain_hears_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().display().to_string();
+    let ask = |path: &str| rp2pd(["status".to_owned(), format!("-listen=/unix{path}")]);
+    let (file, stale) = (format!("{at}/file"), format!("{at}/stale"));
+    std::fs::write(&file, "").unwrap();
+    drop(UnixListener::bind(&stale).unwrap());
+    for (path, words, advice) in [
+        (
+            format!("{at}/none"),
+            "no such file or directory",
+            "is the daemon running, and is -listen the address of its socket?",
+        ),
+        (
+            file,
+            "connection refused",
+            "what has that name is no socket: is -listen the address of the daemon's?",
+        ),
+        (
+            stale,
+            "connection refused",
+            "the socket of a daemon that has ended: start it, or name another with -listen",
+        ),
+    ] {
+        let words = format!("no answer from /unix{path}: {words}");
+        ends_with(&ask(&path), &words, &format!(": {advice}"));
+    }
+    let empty = rp2pd(["keygen", "-t=ed25519", "-f="]);
+    ends_with(
+        &empty,
+        "open : no such file or directory",
+        ": name the file with -f",
+    );
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let daemon = Daemon::spawn(&["-noListenAddrs"]);
+    std::fs::set_permissions(daemon.dir(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = daemon.dir().join("p2pd.sock");
+    let output = Command::new("setpriv")
+        .args(["--reuid=61000", "--regid=61000", "--clear-groups"])
+        .arg(crate::support::daemon::binary_under_test())
+        .args(["status", &format!("-listen=/unix{}", path.display())])
+        .output()
+        .expect("setpriv");
+    ends_with(
+        &Run::of(&output),
+        &format!("no answer from /unix{}: permission denied", path.display()),
+        ": the socket is another user's: ask as that user, or start the daemon with -listenMode=0660 and -listenGroup",
+    );
+}
+
+/// Go skips them without a word.
+#[test]
+fn keys_of_the_config_that_are_unknown_are_told() {
+    let text = br#"{"Bootstrapp": {}, "DHT": {"Mod": "full"}, "quiet": true, "X": 1}"#;
+    let run = run(["-i", "-validate", "-noListenAddrs"], text, &[]);
+    assert_eq!(run.code, 0, "{run:?}");
+    for notice in [
+        r#"config key "Bootstrapp" is not known, ignored: did you mean Bootstrap?"#,
+        r#"config key "DHT.Mod" is not known, ignored: did you mean Mode?"#,
+        r#"config key "X" is not known, ignored"#,
+    ] {
+        assert!(run.timed_lines().contains(&notice), "{notice}: {run:?}");
+    }
+    assert!(!run.stderr.to_lowercase().contains("quiet"), "{run:?}");
 }
 
 /// A place that may not be written to. Root may write anywhere, so it gives that up.
