@@ -10,7 +10,10 @@ use libp2p::{
     swarm::{self, NetworkBehaviour},
 };
 
-use super::limits::{Admission, Limiter};
+use super::{
+    limits::{Admission, Limiter},
+    told_identity::Identify,
+};
 use crate::streams::{Announce, Registry};
 
 /// Time from an answered ping to the next (SECURITY.md 3). The library reports only the second
@@ -26,7 +29,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(8);
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     pub(super) limits: Limiter,
-    pub(super) identify: identify::Behaviour,
+    pub(super) identify: Identify,
     pub(super) ping: ping::Behaviour,
     pub(super) announce: Announce,
 }
@@ -46,7 +49,7 @@ pub(super) fn behaviour(
         .with_hide_listen_addrs(true);
     Behaviour {
         limits: Limiter::new(admission.clone()),
-        identify: identify::Behaviour::new(identify),
+        identify: Identify::new(&identify),
         ping: ping::Behaviour::new(
             ping::Config::new()
                 .with_interval(PING_INTERVAL)

@@ -5,6 +5,7 @@
 mod support;
 
 mod autonat;
+mod identity;
 mod observed;
 mod port_mapping;
 mod zones;
