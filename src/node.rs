@@ -37,6 +37,7 @@ mod start;
 mod thin_waist;
 mod timed;
 mod tls;
+mod told_identity;
 mod transport;
 mod upgrades;
 mod zoned;

@@ -7,7 +7,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 use libp2p::{PeerId, identity::PublicKey};
-use tokio::time::{Instant, interval, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -21,9 +21,6 @@ use crate::{
     dht::{Dht, QueryError},
     wire::pb,
 };
-
-/// How often a query that runs looks whether its client is still there.
-const TICK: Duration = Duration::from_millis(250);
 
 /// How a request ended.
 #[derive(Debug)]
@@ -195,20 +192,11 @@ impl Asker<'_> {
     /// `None` if nobody waits for the answer any longer. A client that has only ended its own
     /// side still waits; over tcp that looks the same as one that has gone.
     async fn unless_gone<T>(&self, query: impl Future<Output = T>) -> Option<T> {
-        let gone = async {
-            let mut ticks = interval(TICK);
-            loop {
-                ticks.tick().await;
-                if self.socket.hung_up() {
-                    break;
-                }
-            }
-        };
         tokio::select! {
             biased;
             done = query => Some(done),
             () = self.closing.cancelled() => None,
-            () = gone => None,
+            () = self.socket.gone(Duration::ZERO) => None,
         }
     }
 }

@@ -137,6 +137,11 @@ impl HostRequest {
         }
     }
 
+    /// Whether it may dial, for as long as its client allows.
+    pub(super) fn dials(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::OpenStream { .. })
+    }
+
     /// Whether it may change which handlers there are.
     pub(super) fn registers(&self) -> bool {
         matches!(self, Self::SetHandler { .. } | Self::RemoveHandler { .. })

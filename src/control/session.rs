@@ -44,6 +44,10 @@ use crate::{
 /// clients.
 const SMALL_REQUEST: usize = 512;
 
+/// A client that leaves sooner after a request for a connection or a stream has not waited for the
+/// answer at all: it may be content with the connection. Otherwise the dial ends with it.
+const HASTE: Duration = Duration::from_secs(1);
+
 /// Time for a client to take the answers that it has waiting when the daemon ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(300);
 
@@ -402,7 +406,15 @@ impl Session {
         }
         faults::point("session");
         let outcome = match request {
-            Request::Host(request) => execute(&self.context, &self.account, origin, request).await,
+            Request::Host(request) => {
+                let dials = request.dials();
+                let executed = execute(&self.context, &self.account, origin, request);
+                tokio::select! {
+                    biased;
+                    outcome = executed => outcome,
+                    () = self.socket.gone(HASTE), if dials => Outcome::Abandoned,
+                }
+            }
             Request::Dht(request) => self.query(request).await?,
             Request::Upgrade => Outcome::Upgrade,
         };

@@ -29,6 +29,9 @@ use crate::wire::{
 /// (SECURITY.md 3).
 const NARROW: usize = 8 * 1024;
 
+/// Time between two looks at whether the other end is still there.
+pub(super) const TICK: Duration = Duration::from_millis(250);
+
 /// Longest pause between two attempts at a listener whose queue is full.
 const MAX_PAUSE: Duration = Duration::from_millis(50);
 
@@ -141,6 +144,21 @@ impl Socket {
         match self {
             Self::Unix(stream) => is(stream, PollFlags::empty()),
             Self::Tcp(_) => false,
+        }
+    }
+}
+
+impl Socket {
+    /// Waits until the other end will read no more, as far as the socket tells
+    /// ([`Socket::hung_up`]). Looks for the first time after `grace`.
+    pub(super) async fn gone(&self, grace: Duration) {
+        let mut pause = grace;
+        loop {
+            sleep(pause).await;
+            if self.hung_up() {
+                return;
+            }
+            pause = TICK;
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::control::socket::TICK;
 use crate::{dht::PeerInfo, memory::Ledger, wire::frame};
 
 /// Far longer than anything here takes.
