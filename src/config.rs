@@ -55,6 +55,8 @@ pub struct Config {
     pub tls: bool,
     /// Offers connections without protection.
     pub plaintext: bool,
+    /// Key file of the private network; the public network if `None`.
+    pub pnet_key: Option<PathBuf>,
     /// Stream multiplexer.
     pub muxer: Muxer,
     /// Serves `/echo/1.0.0`.
@@ -307,9 +309,28 @@ pub enum ConfigError {
     /// A memory limit below zero.
     #[error("memoryLimit must not be negative, not {0}")]
     MemoryLimit(i64),
-    /// A private network is demanded, which the daemon does not have.
+    /// A private network is demanded and none is configured.
     #[error("privnet: private network was not configured but is enforced by the environment")]
     PrivateNetwork,
+    /// An address whose transport cannot carry a private network.
+    #[error("{address} in {flag} cannot be part of a private network")]
+    NotPrivate {
+        /// The flag that takes it, with its dash.
+        flag: &'static str,
+        /// The first such address.
+        address: Multiaddr,
+    },
+    /// A port for both tcp and websockets, in a private network.
+    #[error("port {port} in {flag} cannot be shared in a private network")]
+    SharedPort {
+        /// The flag that takes it, with its dash.
+        flag: &'static str,
+        /// The port.
+        port: u16,
+    },
+    /// `-b` with the peers of the public network.
+    #[error("a private network cannot be joined through the public bootstrap peers")]
+    PublicPeers,
 }
 
 impl Config {
@@ -318,12 +339,14 @@ impl Config {
     /// # Errors
     /// [`ConfigError`]; the daemon cannot run and exits with 1.
     pub fn load(args: &Args) -> Result<Self, ConfigError> {
-        if std::env::var_os(FORCE_PNET).is_some_and(|value| value == "1") {
-            return Err(ConfigError::PrivateNetwork);
-        }
         let mut notices = Vec::new();
         let file = file::load(&args.given, &mut notices)?;
-        settle(args, &file, notices)
+        let config = settle(args, &file, notices)?;
+        let forced = std::env::var_os(FORCE_PNET).is_some_and(|value| value == "1");
+        if forced && config.pnet_key.is_none() {
+            return Err(ConfigError::PrivateNetwork);
+        }
+        Ok(config)
     }
 }
 

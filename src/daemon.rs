@@ -10,7 +10,7 @@ mod stop;
 
 use std::{convert::Infallible, future::pending, pin::pin, time::Duration};
 
-use libp2p::identity::Keypair;
+use libp2p::{identity::Keypair, pnet::PreSharedKey};
 use tokio::time::{sleep, timeout};
 
 pub use limits::{System, system};
@@ -29,6 +29,15 @@ use crate::{
 use start::{Running, start};
 use stop::Stop;
 
+/// The keys that the daemon has.
+#[derive(Debug)]
+pub struct Secrets {
+    /// Who it is.
+    pub keypair: Keypair,
+    /// The private network that it is in, if it is.
+    pub network: Option<PreSharedKey>,
+}
+
 /// How the daemon ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -44,12 +53,12 @@ pub enum End {
 ///
 /// # Errors
 /// What kept it from starting, as one line for the operator.
-pub fn run(config: &Config, identity: &Keypair, listener: Listener) -> anyhow::Result<End> {
+pub fn run(config: &Config, secrets: &Secrets, listener: Listener) -> anyhow::Result<End> {
     let system = system(config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let end = runtime.block_on(serve(config, identity, listener, system));
+    let end = runtime.block_on(serve(config, secrets, listener, system));
     // Whatever is left has had its grace.
     runtime.shutdown_timeout(Duration::ZERO);
     end
@@ -57,7 +66,7 @@ pub fn run(config: &Config, identity: &Keypair, listener: Listener) -> anyhow::R
 
 async fn serve(
     config: &Config,
-    identity: &Keypair,
+    secrets: &Secrets,
     listener: Listener,
     system: System,
 ) -> anyhow::Result<End> {
@@ -69,7 +78,7 @@ async fn serve(
             tracing::info!(reason, "stopping before the start is over");
             return Ok(End::Clean);
         }
-        started = start(config, identity, listener, system, &stop) => started?,
+        started = start(config, secrets, listener, system, &stop) => started?,
     };
     let end = until_stopped(config, &mut running, &stop, &mut signals).await;
     stop.drain.begin();

@@ -57,6 +57,7 @@ mod metrics;
 pub mod muxer;
 pub mod node;
 pub mod port_mapping;
+pub mod private_network;
 pub mod pubsub;
 pub mod refusal;
 pub mod relay;

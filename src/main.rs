@@ -21,7 +21,7 @@ use rp2pd::{
     control::listener::Listener,
     daemon, healthcheck,
     identity::{self, Keypair},
-    refusal,
+    private_network, refusal,
     settings::Source,
     status::command,
     systemd, telemetry, validate,
@@ -123,6 +123,8 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         None => Keypair::generate_ed25519(),
     };
+    let network = config.pnet_key.as_deref().map(private_network::load);
+    let network = network.transpose()?;
     for notice in &config.notices {
         telemetry::operator_line(notice);
     }
@@ -149,7 +151,8 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         None => Listener::bind(&config.listen, config.listen_mode, config.listen_group)?,
     };
-    let end = daemon::run(&config, &keypair, listener);
+    let secrets = daemon::Secrets { keypair, network };
+    let end = daemon::run(&config, &secrets, listener);
     logs.flush(LAST_WORDS);
     Ok(match end? {
         daemon::End::Clean | daemon::End::Forced => ExitCode::SUCCESS,

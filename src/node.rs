@@ -79,6 +79,7 @@ use probe::Prober;
 pub use probe::{ProbeError, Probed};
 pub use reach::Reach;
 use reach::Reachability;
+pub(crate) use shared_port::ports as shared_ports;
 pub use snapshot::{ConnectionSnapshot, PeerSnapshot, Snapshot};
 pub use start::Started;
 

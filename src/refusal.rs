@@ -17,6 +17,7 @@ use crate::{
     healthcheck::HealthError,
     identity::{IdentityError, KeyFileError, KeygenError},
     node::StartError,
+    private_network::PrivateNetworkError,
     status::command::CommandError,
     wire::maddr::ControlAddr,
 };
@@ -36,6 +37,9 @@ fn advice(error: &anyhow::Error) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<KeyFileError>() {
         return Some(for_key_file(error));
+    }
+    if let Some(error) = error.downcast_ref::<PrivateNetworkError>() {
+        return Some(for_private_network(error).into());
     }
     if let Some(error) = error.downcast_ref::<KeygenError>() {
         return for_keygen(error);
@@ -78,6 +82,17 @@ fn for_key_file(error: &KeyFileError) -> String {
         | IdentityError::Secp256k1Size
         | IdentityError::Key { .. } => {
             format!("{path} holds no usable key: move it away and {make}")
+        }
+    }
+}
+
+fn for_private_network(error: &PrivateNetworkError) -> &'static str {
+    match error {
+        PrivateNetworkError::File { .. } => {
+            "-pnetKey must name a key file that the daemon's user can read"
+        }
+        PrivateNetworkError::Key { .. } => {
+            "-pnetKey takes a file of three lines, /key/swarm/psk/1.0.0/, /base16/ and 64 hexadecimal digits"
         }
     }
 }

@@ -58,6 +58,7 @@ fn main() -> ExitCode {
     trials.extend(suite("go_records", &go, go_records::trials));
     trials.extend(suite("peer_rp2pd", &Ok(()), peers::own));
     trials.extend(suite("peer_go_v0_9_2", &go, peers::go));
+    trials.extend(suite("peer_go_private", &go, peers::go_private));
     trials.extend(suite("peer_hivemind", &hivemind, peers::hivemind));
     trials.extend(suite("hivemind_client", &hivemind, hivemind_client::trials));
     trials.extend(suite("calls_hivemind", &hivemind, calls::trials));

@@ -1,8 +1,9 @@
 // A js-libp2p node behind `@libp2p/daemon-server`, started and announced as p2pd is:
 //   node server.mjs -listen=<control> -hostAddrs=<a,b> [-noise=false] [-tls=false] [-dhtServer]
-//     [-pubsub] [-pubsubRouter=floodsub]
+//     [-pubsub] [-pubsubRouter=floodsub] [-pnetKey=<file>]
 
 import './node20.mjs'
+import { readFileSync } from 'node:fs'
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
 import { createServer } from '@libp2p/daemon-server'
@@ -11,6 +12,7 @@ import { gossipsub } from '@libp2p/gossipsub'
 import { identify } from '@libp2p/identify'
 import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
 import { ping } from '@libp2p/ping'
+import { preSharedKey } from '@libp2p/pnet'
 import { tcp } from '@libp2p/tcp'
 import { tls } from '@libp2p/tls'
 import { webSockets } from '@libp2p/websockets'
@@ -41,6 +43,7 @@ const node = await createLibp2p({
   transports: [tcp(), webSockets()],
   connectionEncrypters: [...(on('noise') ? [noise()] : []), ...(on('tls') ? [tls()] : [])],
   streamMuxers: [yamux()],
+  ...('pnetKey' in flags ? { connectionProtector: preSharedKey({ psk: readFileSync(flags.pnetKey) }) } : {}),
   services: {
     identify: identify(),
     ...('pubsub' in flags ? { pubsub: pubsub() } : {}),

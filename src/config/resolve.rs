@@ -15,7 +15,7 @@ use super::{
 use crate::control::guard::Rules;
 use crate::dht::Validator;
 use crate::muxer::MAX_STREAMS;
-use crate::node::{AddressLimits, PER_PEER};
+use crate::node::{AddressLimits, PER_PEER, shared_ports};
 use crate::pubsub::RouterKind;
 use crate::settings::{AddrList, ByteSize, Given, GoDuration, Sources, Values};
 use crate::wire::maddr::{ControlAddr, parse_multiaddr};
@@ -47,6 +47,18 @@ pub(super) fn resolve(flags: &Given, file: &Given) -> Result<Config, ConfigError
     if !(values.noise || values.tls || values.plaintext) {
         return Err(ConfigError::NoSecurity);
     }
+    let bootstrap = bootstrap(values.bootstrap, bootstrap_peers)?;
+    if values.pnet_key.is_some() {
+        all_private("-hostAddrs", &host_addrs)?;
+        // What a peer says first, by which the two are told apart, is random there.
+        if let Some(port) = shared_ports(host_addrs.iter()).into_iter().next() {
+            let flag = "-hostAddrs";
+            return Err(ConfigError::SharedPort { flag, port });
+        }
+        if bootstrap.enabled && !bootstrap.explicit {
+            return Err(ConfigError::PublicPeers);
+        }
+    }
     let nat = nat(&values)?;
     let per_address = AddressLimits {
         connections: count(values.conn_per_address),
@@ -71,6 +83,7 @@ pub(super) fn resolve(flags: &Given, file: &Given) -> Result<Config, ConfigError
         noise: values.noise,
         tls: values.tls,
         plaintext: values.plaintext,
+        pnet_key: values.pnet_key.clone(),
         // Go takes any other name for yamux without a word.
         muxer: match values.muxer.as_str() {
             "mplex" => Muxer::Mplex,
@@ -83,7 +96,7 @@ pub(super) fn resolve(flags: &Given, file: &Given) -> Result<Config, ConfigError
         dht,
         datastore: values.datastore.clone(),
         dht_namespaces: dht_namespaces(values.dht_namespace.as_deref())?,
-        bootstrap: bootstrap(values.bootstrap, bootstrap_peers)?,
+        bootstrap,
         pubsub: pubsub(&values, flags, file)?,
         relay,
         conn_manager: conn_manager(&values),
@@ -231,6 +244,19 @@ fn all_name_a_peer(flag: &'static str, addresses: &[Multiaddr]) -> Result<(), Co
     match addresses.iter().find(|address| !names_a_peer(address)) {
         None => Ok(()),
         Some(address) => Err(ConfigError::NotP2p {
+            flag,
+            address: address.clone(),
+        }),
+    }
+}
+
+/// Refuses addresses of transports that encrypt by themselves: there is nothing under them that
+/// the network's key could protect.
+fn all_private(flag: &'static str, addresses: &[Multiaddr]) -> Result<(), ConfigError> {
+    let is_udp = |address: &&Multiaddr| address.iter().any(|part| matches!(part, Protocol::Udp(_)));
+    match addresses.iter().find(is_udp) {
+        None => Ok(()),
+        Some(address) => Err(ConfigError::NotPrivate {
             flag,
             address: address.clone(),
         }),

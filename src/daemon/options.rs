@@ -1,6 +1,7 @@
 //! The settings of the layers, from those of the operator.
 
 use super::{
+    Secrets,
     base::Base,
     limits::{System, connection_limits, watermarks},
 };
@@ -11,11 +12,17 @@ use crate::{
     relay::RelaySettings,
 };
 
-pub(super) fn node_options(config: &Config, system: System, base: &Base) -> Options {
+pub(super) fn node_options(
+    config: &Config,
+    secrets: &Secrets,
+    system: System,
+    base: &Base,
+) -> Options {
     Options {
         noise: config.noise,
         tls: config.tls,
         plaintext: config.plaintext,
+        network: secrets.network,
         mplex: config.muxer == Muxer::Mplex,
         listen: if config.no_listen {
             Vec::new()

@@ -2,11 +2,12 @@
 
 use std::{io, sync::Arc};
 
-use libp2p::{PeerId, identity::Keypair};
+use libp2p::PeerId;
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 use super::{
+    Secrets,
     base::Base,
     limits::{System, connection_limits, stream_limits},
     options::node_options,
@@ -46,7 +47,7 @@ pub(super) struct Running {
 /// What kept it from starting.
 pub(super) async fn start(
     config: &Config,
-    identity: &Keypair,
+    secrets: &Secrets,
     listener: Listener,
     system: System,
     stop: &Stop,
@@ -54,9 +55,13 @@ pub(super) async fn start(
     let records = datastore(config).await?;
     let base = Base::new(config, system);
     let streams = base.streams(config, system, stop);
-    let options = node_options(config, system, &base);
+    let identity = &secrets.keypair;
+    let options = node_options(config, secrets, system, &base);
     let started = Node::start(identity, &options, streams, stop.node.clone()).await?;
     tell_operator(&started, &listener);
+    if let Some(key) = &secrets.network {
+        operator_line(&format!("private network {}", key.fingerprint()));
+    }
     let node = started.node;
     let parts = Parts {
         config,

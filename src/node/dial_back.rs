@@ -181,6 +181,7 @@ mod tests {
             noise: true,
             tls: true,
             plaintext: false,
+            network: None,
             mplex: false,
             listen: Vec::new(),
             announce: Vec::new(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, pnet::PreSharedKey};
 
 use super::{
     connmgr::Watermarks, limits::ConnectionLimits, listen::error::ListenError, reach::Reach,
@@ -23,6 +23,8 @@ pub struct Options {
     pub tls: bool,
     /// Offer plaintext.
     pub plaintext: bool,
+    /// Talk to peers of this private network alone.
+    pub network: Option<PreSharedKey>,
     /// Offer mplex instead of yamux.
     pub mplex: bool,
     /// Addresses to listen on.

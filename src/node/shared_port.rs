@@ -43,7 +43,7 @@ type Upgrade = <Boxed<Output> as Transport>::ListenerUpgrade;
 type Event = TransportEvent<Upgrade, io::Error>;
 
 /// The ports of `addresses` on which both tcp and websockets are wanted.
-pub(super) fn ports<'a>(addresses: impl Iterator<Item = &'a Multiaddr>) -> HashSet<u16> {
+pub(crate) fn ports<'a>(addresses: impl Iterator<Item = &'a Multiaddr>) -> HashSet<u16> {
     let (mut plain, mut websocket) = (HashSet::new(), HashSet::new());
     for address in addresses {
         let mut parts = address

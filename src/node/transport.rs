@@ -8,7 +8,7 @@ use libp2p::{
     core::{
         ConnectedPoint,
         muxing::StreamMuxerBox,
-        transport::{Boxed, dummy::DummyTransport, timeout::TransportTimeout},
+        transport::{Boxed, OptionalTransport, dummy::DummyTransport, timeout::TransportTimeout},
     },
     dns,
     identity::Keypair,
@@ -119,6 +119,7 @@ pub(super) fn build(
         Accept::new(tcp, options.descriptors.clone()).map(|io, _| ReadAhead::new(io))
     };
     let upgrades = Upgrades {
+        network: options.network,
         security,
         mplex,
         host: host.clone(),
@@ -153,6 +154,11 @@ pub(super) fn build(
             (peer, StreamMuxerBox::new(muxer))
         })
         .boxed();
+    // It encrypts by itself, so there is nothing under it that a network's key could protect.
+    let over_quic = match options.network {
+        None => OptionalTransport::some(over_quic),
+        Some(_) => OptionalTransport::none(),
+    };
     // Names are resolved before anything is dialed, except those that a secure websocket's
     // certificate is for.
     let over_websocket = upgrades.websocket(with_dns(tcp().boxed()), remote_address);

@@ -11,6 +11,7 @@ use libp2p::{
         transport::{Boxed, upgrade::Builder},
         upgrade::Version,
     },
+    pnet::{PnetConfig, PreSharedKey},
     websocket,
 };
 
@@ -25,6 +26,8 @@ const MAX_WEBSOCKET_MESSAGE: usize = 1 << 20;
 
 /// How a raw connection is secured and multiplexed.
 pub(super) struct Upgrades {
+    /// Protects it before anything is negotiated.
+    pub(super) network: Option<PreSharedKey>,
     pub(super) security: Security,
     pub(super) mplex: Option<libp2p_mplex::Config>,
     /// Connections report to it.
@@ -59,6 +62,27 @@ impl Upgrades {
     /// `transport` with secured and multiplexed connections, which may take so long to be made.
     /// `remote` tells their remote addresses.
     pub(super) fn apply<T>(
+        &self,
+        transport: T,
+        timeout: Duration,
+        remote: impl Fn(&ConnectedPoint, PeerId) -> Multiaddr + Clone + Send + 'static,
+    ) -> Boxed<(PeerId, StreamMuxerBox)>
+    where
+        T: libp2p::Transport + Send + Unpin + 'static,
+        T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        T::Error: Send + Sync + 'static,
+        T::Dial: Send + 'static,
+        T::ListenerUpgrade: Send + 'static,
+    {
+        let Some(network) = self.network else {
+            return self.secured(transport, timeout, remote);
+        };
+        let network = PnetConfig::new(network);
+        let protected = transport.and_then(move |io, _| network.handshake(io));
+        self.secured(protected, timeout, remote)
+    }
+
+    fn secured<T>(
         &self,
         transport: T,
         timeout: Duration,

@@ -72,7 +72,16 @@ pub(super) fn advice(error: &ConfigError) -> String {
             "give a size such as 512MiB, or 0 for what the machine has".into()
         }
         ConfigError::PrivateNetwork => {
-            "there are no private networks here: unset LIBP2P_FORCE_PNET to run without".into()
+            "name the network's key file with -pnetKey, or unset LIBP2P_FORCE_PNET".into()
+        }
+        ConfigError::NotPrivate { flag, .. } => {
+            format!("with -pnetKey leave everything but tcp and websocket out of {flag}")
+        }
+        ConfigError::SharedPort { flag, .. } => {
+            format!("give tcp and websockets ports of their own in {flag}")
+        }
+        ConfigError::PublicPeers => {
+            "with -pnetKey name peers of the network with -bootstrapPeers, or leave -b out".into()
         }
     }
 }

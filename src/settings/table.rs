@@ -95,6 +95,8 @@ settings! {
             over, "", Works, "Enables TLS1.3 channel security protocol";
         plaintext "plaintext" "Security.Plaintext" bool = false,
             over, "", Works, "Enables Plaintext channel security protocol, which protects nothing";
+        pnet_key "pnetKey" "PNetKey" PathBuf,
+            not_empty, "", Works, "a file with the pre-shared key of a private network: only peers that have it are talked to, over tcp and websocket";
         muxer "muxer" "" String = "yamux",
             over, "", Works, "muxer to use for connections";
         echo "echo" "Echo" bool = true,

@@ -87,8 +87,8 @@ pub static HIVEMIND_P2PD: Installed = LazyLock::new(|| {
     })
 });
 
-/// Directory of Go's daemon (`p2pd`), its `p2p-keygen` and the program around its client
-/// (`client`).
+/// Directory of Go's daemon (`p2pd`), that in a private network (`private`), its `p2p-keygen` and
+/// the program around its client (`client`).
 pub static GO: Installed = LazyLock::new(|| {
     let sources = source("go");
     let key = [
@@ -96,13 +96,14 @@ pub static GO: Installed = LazyLock::new(|| {
         include_str!("../../interop/go/client/main.go"),
         include_str!("../../interop/go/client/scenarios.go"),
         include_str!("../../interop/go/records/main.go"),
+        include_str!("../../interop/go/private/main.go"),
     ];
     installed("go", &key.concat(), |dir| {
         Command::new("go")
             .current_dir(&sources)
             .args(["build", "-o"])
             .arg(dir)
-            .args(["./client", "./records"])
+            .args(["./client", "./records", "./private"])
             .args(["p2pd", "p2p-keygen"].map(|tool| format!("{GO_DAEMON}/{tool}")))
             .step("building go-libp2p-daemon and its client")
     })

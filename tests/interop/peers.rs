@@ -42,6 +42,15 @@ pub const TLS_TCP: Link = link("tls_yamux_tcp", TCP, TLS);
 pub const NOISE_WS: Link = link("noise_yamux_ws", WS, NOISE);
 pub const QUIC_V1: Link = link("quic_v1", QUIC, &[]);
 const DEFAULTS: Link = link("all_defaults_tcp", TCP, &[]);
+/// Both are in the private network of this key, which is for tests alone.
+const PNET: &str = concat!(
+    "-pnetKey=",
+    env!("CARGO_MANIFEST_DIR"),
+    "/interop/swarm.key"
+);
+const PNET_NOISE: Link = link("private_noise_tcp", TCP, &[PNET, "-tls=false"]);
+const PNET_TLS: Link = link("private_tls_tcp", TCP, &[PNET, "-noise=false"]);
+const PNET_WS: Link = link("private_noise_ws", WS, &[PNET, "-tls=false"]);
 const MPLEX: Link = link("noise_mplex_tcp", TCP, &["-tls=false", "-muxer=mplex"]);
 
 /// One kind of daemon on the other side.
@@ -64,8 +73,24 @@ pub fn own() -> Vec<Trial> {
     };
     trials(
         peer,
-        &[NOISE_TCP, TLS_TCP, NOISE_WS, QUIC_V1, DEFAULTS, MPLEX],
+        &[
+            NOISE_TCP, TLS_TCP, NOISE_WS, QUIC_V1, DEFAULTS, MPLEX, PNET_TLS, PNET_WS,
+        ],
     )
+}
+
+/// Go's daemon in a private network.
+pub fn go_private() -> Vec<Trial> {
+    let peer = Peer {
+        suite: "peer_go_private",
+        launch: || Ok(Launch::new().binary(install::GO.as_ref()?.join("private"))),
+        balanced: None,
+        half_closes: false,
+    };
+    [PNET_NOISE, PNET_TLS, PNET_WS]
+        .into_iter()
+        .flat_map(|link| streams(peer, link))
+        .collect()
 }
 
 pub fn go() -> Vec<Trial> {
@@ -109,18 +134,18 @@ pub fn js() -> Vec<Trial> {
         balanced: None,
         half_closes: false,
     };
-    trials(peer, &[NOISE_TCP, TLS_TCP, NOISE_WS, DEFAULTS])
+    let links = [NOISE_TCP, TLS_TCP, NOISE_WS, DEFAULTS, PNET_NOISE];
+    let mut trials = trials(peer, &links);
+    // Not the other way round: js-libp2p's own dial of a websocket does not end in a private
+    // network, to Go's nodes either.
+    trials.push(opened_by_rp2pd(peer, PNET_WS));
+    trials
 }
 
 fn trials(peer: Peer, links: &[Link]) -> Vec<Trial> {
     let mut trials = Vec::new();
     for link in links.iter().copied() {
-        trials.push(trial(
-            peer.suite,
-            &format!("{}_rp2pd_opens", link.name),
-            move || rp2pd_opens(peer, link),
-        ));
-        trials.push(opened_by_peer(peer, link));
+        trials.extend(streams(peer, link));
         trials.push(refused(peer, link));
     }
     trials.push(trial(
@@ -129,6 +154,15 @@ fn trials(peer: Peer, links: &[Link]) -> Vec<Trial> {
         move || on_the_peers_connection(peer),
     ));
     trials
+}
+
+fn streams(peer: Peer, link: Link) -> [Trial; 2] {
+    [opened_by_rp2pd(peer, link), opened_by_peer(peer, link)]
+}
+
+fn opened_by_rp2pd(peer: Peer, link: Link) -> Trial {
+    let name = format!("{}_rp2pd_opens", link.name);
+    trial(peer.suite, &name, move || rp2pd_opens(peer, link))
 }
 
 fn opened_by_peer(peer: Peer, link: Link) -> Trial {

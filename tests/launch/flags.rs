@@ -178,6 +178,14 @@ fn start_errors_are_one_timed_line_and_exit_with_1() {
     );
 }
 
+#[test]
+fn an_enforced_private_network_needs_its_key() {
+    let key = concat!(env!("CARGO_MANIFEST_DIR"), "/interop/swarm.key");
+    let with_key = [format!("-pnetKey={key}"), "-validate".to_owned()];
+    let run = run(with_key, b"", &[("LIBP2P_FORCE_PNET", "1")]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+}
+
 /// The reason must be the last line: clients show it as why the start failed.
 #[test]
 fn notices_come_before_the_error() {

@@ -11,6 +11,13 @@ use crate::{Run, rp2pd};
 
 const PEER: &str = "QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN";
 
+/// Puts a daemon into a private network.
+const PRIVATE: &str = concat!(
+    "-pnetKey=",
+    env!("CARGO_MANIFEST_DIR"),
+    "/interop/swarm.key"
+);
+
 /// A start with these flags, of which nothing remains.
 fn start(words: &[&str]) -> Run {
     let dir = tempfile::tempdir().unwrap();
@@ -74,6 +81,44 @@ fn settings_that_are_refused_say_what_to_give() {
             &["-pubsub", "-pubsubRouter=gossip"],
             "unknown pubsub router: gossip",
             ": -pubsubRouter is gossipsub or floodsub",
+        ),
+        (
+            &["-pnetKey=/nonexistent/key"],
+            "open /nonexistent/key: no such file or directory",
+            ": -pnetKey must name a key file that the daemon's user can read",
+        ),
+        (
+            &[concat!(
+                "-pnetKey=",
+                env!("CARGO_MANIFEST_DIR"),
+                "/README.md"
+            )],
+            concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/README.md: the first line is not /key/swarm/psk/1.0.0/"
+            ),
+            ": -pnetKey takes a file of three lines, /key/swarm/psk/1.0.0/, /base16/ and 64 hexadecimal digits",
+        ),
+        (
+            &[
+                PRIVATE,
+                "-hostAddrs=/ip4/127.0.0.1/tcp/0,/ip4/127.0.0.1/udp/0/quic-v1",
+            ],
+            "/ip4/127.0.0.1/udp/0/quic-v1 in -hostAddrs cannot be part of a private network",
+            ": with -pnetKey leave everything but tcp and websocket out of -hostAddrs",
+        ),
+        (
+            &[
+                PRIVATE,
+                "-hostAddrs=/ip4/127.0.0.1/tcp/4001,/ip4/127.0.0.1/tcp/4001/ws",
+            ],
+            "port 4001 in -hostAddrs cannot be shared in a private network",
+            ": give tcp and websockets ports of their own in -hostAddrs",
+        ),
+        (
+            &[PRIVATE, "-b"],
+            "a private network cannot be joined through the public bootstrap peers",
+            ": with -pnetKey name peers of the network with -bootstrapPeers, or leave -b out",
         ),
         (
             &["-noise=0", "-tls=0"],

@@ -15,6 +15,7 @@ mod crowds;
 mod faults;
 mod half_close;
 mod identities;
+mod private;
 mod silence;
 mod slow;
 mod transports;

@@ -1,0 +1,63 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const BYTES: [u8; 32] = *b"\n0123456789abcdef0123456789ABCDE";
+
+fn file(encoding: &str, key: &[u8]) -> Vec<u8> {
+    [
+        format!("/key/swarm/psk/1.0.0/\n{encoding}\n").as_bytes(),
+        key,
+    ]
+    .concat()
+}
+
+#[test]
+fn each_encoding_is_read() {
+    let wanted = PreSharedKey::new(BYTES);
+    let hex = Base::Base16Lower.encode(BYTES);
+    let forms = [
+        file("/base16/", hex.as_bytes()),
+        file("/base16/", format!("{}\r\n", hex.to_uppercase()).as_bytes()),
+        file(
+            "/base64/",
+            format!("{}\n", Base::Base64Pad.encode(BYTES)).as_bytes(),
+        ),
+        file("/bin/", &BYTES),
+        wanted.to_key_file().into_bytes(),
+    ];
+    for form in forms {
+        assert_eq!(decode(&form), Ok(wanted), "{}", form.escape_ascii());
+    }
+}
+
+#[test]
+fn what_is_no_key_is_refused_by_its_line() {
+    let cases: [(Vec<u8>, KeyError); 6] = [
+        (Vec::new(), KeyError::Header),
+        (b"/key/swarm/psk/2.0.0/\n/bin/\n".to_vec(), KeyError::Header),
+        (file("/base32/", b"x"), KeyError::Encoding),
+        (file("/base16/", b"0123"), KeyError::Key),
+        (
+            file("/base16/", "\u{e9}".repeat(32).as_bytes()),
+            KeyError::Key,
+        ),
+        (file("/bin/", &BYTES[1..]), KeyError::Key),
+    ];
+    for (bytes, reason) in cases {
+        assert_eq!(decode(&bytes), Err(reason), "{}", bytes.escape_ascii());
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_key_or_refused(tail in prop::collection::vec(any::<u8>(), 0..128), at in 0..4usize) {
+        let starts: [&[u8]; 4] = [
+            b"",
+            b"/key/swarm/psk/1.0.0/\n",
+            b"/key/swarm/psk/1.0.0/\n/base16/\n",
+            b"/key/swarm/psk/1.0.0/\n/base64/\n",
+        ];
+        let _ = decode(&[starts[at], &tail].concat());
+    }
+}
