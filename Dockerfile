@@ -4,7 +4,8 @@
 #   docker run --rm -v p2pd:/run/p2pd -p 4001:4001 -p 4001:4001/udp rp2pd \
 #       -hostAddrs=/ip4/0.0.0.0/tcp/4001,/ip4/0.0.0.0/udp/4001/quic-v1
 
-FROM rust:1.95.0-slim-bookworm AS build
+# The whole name: buildah and podman ask no registry that is not named.
+FROM docker.io/library/rust:1.95.0-slim-bookworm AS build
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev make \
     && rm -rf /var/lib/apt/lists/*
