@@ -171,6 +171,8 @@ class Control:
         """Inbound streams of these protocols go to the unix socket at `path`."""
         request = [(1, multiaddr.to_bytes(f"/unix{path}"))]
         request += [(2, protocol.encode()) for protocol in protocols]
+        # Hivemind's dialect requires `balanced`.
+        request += [(3, 0)]
         self.ask("STREAM_HANDLER", (1, STREAM_HANDLER), (4, message(*request)))
 
     def dht(self, kind, **given):

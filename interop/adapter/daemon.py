@@ -37,6 +37,8 @@ class Daemon:
             raise Misuse(f"P2PD={name!r} is no program")
         self.known = self._flags()
         extra = environment.text("P2PD_FLAGS", default="-").split()
+        # On by default in Go's daemon, unknown to its fork, and in no matrix.
+        optional = [*optional, "-plaintext=false"]
         words = [*flags, *(one for one in optional if self.has(one)), *extra[extra == ["-"] :]]
         self.directory = tempfile.TemporaryDirectory(prefix="p2pd-adapter-")
         self.child = None

@@ -32,8 +32,7 @@ class Link:
             raise Misuse(self._wrong("SECURE_CHANNEL", "security", channel, SECURITY))
         if muxer not in MUXERS:
             raise Misuse(self._wrong("MUXER", "muxer", muxer, MUXERS))
-        # Plaintext is on by default in Go's daemon.
-        self.flags = [*SECURITY[channel], "-plaintext=false", f"-muxer={muxer}"]
+        self.flags = [*SECURITY[channel], f"-muxer={muxer}"]
 
     def _wrong(self, name, legacy, value, known):
         if value == "-":
