@@ -1,9 +1,9 @@
 """The gossipsub matrix: a script of instructions for node N of many, and a log of what arrived.
 
-What p2pd's control protocol cannot do, by any daemon: it tells no duplicates; it has no partial
-messages, no message ids but author and sequence number, and no validators of clients. A script
-with partial messages fails here; a validation delay is taken note of and not imposed. For the same
-reason messages carry an author, which nodes with the policy StrictNoSign reject.
+What Go's control protocol has no words for: duplicates, partial messages, message ids other than
+author and sequence number, validation by clients. A script with partial messages fails here; a
+validation delay is taken note of and not imposed. For the same reason messages carry an author,
+which nodes with the policy StrictNoSign reject.
 """
 
 import json
