@@ -353,7 +353,7 @@ impl Config {
 /// Settles every value of `args` over `file`; what the operator should know follows `notices`.
 fn settle(args: &Args, file: &Given, mut notices: Vec<String>) -> Result<Config, ConfigError> {
     let mut config = resolve::resolve(&args.given, file)?;
-    notices.extend(notices::of(args, file, &config));
+    notices.extend(notices::of(args, &config));
     config.notices = notices;
     Ok(config)
 }

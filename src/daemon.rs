@@ -1,5 +1,6 @@
 //! The daemon from bound socket to exit: builds the layers, runs them, and takes them down again.
 
+mod autorelay;
 mod base;
 mod join;
 mod limits;
@@ -105,7 +106,11 @@ async fn until_stopped(
     signals: &mut Signals,
 ) -> anyhow::Result<End> {
     let node = running.node.clone();
-    let mut join = pin!(join::join(config, &node));
+    let sources = running.sources.clone();
+    let mut join = pin!(async {
+        let placed = autorelay::first_place(config, sources.autorelay.as_ref());
+        tokio::join!(join::join(config, &node), placed).0
+    });
     let mut joined = false;
     let persistent = running.persistent.clone();
     let mut unused = pin!(async {

@@ -67,6 +67,7 @@ pub use dial::{Cause, CircuitError, DialError, Manner, RoutingError};
 pub use dial_back::DialBack;
 use driver::Command;
 use host_addresses::HostAddresses;
+pub(crate) use host_addresses::MAX_CIRCUITS;
 pub use host_addresses::Port;
 pub(crate) use interfaces::addresses as interface_addresses;
 pub use limits::{AddressLimits, ConnectionLimits};

@@ -1,5 +1,6 @@
 //! Circuit relay v2: reaching peers through relays, being reached so, and the relay itself.
 
+pub mod autorelay;
 mod circuits;
 mod dialer;
 pub mod message;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::node::Node;
+pub use autorelay::{AutoRelay, Walk};
 use dialer::Dialer;
 pub use punch::Puncher;
 pub(crate) use service::RelayParts;

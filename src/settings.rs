@@ -109,8 +109,6 @@ impl Group {
 pub(crate) enum Effect {
     /// It is obeyed.
     Works,
-    /// It is understood, and what it asks for does not exist yet.
-    NotYet,
     /// It exists for old clients alone.
     Old,
 }

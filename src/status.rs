@@ -32,7 +32,7 @@ use crate::{
     memory::{self, Pressure},
     node::{self, Node, Reach},
     pubsub::{self, PubSub},
-    relay::{self, Relay},
+    relay::{self, AutoRelay, Relay, autorelay},
     wire::maddr::ControlAddr,
 };
 
@@ -54,6 +54,8 @@ pub struct Sources {
     pub pubsub: Option<PubSub>,
     /// The relay service, unless it is off.
     pub relay: Option<Relay>,
+    /// The places at relays, unless autorelay is off.
+    pub autorelay: Option<AutoRelay>,
     /// The memory in use.
     pub pressure: Arc<Pressure>,
     /// The clients.
@@ -106,6 +108,8 @@ pub struct Snapshot {
     pub pubsub: Option<pubsub::Snapshot>,
     /// The relay service, unless it is off.
     pub relay: Option<relay::Snapshot>,
+    /// The places at relays, unless autorelay is off.
+    pub autorelay: Option<autorelay::Snapshot>,
     /// The memory in use.
     pub memory: memory::Snapshot,
     /// The clients.
@@ -147,6 +151,7 @@ impl Sources {
             dht: self.dht.as_ref().map(Dht::snapshot),
             pubsub: self.pubsub.as_ref().map(PubSub::snapshot),
             relay: self.relay.as_ref().map(Relay::snapshot),
+            autorelay: self.autorelay.as_ref().map(AutoRelay::snapshot),
             memory: self.pressure.snapshot(),
             clients: self.clients.snapshot(),
             limits: limit_hits::snapshot(),

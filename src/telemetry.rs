@@ -35,12 +35,13 @@ use crate::wording::system_error;
 
 /// Go's names for parts of the daemon, and the crates and modules that do the same work here.
 /// The first match names a line's logger.
-const SUBSYSTEMS: [(&str, &[&str]); 10] = [
+const SUBSYSTEMS: [(&str, &[&str]); 11] = [
     ("dht", &["rp2pd::dht"]),
     ("pubsub", &["rp2pd::pubsub"]),
     ("autonat", &["rp2pd::autonat"]),
     ("nat", &["rp2pd::port_mapping"]),
     ("p2p-holepunch", &["rp2pd::relay::punch"]),
+    ("autorelay", &["rp2pd::relay::autorelay"]),
     ("p2pd", &["rp2pd"]),
     ("swarm2", &["libp2p_swarm"]),
     ("relay", &["libp2p_relay"]),

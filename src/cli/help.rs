@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::commands::{COMMANDS, Row};
 use super::usage::{described, usage};
-use crate::settings::{ALIASES, Effect, Flag, Given, SETTINGS};
+use crate::settings::{ALIASES, Flag, Given, SETTINGS};
 
 /// Width of a line, in characters.
 const WIDTH: usize = 100;
@@ -40,11 +40,7 @@ pub(super) fn help(program: &str) -> String {
             // Writing to a String cannot fail.
             let _ = write!(text, "\n{}:\n", setting.group.title());
         }
-        let effect = match setting.effect {
-            Effect::NotYet => " (not available yet)",
-            Effect::Works | Effect::Old => "",
-        };
-        let what = format!("{}{effect}", described(&setting.flag));
+        let what = described(&setting.flag);
         line(&mut text, &names(&setting.flag), &what);
     }
     text.push_str(

@@ -6,19 +6,14 @@ use crate::settings::{Effect, Given, SETTINGS, Setting};
 use crate::wire::maddr::ControlAddr;
 use crate::wording::quote;
 
-/// Notices on `config`, which came of `args` over `file`; values that are defaults cause none.
-pub(super) fn of(args: &Args, file: &Given, config: &Config) -> Vec<String> {
+/// Notices on `config`, which came of `args`; values that are defaults cause none.
+pub(super) fn of(args: &Args, config: &Config) -> Vec<String> {
     let mut notices = Vec::new();
     if let Some(word) = args.positional.first() {
         let word = quote(&word.to_string_lossy());
         notices.push(format!(
             "flags end at {word}: it and what follows is ignored"
         ));
-    }
-    let absent = not_available(&args.given, file);
-    if !absent.is_empty() {
-        let absent = absent.join(", ");
-        notices.push(format!("not available yet, ignored: {absent}"));
     }
     let idle = without_effect(&args.given, config);
     if !idle.is_empty() {
@@ -60,15 +55,6 @@ fn typed(setting: &Setting) -> String {
         (true, "true") => format!("-{}=false", flag.name),
         _ => format!("-{}", flag.name),
     }
-}
-
-/// What is asked for and no code does yet.
-fn not_available(flags: &Given, file: &Given) -> Vec<String> {
-    let asked = changed(Effect::NotYet, flags).chain(changed(Effect::NotYet, file));
-    let mut names: Vec<_> = asked.map(typed).collect();
-    names.sort();
-    names.dedup();
-    names
 }
 
 /// What is accepted for old clients only, or needs another flag.

@@ -195,7 +195,7 @@ fn relay_flags_are_obeyed() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_told_once_and_defaults_stay_silent() {
+fn what_has_no_effect_is_told_once_and_defaults_stay_silent() {
     let silent = [
         "-dht=false",
         "-b=0",
@@ -237,7 +237,6 @@ fn what_is_not_there_yet_is_told_once_and_defaults_stay_silent() {
         loud.notices,
         [
             r#"flags end at "-": it and what follows is ignored"#,
-            "not available yet, ignored: -autoRelay",
             "without effect: -pprof, -quic=false, -relayHopLimit, -secio",
             r#"unknown muxer "spdy": yamux is used"#,
             "plaintext connections are allowed: nothing protects them",

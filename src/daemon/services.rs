@@ -6,6 +6,7 @@ use libp2p::identity::Keypair;
 use tokio::sync::watch;
 
 use super::{
+    autorelay,
     base::Base,
     limits::{System, dht_share},
     options::{pubsub_settings, relay_settings},
@@ -22,7 +23,7 @@ use crate::{
     node::{DialBack, Node, Options, Reach, StartError},
     port_mapping,
     pubsub::PubSub,
-    relay::{self, Puncher, Relay, RelayParts},
+    relay::{self, AutoRelay, Puncher, Relay, RelayParts},
 };
 
 /// The services that others ask.
@@ -30,6 +31,7 @@ pub(super) struct Services {
     pub(super) dht: Option<Dht>,
     pub(super) pubsub: Option<PubSub>,
     pub(super) relay: Option<Relay>,
+    pub(super) autorelay: Option<AutoRelay>,
 }
 
 /// What services are started with.
@@ -59,10 +61,12 @@ impl Parts<'_> {
         self.find_reach()?;
         let closing = stop.serving.clone();
         relay::start(node, config.relay.enabled, self.puncher(), closing);
+        let dht = config.dht.map(|mode| self.dht(mode, records));
         let services = Services {
-            dht: config.dht.map(|mode| self.dht(mode, records)),
             pubsub: self.pubsub()?,
             relay: self.relay(),
+            autorelay: autorelay::start(config, node, dht.as_ref(), stop),
+            dht,
         };
         self.watch_memory(&services);
         Ok(services)

@@ -154,6 +154,7 @@ fn sources(
         dht: services.dht.clone(),
         pubsub: services.pubsub.clone(),
         relay: services.relay.clone(),
+        autorelay: services.autorelay.clone(),
         pressure: base.pressure.clone(),
         clients: base.clients.clone(),
         bootstrap: bootstrap_peers(config),

@@ -3,6 +3,7 @@
 //! Names and labels are go-libp2p's where the meaning is the same. What rp2pd does not know is left
 //! out: a board then says that there are no data, which is true.
 
+mod autorelay;
 mod own;
 mod rcmgr;
 mod services;
@@ -41,6 +42,9 @@ pub(super) fn text(sources: &Sources, ready: bool) -> String {
         services::pubsub(&mut registry, pubsub);
     }
     services::relay(&mut registry, now.relay.as_ref());
+    if let Some(now) = &now.autorelay {
+        autorelay::register(&mut registry, now);
+    }
     process::register(&mut registry, now.uptime);
     let mut out = String::with_capacity(32 << 10);
     // Writing to a String cannot fail.

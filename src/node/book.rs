@@ -152,6 +152,20 @@ impl AddressBook {
         fresh.iter().map(|entry| entry.address.clone()).collect()
     }
 
+    /// The addresses that a connected peer itself tells, and those that have led to it: nobody
+    /// else has made them up.
+    pub(super) fn own_word(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        let now = Instant::now();
+        let peers = self.peers();
+        let addresses = peers.get(peer).map(|known| &known.addresses[..]);
+        let told = |entry: &&Entry| {
+            let by_itself = entry.expiry > now + RECENTLY_CONNECTED;
+            entry.expiry > now && (by_itself || entry.proven)
+        };
+        let told = addresses.unwrap_or_default().iter().filter(told);
+        told.map(|entry| entry.address.clone()).collect()
+    }
+
     /// Peers without a connection that were dialed with success and are still remembered, those
     /// that were connected last first.
     pub(super) fn recently_connected(&self, max: usize) -> Vec<PeerId> {

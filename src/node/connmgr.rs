@@ -2,7 +2,7 @@
 //! (COMPATIBILITY.md 4.17).
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -68,6 +68,8 @@ pub enum TagError {
 pub(super) struct ConnectionManager {
     watermarks: Watermarks,
     peers: Mutex<HashMap<PeerId, Tagged>>,
+    /// As many as those who protect them use: relays of this daemon.
+    protected: Mutex<HashSet<PeerId>>,
 }
 
 impl ConnectionManager {
@@ -75,11 +77,18 @@ impl ConnectionManager {
         Self {
             watermarks,
             peers: Mutex::default(),
+            protected: Mutex::default(),
         }
     }
 
     fn peers(&self) -> MutexGuard<'_, HashMap<PeerId, Tagged>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn protected(&self) -> MutexGuard<'_, HashSet<PeerId>> {
+        self.protected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The sum of the peer's tags.
@@ -171,6 +180,17 @@ impl Node {
         }
     }
 
+    /// Spares the connections of `peer` whenever some are closed for being the least valued, until
+    /// [`Node::unprotect`]. The caller bounds how many peers it protects.
+    pub fn protect(&self, peer: PeerId) {
+        self.0.connmgr.protected().insert(peer);
+    }
+
+    /// Ends [`Node::protect`].
+    pub fn unprotect(&self, peer: &PeerId) {
+        self.0.connmgr.protected().remove(peer);
+    }
+
     /// Closes connections of the least valued peers down to the low mark and waits until they
     /// are closed. Spares peers that are young or protected; does nothing if those that are
     /// neither have fewer connections than the low mark.
@@ -196,6 +216,9 @@ impl Node {
         for (peer, connected) in self.0.streams.peers.list() {
             let connections = connected.connections();
             count += connections.len();
+            if self.0.connmgr.protected().contains(&peer) {
+                continue;
+            }
             let standing = self.0.routing.get().map(|routing| routing.standing(&peer));
             let worth = match standing {
                 Some(Standing::Protected) => continue,

@@ -21,7 +21,7 @@ use crate::metrics::{Trigger, metrics};
 
 /// Circuit addresses told (SECURITY.md 3): with more, identify's message would be too long for
 /// peers that read 4 KiB.
-const MAX_CIRCUITS: usize = 8;
+pub(crate) const MAX_CIRCUITS: usize = 8;
 
 /// Public addresses told of one listener beside its own (go-libp2p's
 /// `maxExternalThinWaistAddrsPerLocalAddr`).

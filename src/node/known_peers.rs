@@ -44,6 +44,13 @@ impl Node {
             .add(peer, addresses, book::TEMPORARY, Origin::Hearsay);
     }
 
+    /// Where a connected peer is by its own word or by having been reached there, circuits
+    /// included. What others say of it is left out.
+    #[must_use]
+    pub fn own_word(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        self.0.book.own_word(peer)
+    }
+
     /// Whether `address`, told by the peer at `teller` (a connection's remote address), may be
     /// remembered and dialed. See [`super::address_filter::admits`].
     #[must_use]

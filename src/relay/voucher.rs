@@ -35,6 +35,22 @@ pub(super) fn sign(identity: &Keypair, peer: &PeerId, expiration: u64) -> Option
     Some(envelope.ok()?.into_protobuf_encoding())
 }
 
+/// Whether `bytes` are the word, for `peer`, of the relay that they name. As go-libp2p's client
+/// looks at it.
+pub(super) fn is_valid(bytes: &[u8], peer: &PeerId) -> bool {
+    let Ok(envelope) = SignedEnvelope::from_protobuf_encoding(bytes) else {
+        return false;
+    };
+    let Ok((payload, key)) = envelope.payload_and_signing_key(DOMAIN.to_owned(), &PAYLOAD_TYPE)
+    else {
+        return false;
+    };
+    let Ok(voucher) = Voucher::decode(payload) else {
+        return false;
+    };
+    voucher.relay == key.to_peer_id().to_bytes() && voucher.peer == peer.to_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +73,9 @@ mod tests {
         assert_eq!(said.relay, identity.public().to_peer_id().to_bytes());
         assert_eq!(said.peer, peer.to_bytes());
         assert_eq!(said.expiration, expiration);
+        assert!(is_valid(&voucher, &peer));
+        assert!(!is_valid(&voucher, &PeerId::random()), "for another");
+        assert!(!is_valid(&voucher[1..], &peer) && !is_valid(&[], &peer));
         // One changed byte of it, and nobody has said that.
         let mut forged = voucher;
         let last = forged.len() - 70;
@@ -64,5 +83,25 @@ mod tests {
         envelope = SignedEnvelope::from_protobuf_encoding(&forged).expect("still an envelope");
         let read = envelope.payload_and_signing_key(DOMAIN.to_owned(), &PAYLOAD_TYPE);
         assert!(read.is_err());
+        assert!(!is_valid(&forged, &peer));
+    }
+
+    #[test]
+    fn nobody_speaks_for_another_relay() {
+        let (relay, peer) = (PeerId::random(), PeerId::random());
+        let other = Keypair::generate_ed25519();
+        let voucher = Voucher {
+            relay: relay.to_bytes().into(),
+            peer: peer.to_bytes().into(),
+            expiration: 1,
+        };
+        let signed = SignedEnvelope::new(
+            &other,
+            DOMAIN.to_owned(),
+            PAYLOAD_TYPE.to_vec(),
+            voucher.encode_to_vec(),
+        );
+        let signed = signed.expect("ed25519 signs").into_protobuf_encoding();
+        assert!(!is_valid(&signed, &peer));
     }
 }

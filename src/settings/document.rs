@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{ALIASES, Effect, SETTINGS, Setting};
+use super::{ALIASES, SETTINGS, Setting};
 
 /// The text of SETTINGS.md.
 #[must_use]
@@ -50,12 +50,8 @@ fn row(setting: &Setting) -> String {
         (kind, unit) => format!("{kind}, {unit}"),
     };
     let help = flag.help.replace('|', "\\|");
-    let effect = match setting.effect {
-        Effect::NotYet => " (not available yet)",
-        Effect::Works | Effect::Old => "",
-    };
     format!(
-        "| {} | {} | {kind} | {} | {help}{effect} |\n",
+        "| {} | {} | {kind} | {} | {help} |\n",
         names.join(", "),
         keys.join(", "),
         match (flag.is_bool(), (flag.default)().as_str()) {

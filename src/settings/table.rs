@@ -180,7 +180,7 @@ settings! {
         relay_service "relayService" "" bool = true,
             over, "", Works, "Configures this node to serve as a relay for others if -relay=1";
         auto_relay "autoRelay" "Relay.Auto" bool = false,
-            switch, "", NotYet, "Enables autorelay";
+            switch, "", Works, "Enables autorelay";
         relay_discovery "relayDiscovery" "Relay.Discovery" bool = true,
             over, "", Works, "Discover potential relays in background if -autoRelay=1";
         trusted_relays "trustedRelays" "" AddrList,

@@ -182,7 +182,47 @@ fn text(now: &Document) -> String {
             },
         ),
     );
-    out + &peers(now) + &handlers(now) + &topics(now) + &limits(now)
+    fact(
+        "autorelay",
+        now.autorelay.as_ref().map_or_else(
+            || "off".to_owned(),
+            |auto| {
+                format!(
+                    "{}, {} of {} places at relays, {} candidates; gained {}, lost {}",
+                    auto.state,
+                    auto.reservations.len(),
+                    auto.desired,
+                    auto.candidates,
+                    auto.gained,
+                    auto.lost
+                )
+            },
+        ),
+    );
+    out + &relays(now) + &peers(now) + &handlers(now) + &topics(now) + &limits(now)
+}
+
+/// Nothing without autorelay.
+fn relays(now: &Document) -> String {
+    let Some(auto) = &now.autorelay else {
+        return String::new();
+    };
+    let unlimited = |limit: u64, text: String| match limit {
+        0 => "no_limit".to_owned(),
+        _ => text.replace(' ', ""),
+    };
+    let mut table = Table::new(&["RELAY", "TRUSTED", "EXPIRES", "DATA", "TIME", "ADDRESS"]);
+    for held in &auto.reservations {
+        table.row([
+            held.relay.clone(),
+            if held.trusted { "yes" } else { "no" }.to_owned(),
+            time(held.expires_in).replace(' ', ""),
+            unlimited(held.data_limit, size(held.data_limit)),
+            unlimited(held.time_limit, time(held.time_limit)),
+            held.addresses.first().cloned().unwrap_or_default(),
+        ]);
+    }
+    format!("\nRELAYS {}\n{}", auto.reservations.len(), table.text())
 }
 
 fn peers(now: &Document) -> String {

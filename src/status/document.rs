@@ -6,11 +6,13 @@
 //! escapes them.
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::Snapshot;
 use crate::{
     dht::Mode,
     node::{self, Reach},
+    relay::autorelay,
 };
 
 /// Peers that a document names. The number of all is in `peers_connected`.
@@ -38,6 +40,7 @@ pub(crate) struct Document {
     pub(crate) dht: Option<Dht>,
     pub(crate) pubsub: Option<PubSub>,
     pub(crate) relay: Option<Relay>,
+    pub(crate) autorelay: Option<AutoRelay>,
     pub(crate) memory: Memory,
     /// Limits that have bitten, with how often each did.
     pub(crate) limits: Vec<Limit>,
@@ -178,6 +181,37 @@ pub(crate) struct Relay {
     pub(crate) refused: u64,
 }
 
+/// Autorelay.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct AutoRelay {
+    /// `idle`, `gather`, `reserve` or `hold`.
+    pub(crate) state: String,
+    /// Found relays to choose from.
+    pub(crate) candidates: usize,
+    /// Places that are wanted.
+    pub(crate) desired: usize,
+    pub(crate) reservations: Vec<Reservation>,
+    /// So far, as the next one.
+    pub(crate) gained: u64,
+    pub(crate) lost: u64,
+}
+
+/// A place that a relay holds for the daemon.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Reservation {
+    pub(crate) relay: String,
+    /// Whether the operator has named it.
+    pub(crate) trusted: bool,
+    pub(crate) expires_in: u64,
+    /// Bytes of a circuit each way, by the relay's word; 0 is no limit.
+    pub(crate) data_limit: u64,
+    /// Life of a circuit, in the same way.
+    pub(crate) time_limit: u64,
+    pub(crate) addresses: Vec<String>,
+}
+
 /// A topic that the daemon takes part in.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -275,6 +309,7 @@ impl Document {
                 bytes: now.bytes,
                 refused: now.refused,
             }),
+            autorelay: now.autorelay.as_ref().map(AutoRelay::of),
             memory: Memory {
                 used: now.memory.used,
                 limit: now.memory.limit,
@@ -321,6 +356,30 @@ fn of_peer(peer: &node::PeerSnapshot) -> Peer {
                 sent: connection.sent,
             })
             .collect(),
+    }
+}
+
+impl AutoRelay {
+    fn of(now: &autorelay::Snapshot) -> Self {
+        let held = now.reservations.iter().map(|held| Reservation {
+            relay: held.relay.to_string(),
+            trusted: held.trusted,
+            expires_in: held
+                .expires
+                .saturating_duration_since(Instant::now())
+                .as_secs(),
+            data_limit: held.allowance.data,
+            time_limit: held.allowance.time.as_secs(),
+            addresses: held.addresses.iter().map(ToString::to_string).collect(),
+        });
+        Self {
+            state: now.state.name().to_owned(),
+            candidates: now.candidates,
+            desired: now.desired,
+            reservations: held.collect(),
+            gained: now.counts.opened,
+            lost: now.counts.closed,
+        }
     }
 }
 

@@ -3,7 +3,10 @@
 use std::fmt;
 
 use super::Snapshot;
-use crate::{memory, node, pubsub, relay};
+use crate::{
+    memory, node, pubsub,
+    relay::{self, autorelay},
+};
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -16,6 +19,9 @@ impl fmt::Display for Snapshot {
         }
         if let Some(relay) = &self.relay {
             of_relay(relay, f)?;
+        }
+        if let Some(now) = &self.autorelay {
+            of_autorelay(now, f)?;
         }
         let memory::Snapshot { used, limit, .. } = self.memory;
         if limit > 0 {
@@ -67,5 +73,18 @@ fn of_relay(now: &relay::Snapshot, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f,
         "Relay reservations: {}, circuits: {}, circuits so far: {}, bytes relayed: {}, refused: {}",
         now.reservations, now.circuits, now.circuits_begun, now.bytes, now.refused
+    )
+}
+
+/// One line.
+fn of_autorelay(now: &autorelay::Snapshot, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(
+        f,
+        "Autorelay: {}, places at relays: {}, candidates: {}, gained: {}, lost: {}",
+        now.state.name(),
+        now.reservations.len(),
+        now.candidates,
+        now.counts.opened,
+        now.counts.closed
     )
 }

@@ -212,7 +212,8 @@ impl Peers {
         self.table.read().get(peer).cloned()
     }
 
-    /// Completes at the next [`Peers::add`] or [`Peers::settled`] after it was enabled.
+    /// Completes at the next [`Peers::add`], end of a connection or [`Peers::settled`] after it was
+    /// enabled.
     pub fn changed(&self) -> Notified<'_> {
         self.changed.notified()
     }
@@ -293,6 +294,8 @@ impl Peers {
                 waited_for
             });
         }
+        drop(table);
+        self.changed.notify_waiters();
     }
 
     /// Records what `peer` says of its program.

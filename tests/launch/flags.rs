@@ -201,15 +201,9 @@ fn notices_come_before_the_error() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_told_once() {
+fn what_has_no_effect_is_told_once() {
     let run = accepted(&["-autoRelay", "-dht", "-relayHopLimit=3"]);
-    assert_eq!(
-        run.timed_lines(),
-        [
-            "not available yet, ignored: -autoRelay",
-            "without effect: -relayHopLimit",
-        ]
-    );
+    assert_eq!(run.timed_lines(), ["without effect: -relayHopLimit"]);
 }
 
 /// Bindings of every age start the daemon with flags that no longer do anything: told in one line,

@@ -64,6 +64,12 @@ impl Host {
         self.enter(Launch::new())
     }
 
+    /// Another program in the namespace, in the place of the daemon under test.
+    #[must_use]
+    pub fn launch_program(&self, program: impl AsRef<std::path::Path>) -> Launch {
+        self.enter(Launch::new().binary(program))
+    }
+
     /// `launch` in the namespace. The program is the one that it has so far.
     #[must_use]
     pub fn enter(&self, launch: Launch) -> Launch {
