@@ -31,3 +31,25 @@ fn dht_and_pubsub_leave_relayed_peers_alone() {
     d.client().await_table(&[a.peer_id()]);
     assert!(eventually(PATIENCE, || told() == [a.peer_id()]), "pubsub");
 }
+
+/// A daemon without relay tells nobody that it could be one, or be reached through one.
+#[test]
+fn without_a_relay_identify_tells_of_none() {
+    let peer = Daemon::spawn(&[LISTEN]);
+    for (flags, expected) in [
+        (&["-relay=0"][..], [false, false]),
+        (&["-relayService=0"], [false, true]),
+        (&[], [true, true]),
+    ] {
+        let node = Daemon::spawn(&[&[LISTEN], flags].concat());
+        peer.connect_to(&node);
+        let opened = peer
+            .client()
+            .open_stream(node.peer_id(), &["/ipfs/id/1.0.0"]);
+        let message = opened.expect("a stream").1.read_frame().expect("identify");
+        let message = String::from_utf8_lossy(&message);
+        let told = ["hop", "stop"]
+            .map(|end| message.contains(&format!("/libp2p/circuit/relay/0.2.0/{end}")));
+        assert_eq!(told, expected, "{flags:?}");
+    }
+}

@@ -8,6 +8,7 @@ use libtest_mimic::Trial;
 
 use super::install;
 use super::suite::trial;
+use crate::support::relay::End;
 use crate::support::{ControlClient, Daemon, Handler, Launch, PATIENCE, Pipe, eventually, payload};
 
 const SUITE: &str = "circuits";
@@ -67,6 +68,14 @@ pub fn trials() -> Vec<Trial> {
             both_ways(relay, dialer, destination)
         }));
     }
+    for (dialer, destination) in [(Own, Own), (Own, Fork), (Fork, Own)] {
+        let names = [dialer, destination].map(Kind::name);
+        let name = format!("{}_calls_{}", names[0], names[1]);
+        trials.push(trial(SUITE, &name, move || unary(dialer, destination)));
+    }
+    trials.push(trial(SUITE, "a_relay_on_quic", a_relay_on_quic));
+    trials.push(trial(SUITE, "refusals_of_the_fork", || refusals(Own)));
+    trials.push(trial(SUITE, "refusals_among_forks", || refusals(Fork)));
     trials.push(trial(SUITE, "texts_as_of_the_fork", || texts(Own)));
     trials.push(trial(SUITE, "texts_of_the_fork", || texts(Fork)));
     trials.push(trial(SUITE, "a_relay_that_dies", a_relay_that_dies));
@@ -152,6 +161,85 @@ fn both_ways(relay: Kind, dialer: Kind, destination: Kind) -> Result<(), String>
     d.client().connect_to(a.peer_id(), &[short])?;
     assert_eq!(listed(&mut d.client(), &a), [at]);
     Ok(())
+}
+
+/// Calls over a circuit, in both directions.
+fn unary(dialer: Kind, destination: Kind) -> Result<(), String> {
+    let r = Kind::Fork.spawn(&[])?;
+    let (a, d) = (destination.spawn(&[])?, dialer.spawn(&[])?);
+    let _reservation = reserve(&a, &r)?;
+    d.client().connect_to(a.peer_id(), &[circuit(&r)])?;
+    // A daemon ends with its last persistent connection.
+    let mut held = Vec::new();
+    for (caller, callee) in [(&d, &a), (&a, &d)] {
+        let mut handler = callee.persistent();
+        handler.add("rpc_ping", false)?;
+        let mut client = caller.persistent();
+        let sent = payload(20_000, 3);
+        let id = client.begin(callee.peer_id(), "rpc_ping", &sent);
+        let incoming = handler.incoming().map_err(|error| error.to_string())?;
+        assert!(incoming.data == sent, "the question");
+        let answer = payload(20_000, 4);
+        let answered = handler.answer(&incoming.id, Ok(answer.clone()));
+        answered.map_err(|error| error.to_string())?;
+        assert!(client.outcome(&id).response() == answer, "the answer");
+        let none = client.call(callee.peer_id(), "rpc_none", b"").failure();
+        assert!(none.contains("protocols not supported"), "{none}");
+        held.extend([handler, client]);
+    }
+    let at = circuit(&r);
+    assert_eq!(listed(&mut d.client(), &a), std::slice::from_ref(&at));
+    Ok(())
+}
+
+/// The circuit's address is that of the relay on quic, at both ends.
+fn a_relay_on_quic() -> Result<(), String> {
+    let launch = |kind: Kind| {
+        let launch = kind.launch()?;
+        launch
+            .args(["-hostAddrs=/ip4/127.0.0.1/udp/0/quic-v1"])
+            .try_spawn()
+    };
+    let (r, a, d) = (launch(Kind::Fork)?, launch(Kind::Own)?, launch(Kind::Own)?);
+    let _reservation = reserve(&a, &r)?;
+    let at = circuit(&r);
+    assert!(at.to_string().contains("/quic-v1/p2p/"), "{at}");
+    d.client()
+        .connect_to(a.peer_id(), std::slice::from_ref(&at))?;
+    assert_eq!(listed(&mut d.client(), &a), std::slice::from_ref(&at));
+    let seen = eventually(PATIENCE, || listed(&mut a.client(), &d) == [at.clone()]);
+    assert!(seen, "{:?}", a.client().list_peers());
+    echoed(&d, &a, &at, Kind::Own)
+}
+
+/// Go's relay is full, or does not reach the destination.
+fn refusals(dialer: Kind) -> Result<(), String> {
+    let r = Kind::Fork.spawn(&["-relayMaxCircuits=1"])?;
+    let a = Kind::Own.spawn(&[])?;
+    let deaf = End::deaf(&r);
+    deaf.reserved(&r);
+    let _reservation = reserve(&a, &r)?;
+    let refused = |peer, status: &str| -> Result<(), String> {
+        let d = dialer.spawn(&[])?;
+        let told = d.client().connect_to(peer, &[circuit(&r)]);
+        let expected = format!(
+            "failed to dial: failed to dial {peer}: all dials failed\n  * [{}] error opening relay \
+             circuit: {status}",
+            circuit(&r)
+        );
+        assert_eq!(told, Err(expected));
+        Ok(())
+    };
+    refused(deaf.peer_id(), "CONNECTION_FAILED (203)")?;
+    // go-libp2p's relay has its own defaults until it knows that it is public, 16 circuits of a
+    // peer among them.
+    let mut held = Vec::new();
+    for _ in 0..16 {
+        let d = Kind::Own.spawn(&[])?;
+        d.client().connect_to(a.peer_id(), &[circuit(&r)])?;
+        held.push(d);
+    }
+    refused(a.peer_id(), "RESOURCE_LIMIT_EXCEEDED (201)")
 }
 
 /// What CONNECT says of circuits that cannot be.

@@ -10,6 +10,7 @@ use libp2p::Multiaddr;
 use super::dialing::{port_of, refused, silent, was_dialed};
 use super::*;
 use crate::support::dns::{self, NameServer};
+use crate::support::relay::{HOP, Hop, OK, RESERVE, ask};
 
 /// A daemon on a machine that asks `server`. The files in the folder are the machine's.
 fn on_a_machine(server: Ipv4Addr) -> Option<(Daemon, tempfile::TempDir)> {
@@ -152,4 +153,35 @@ fn a_name_and_an_address_that_are_dead_do_not_hide_the_one_that_lives() {
     a.client().connect_peer(b.peer_id(), &addrs);
     assert!(started.elapsed() < Duration::from_secs(3));
     assert!(server.asked() > 0);
+}
+
+/// The name stands for the relay, in front of a circuit.
+#[test]
+fn a_circuit_by_the_name_of_its_relay() {
+    let Some(server) = NameServer::start(Ipv4Addr::new(127, 9, 1, 7)) else {
+        return;
+    };
+    let Some((a, _dir)) = on_a_machine(server.address) else {
+        return;
+    };
+    let (relay, b) = (node(), node());
+    b.connect_to(&relay);
+    let (_, mut reservation) = b
+        .client()
+        .open_stream(relay.peer_id(), &[HOP])
+        .expect("a stream");
+    let request = Hop {
+        kind: Some(RESERVE),
+        ..Hop::default()
+    };
+    let answer: Hop = ask(&mut reservation, &request).expect("an answer");
+    assert_eq!(answer.status, Some(OK));
+    let (at, id) = (&relay.addrs()[0], relay.peer_id());
+    server.dnsaddr("relay.example", &format!("{at}/p2p/{id}"));
+    server.dnsaddr("relay.example", "/ip4/127.0.0.1/tcp/1");
+    let named = format!("/dnsaddr/relay.example/p2p/{id}/p2p-circuit");
+    a.client().connect_peer(b.peer_id(), &[address(&named)]);
+    let circuit = address(&format!("{at}/p2p/{id}/p2p-circuit"));
+    let listed = a.client().list_peers();
+    assert!(listed.contains(&(b.peer_id(), vec![circuit])), "{listed:?}");
 }
