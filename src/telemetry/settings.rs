@@ -65,7 +65,8 @@ pub(super) fn read(
             if let Some(name) = other {
                 complaints.push(format!("ignoring unrecognized log format '{name}'"));
             }
-            if terminal && outputs.stderr {
+            // no-color.org.
+            if terminal && outputs.stderr && variable("NO_COLOR").is_none() {
                 Format::Color
             } else {
                 Format::Plain

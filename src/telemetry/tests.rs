@@ -78,6 +78,22 @@ fn without_a_variable_errors_go_to_stderr_as_plain_text() {
 }
 
 #[test]
+fn a_terminal_gets_colours_unless_they_are_not_wanted() {
+    let format = |set: &[(&str, &str)]| {
+        let variable = |name: &str| {
+            let found = set.iter().find(|(set, _)| *set == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        super::settings::read(variable, true).0.format
+    };
+    assert_eq!(format(&[]), Format::Color);
+    assert_eq!(format(&[("NO_COLOR", "")]), Format::Color);
+    assert_eq!(format(&[("NO_COLOR", "1")]), Format::Plain);
+    let asked = [("NO_COLOR", "1"), ("GOLOG_LOG_FMT", "color")];
+    assert_eq!(format(&asked), Format::Color);
+}
+
+#[test]
 fn levels_are_read_as_in_go() {
     let (settings, complaints) = read(&[(
         "GOLOG_LOG_LEVEL",
