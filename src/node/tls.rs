@@ -24,13 +24,19 @@ use libp2p::{
 use rustls::{
     ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName, ServerConfig,
     SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::{
         CryptoProvider,
         aws_lc_rs::{self, cipher_suite},
     },
     pki_types::{CertificateDer, ServerName, UnixTime},
-    server::danger::{ClientCertVerified, ClientCertVerifier},
+    server::{
+        NoServerSessionStorage,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
     sign::{CertifiedKey, SingleCertAndKey},
     version::TLS13,
 };
@@ -62,12 +68,17 @@ impl Tls {
             .with_client_cert_verifier(verifier.clone())
             .with_cert_resolver(resolver.clone());
         server.alpn_protocols = vec![ALPN.to_vec()];
+        server.send_tls13_tickets = 0;
+        server.session_storage = Arc::new(NoServerSessionStorage {});
         let mut client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_client_cert_resolver(resolver);
         client.alpn_protocols = vec![ALPN.to_vec()];
+        // All peers have the same name here, so the ticket of one would be offered to the next,
+        // which then refuses the handshake. go-libp2p has no tickets either.
+        client.resumption = Resumption::disabled();
         Ok(Self {
             server: Arc::new(server),
             client: Arc::new(client),
