@@ -19,6 +19,7 @@ use crate::cli::Args;
 use crate::control::guard::Rules;
 use crate::node::AddressLimits;
 use crate::pubsub::RouterKind;
+use crate::rendezvous::Points;
 use crate::settings::{AddrError, Given, JsonError, Sources};
 use crate::wire::maddr::ControlAddr;
 use crate::wording::{quote, system_error};
@@ -67,6 +68,10 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// Finds peers by multicast DNS.
     pub mdns: bool,
+    /// Rendezvous points to register at.
+    pub rendezvous: Points,
+    /// Serves as a rendezvous point.
+    pub rendezvous_server: bool,
     /// DHT mode, off if `None`.
     pub dht: Option<DhtMode>,
     /// Where the DHT keeps what it holds; in memory alone if `None`.
@@ -280,6 +285,9 @@ pub enum ConfigError {
     /// `DHT.Mode` of the config file.
     #[error("unknown DHT mode {{{0}}}")]
     DhtMode(String),
+    /// A name is empty or longer than 255 bytes.
+    #[error("rendezvousNamespace cannot be {}", quote(.0))]
+    RendezvousNamespace(String),
     /// A name with a slash, or one that has a validator.
     #[error("dhtNamespace cannot be {}", quote(.0))]
     DhtNamespace(String),

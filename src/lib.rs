@@ -61,6 +61,7 @@ pub mod private_network;
 pub mod pubsub;
 pub mod refusal;
 pub mod relay;
+pub mod rendezvous;
 pub mod settings;
 pub mod shutdown;
 pub mod status;

@@ -81,6 +81,7 @@ limits! {
     RelayMemory "requests to this relay refused for memory";
     RelayCut "circuits through this relay cut for memory";
     PubsubScore "pubsub rules that peers have broken";
+    Rendezvous "registrations at this rendezvous point";
     WaitingCircuits "inbound circuits that wait for the swarm";
     CircuitsOfRelay "inbound circuits from one relay";
     Punches "hole punches under way";

@@ -30,6 +30,7 @@ mod interop {
     pub mod quickstart;
     pub mod redis;
     pub mod relay_service;
+    pub mod rendezvous;
     pub mod suite;
 }
 
@@ -39,7 +40,7 @@ use interop::suite::suite;
 use interop::{
     adapter, auto_mode, calls, circuits, dht, dht_crowd, go_client, go_records, hivemind_client,
     install, js_client, mdns, p2pclient_python, peers, pubsub, pubsub_crowd, punch, py_libp2p,
-    quickstart, redis, relay_service,
+    quickstart, redis, relay_service, rendezvous,
 };
 use libtest_mimic::Arguments;
 
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
     trials.extend(suite("peer_js", &node, peers::js));
     trials.extend(suite("peer_py_libp2p", &python, py_libp2p::trials));
     trials.extend(suite("mdns", &python, mdns::trials));
+    trials.extend(suite("rendezvous", &python, rendezvous::trials));
     trials.extend(suite("dht_go_v0_9_2", &go, dht::go));
     trials.extend(suite("dht_hivemind", &hivemind, dht::hivemind));
     trials.extend(suite("dht_js", &node, dht::js));

@@ -17,6 +17,7 @@ use crate::dht::Validator;
 use crate::muxer::MAX_STREAMS;
 use crate::node::{AddressLimits, PER_PEER, shared_ports};
 use crate::pubsub::RouterKind;
+use crate::rendezvous::{MAX_NAMESPACE, Points};
 use crate::settings::{AddrList, ByteSize, Given, GoDuration, Sources, Values};
 use crate::wire::maddr::{ControlAddr, parse_multiaddr};
 
@@ -93,6 +94,8 @@ pub(super) fn resolve(flags: &Given, file: &Given) -> Result<Config, ConfigError
         max_frame: max_frame(values.max_frame)?,
         shutdown_grace: span(values.shutdown_grace),
         mdns: values.mdns,
+        rendezvous: rendezvous(&values)?,
+        rendezvous_server: values.rendezvous_server,
         dht,
         datastore: values.datastore.clone(),
         dht_namespaces: dht_namespaces(values.dht_namespace.as_deref())?,
@@ -209,6 +212,20 @@ fn dht_namespaces(list: Option<&str>) -> Result<Vec<String>, ConfigError> {
             false => Err(ConfigError::DhtNamespace(name.to_owned())),
         })
         .collect()
+}
+
+fn rendezvous(values: &Values) -> Result<Points, ConfigError> {
+    let points = multiaddrs("-rendezvous", values.rendezvous.as_ref())?;
+    all_name_a_peer("-rendezvous", &points)?;
+    let names = values.rendezvous_namespace.split(',');
+    let namespaces = names.map(|name| match (1..=MAX_NAMESPACE).contains(&name.len()) {
+        true => Ok(name.to_owned()),
+        false => Err(ConfigError::RendezvousNamespace(name.to_owned())),
+    });
+    Ok(Points {
+        points,
+        namespaces: namespaces.collect::<Result<_, _>>()?,
+    })
 }
 
 fn relay(values: &Values, dht: Option<DhtMode>) -> Result<Relay, ConfigError> {

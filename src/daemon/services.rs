@@ -24,6 +24,7 @@ use crate::{
     port_mapping,
     pubsub::PubSub,
     relay::{self, AutoRelay, Puncher, Relay, RelayParts},
+    rendezvous,
 };
 
 /// The services that others ask.
@@ -58,6 +59,7 @@ impl Parts<'_> {
         if config.mdns {
             stop.spawn_task(mdns::run(node.clone()));
         }
+        self.rendezvous();
         self.find_reach()?;
         let closing = stop.serving.clone();
         relay::start(node, config.relay.enabled, self.puncher(), closing);
@@ -78,6 +80,19 @@ impl Parts<'_> {
         let wanted = self.config.nat.autonat.then_some(puncher)?;
         self.stop.spawn_task(wanted.clone().serve());
         Some(wanted)
+    }
+
+    /// Meets others at rendezvous points, and is one.
+    fn rendezvous(&self) {
+        let (config, node) = (self.config, self.node);
+        if config.rendezvous_server {
+            rendezvous::serve(node);
+        }
+        if !config.rendezvous.points.is_empty() {
+            let (identity, points) = (self.identity.clone(), config.rendezvous.clone());
+            let meeting = rendezvous::meet(node.clone(), identity, points);
+            self.stop.spawn_task(meeting);
+        }
     }
 
     fn dht(&self, mode: DhtMode, records: Option<(Disk, Contents)>) -> Dht {

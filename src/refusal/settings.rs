@@ -50,6 +50,9 @@ pub(super) fn advice(error: &ConfigError) -> String {
             "leave -forceReachabilityPublic or -forceReachabilityPrivate out".into()
         }
         ConfigError::DhtMode(_) => "DHT.Mode is full, client or server".into(),
+        ConfigError::RendezvousNamespace(_) => {
+            "-rendezvousNamespace takes names of 1 to 255 bytes, with commas between".to_owned()
+        }
         ConfigError::DhtNamespace(_) => {
             "-dhtNamespace takes names without a slash that are not pk or ipns, with commas between"
                 .into()

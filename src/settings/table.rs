@@ -135,6 +135,12 @@ settings! {
     Dht {
         mdns "mdns" "" bool = false,
             switch, "", Works, "finds peers on the same network segment by multicast DNS, and is found there";
+        rendezvous "rendezvous" "" AddrList,
+            not_empty, "", Works, "comma separated list of rendezvous points; registers there and connects to others that have";
+        rendezvous_namespace "rendezvousNamespace" "" String = "rendezvous",
+            over, "", Works, "comma separated list of names under which to register at rendezvous points and to look for others";
+        rendezvous_server "rendezvousServer" "" bool = false,
+            switch, "", Works, "serves as a rendezvous point for others";
         bootstrap "b" "Bootstrap.Enabled" bool = false,
             switch, "", Works, "connects to bootstrap peers and bootstraps the dht if enabled";
         bootstrap_peers "bootstrapPeers" "Bootstrap.Peers" AddrList,
