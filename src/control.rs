@@ -25,3 +25,4 @@ mod request;
 pub(crate) mod response;
 mod session;
 mod socket;
+mod steer;

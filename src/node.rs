@@ -23,6 +23,7 @@ mod misbehaviour;
 mod open_stream;
 mod options;
 mod peer_address;
+mod peerstore;
 mod plaintext;
 mod probe;
 mod protocols;
@@ -57,15 +58,17 @@ use tokio::{
 
 use address_filter::AddressFilter;
 use book::AddressBook;
+pub use book::KnownAddress;
 pub(crate) use book::MAX_PEERS;
 pub use bootstrap::{BootstrapError, BootstrapPeers};
 use circuit::CircuitPort;
 pub use circuit::{CircuitDialer, InboundCircuit};
 use connmgr::ConnectionManager;
-pub use connmgr::{Standing, TagError, Watermarks};
+pub use connmgr::{PeerTags, Standing, TagError, Watermarks};
 pub use dial::{Cause, CircuitError, DialError, Manner, RoutingError};
 pub use dial_back::DialBack;
 use driver::Command;
+pub use host_addresses::AnnounceError;
 use host_addresses::HostAddresses;
 pub(crate) use host_addresses::MAX_CIRCUITS;
 pub use host_addresses::Port;
@@ -76,6 +79,7 @@ pub use listen::ListenError;
 pub use open_stream::{OpenedStream, StreamError};
 pub use options::{Options, StartError};
 pub use peer_address::{PeerIdMismatch, is_relayed, through};
+pub use peerstore::{PeerQuery, PeerRecord};
 use probe::Prober;
 pub use probe::{ProbeError, Probed};
 pub use reach::Reach;
@@ -170,6 +174,28 @@ impl Node {
     /// again if it is empty.
     pub fn set_announced(&self, addresses: Vec<Multiaddr>) {
         self.0.addresses.set_announced(addresses);
+    }
+
+    /// Addresses that are told instead of those that are listened on or were found.
+    #[must_use]
+    pub fn announced(&self) -> Vec<Multiaddr> {
+        self.0.addresses.announced()
+    }
+
+    /// Adds addresses to those.
+    ///
+    /// # Errors
+    /// See [`AnnounceError`]. Nothing is added then.
+    pub fn announce(&self, addresses: &[Multiaddr]) -> Result<(), AnnounceError> {
+        self.0.addresses.announce(addresses)
+    }
+
+    /// Removes addresses from those.
+    ///
+    /// # Errors
+    /// See [`AnnounceError`]. Nothing is removed then.
+    pub fn unannounce(&self, addresses: &[Multiaddr]) -> Result<(), AnnounceError> {
+        self.0.addresses.unannounce(addresses)
     }
 
     /// Tells `addresses` of circuits while private, if the daemon was started with autorelay.

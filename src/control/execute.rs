@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     context::Context, events, judging, outcome::Outcome, pubsub, request::HostRequest, response,
+    steer,
 };
 use crate::{
     memory::Account,
@@ -30,6 +31,7 @@ pub(super) async fn execute(
         Request::Events { kinds, present } => {
             return events::serve(context, account, kinds, present).await;
         }
+        Request::Steer(request) => return steer::serve(context, account, request),
         Request::Validate(request) => return judging::serve(context, account, request),
         Request::PubSub(request) => return pubsub::serve(context, account, request).await,
         Request::Connect {

@@ -3,6 +3,7 @@
 mod dht;
 mod own;
 pub(super) mod parts;
+mod steer;
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,6 +22,7 @@ use crate::{
 
 pub(super) use dht::{DhtRequest, Query};
 pub(super) use own::{Validate, verdicts};
+pub(super) use steer::Steer;
 
 /// Time for CONNECT, STREAM_OPEN and DHT unless the client says otherwise (COMPATIBILITY.md 4.14).
 pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -113,6 +115,8 @@ pub(super) enum HostRequest {
     },
     /// Looked at only if pubsub is on.
     Validate(Result<Validate, Rejected>),
+    /// See or change what the daemon is.
+    Steer(Steer),
     /// Looked at only if pubsub is on.
     PubSub(Result<PubSubRequest, Rejected>),
 }
@@ -133,6 +137,7 @@ impl HostRequest {
             Self::Events { .. } => "events",
             Self::Probe { .. } => "probe",
             Self::Validate(_) => "pubsub_validate",
+            Self::Steer(_) => "control",
             Self::PubSub(_) => "pubsub",
         }
     }
@@ -280,7 +285,8 @@ pub(super) fn parse(frame: Bytes) -> Result<Request, Rejected> {
         Type::Pubsub => HostRequest::PubSub(pubsub(request.pubsub)),
         Type::Connmanager => conn_manager(request.conn_manager)?,
         Type::PubsubValidate => HostRequest::Validate(own::validate(request.pubsub_validate)),
-        Type::DhtValidator | Type::Control | Type::Tunnel => {
+        Type::Control => HostRequest::Steer(steer::parse(request.control)?),
+        Type::DhtValidator | Type::Tunnel => {
             return Err(unexpected(i64::from(i32::from(kind))));
         }
         Type::PersistentConnUpgrade => return persistent_or_peerstore(&request.extension),

@@ -4,6 +4,7 @@
 
 mod event;
 mod judge;
+mod steer;
 
 use std::{fmt::Write as _, slice, sync::Arc};
 
@@ -26,6 +27,7 @@ use crate::{
 
 pub(super) use event::followed;
 pub(super) use judge::to_judge;
+pub(super) use steer::{announced, peer_records, tags};
 
 /// Failed addresses listed in one error (go-libp2p's dial error).
 const MAX_LISTED: usize = 16;

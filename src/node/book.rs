@@ -37,6 +37,26 @@ pub(super) enum Fate {
     Forgotten,
 }
 
+/// What is known of a peer beside its addresses.
+#[derive(Debug)]
+pub(super) struct Remembered {
+    pub(super) connected: bool,
+    pub(super) protocols: Arc<[String]>,
+}
+
+/// An address of a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownAddress {
+    /// The address.
+    pub address: Multiaddr,
+    /// Since it was last told, or led to the peer.
+    pub age: Duration,
+    /// Until it is forgotten; `None` while the peer is connected.
+    pub expires: Option<Duration>,
+    /// Whether it has led to the peer.
+    pub proven: bool,
+}
+
 /// Known addresses, protocols and keys of peers.
 #[derive(Debug, Default)]
 pub(super) struct AddressBook {
@@ -196,6 +216,40 @@ impl AddressBook {
                 address: entry.address.clone(),
                 origin: entry.origin,
                 history: entry.history(),
+            })
+            .collect()
+    }
+
+    /// What is known of peers, in no order.
+    pub(super) fn list(&self) -> Vec<(PeerId, Remembered)> {
+        let now = Instant::now();
+        let peers = self.peers();
+        let known = peers.iter().filter(|(_, known)| !known.is_worthless(now));
+        known
+            .map(|(peer, known)| {
+                let remembered = Remembered {
+                    connected: known.connected,
+                    protocols: known.protocols.clone().unwrap_or_default(),
+                };
+                (*peer, remembered)
+            })
+            .collect()
+    }
+
+    /// The peer's addresses, and what is known of each.
+    pub(super) fn known_addresses(&self, peer: &PeerId) -> Vec<KnownAddress> {
+        let now = Instant::now();
+        let peers = self.peers();
+        let Some(known) = peers.get(peer) else {
+            return Vec::new();
+        };
+        let fresh = known.addresses.iter().filter(|entry| entry.expiry > now);
+        fresh
+            .map(|entry| KnownAddress {
+                address: entry.address.clone(),
+                age: now.saturating_duration_since(entry.learned),
+                expires: (!known.connected).then(|| entry.expiry.saturating_duration_since(now)),
+                proven: entry.proven,
             })
             .collect()
     }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -14,7 +14,10 @@ use tokio::{
 };
 
 use super::{Command, Node};
-use crate::{limit_hits::Limit, memory::Shed};
+use crate::{
+    limit_hits::Limit,
+    memory::{Account, Charge, OverBudget, Shed},
+};
 
 /// Time between looks at the number of connections (go-libp2p's silence period).
 const TRIM_INTERVAL: Duration = Duration::from_secs(10);
@@ -53,6 +56,9 @@ struct Tagged {
     since: Instant,
     tags: BTreeMap<Box<[u8]>, i64>,
 }
+
+/// A peer, and its tags with their weights.
+pub type PeerTags = (PeerId, Vec<(Box<[u8]>, i64)>);
 
 /// Why a peer was not tagged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +195,39 @@ impl Node {
     /// Ends [`Node::protect`].
     pub fn unprotect(&self, peer: &PeerId) {
         self.0.connmgr.protected().remove(peer);
+    }
+
+    /// The tags of `peers`, or of all tagged peers if it is empty, in the order of their ids. What
+    /// that takes is charged to `account`.
+    ///
+    /// # Errors
+    /// If there is no room for it.
+    pub fn tags(
+        &self,
+        peers: &[PeerId],
+        account: &Arc<Account>,
+    ) -> Result<(Vec<PeerTags>, Charge), OverBudget> {
+        const ENTRY: usize = 128;
+        let known = self.0.connmgr.peers();
+        let wanted = |peer: &PeerId| peers.is_empty() || peers.contains(peer);
+        let found = || known.iter().filter(|(peer, _)| wanted(peer));
+        let size = |tag: &[u8]| ENTRY + tag.len();
+        let sizes = found().map(|(_, tagged)| {
+            let tags = tagged.tags.keys();
+            ENTRY + tags.map(|tag| size(tag)).sum::<usize>()
+        });
+        // For what is found, and for the answer that is made of it.
+        let charge = account.charge(2 * sizes.sum::<usize>())?;
+        let mut list: Vec<PeerTags> = found()
+            .map(|(peer, tagged)| {
+                let tags = tagged.tags.iter();
+                let tags = tags.map(|(tag, weight)| (tag.clone(), *weight));
+                (*peer, tags.collect())
+            })
+            .collect();
+        drop(known);
+        list.sort_unstable_by_key(|(peer, _)| *peer);
+        Ok((list, charge))
     }
 
     /// Closes connections of the least valued peers down to the low mark and waits until they

@@ -27,6 +27,20 @@ pub(crate) const MAX_CIRCUITS: usize = 8;
 /// `maxExternalThinWaistAddrsPerLocalAddr`).
 const MAX_OBSERVED: usize = 3;
 
+/// Addresses that clients may have announced (SECURITY.md 3).
+const MAX_ANNOUNCED: usize = 64;
+
+/// Why addresses are not announced, or go on to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnnounceError {
+    /// There would be more than may be.
+    #[error("too many announced addresses: at most {MAX_ANNOUNCED}")]
+    TooMany,
+    /// It is not announced.
+    #[error("address {0} is not announced")]
+    Unknown(Multiaddr),
+}
+
 /// A port that is listened on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Port {
@@ -219,6 +233,37 @@ impl HostAddresses {
         !self.0.parts.lock().circuits.is_empty()
     }
 
+    /// The addresses that replace all others but circuits.
+    pub(super) fn announced(&self) -> Vec<Multiaddr> {
+        self.0.parts.lock().announced.clone()
+    }
+
+    pub(super) fn announce(&self, addresses: &[Multiaddr]) -> Result<(), AnnounceError> {
+        self.change(|parts| {
+            let mut announced = parts.announced.clone();
+            for address in addresses {
+                push(&mut announced, address);
+            }
+            if announced.len() > MAX_ANNOUNCED {
+                return Err(AnnounceError::TooMany);
+            }
+            parts.announced = announced;
+            Ok(())
+        })
+    }
+
+    pub(super) fn unannounce(&self, addresses: &[Multiaddr]) -> Result<(), AnnounceError> {
+        self.change(|parts| {
+            for address in addresses {
+                if !parts.announced.contains(address) {
+                    return Err(AnnounceError::Unknown(address.clone()));
+                }
+            }
+            parts.announced.retain(|known| !addresses.contains(known));
+            Ok(())
+        })
+    }
+
     pub(super) fn set_announced(&self, addresses: Vec<Multiaddr>) {
         self.change(|parts| parts.announced = addresses);
     }
@@ -250,9 +295,9 @@ impl HostAddresses {
     }
 
     /// The list is made while the lock is held, so that it is never older than its parts.
-    fn change(&self, change: impl FnOnce(&mut Parts)) {
+    fn change<T>(&self, change: impl FnOnce(&mut Parts) -> T) -> T {
         let mut parts = self.0.parts.lock();
-        change(&mut parts);
+        let outcome = change(&mut parts);
         let told = parts.told();
         let changed = self.0.told.send_if_modified(|known| {
             let changed = **known != *told;
@@ -264,6 +309,7 @@ impl HostAddresses {
         if changed {
             metrics().identify.triggered(Trigger::Addresses);
         }
+        outcome
     }
 }
 

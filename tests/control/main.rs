@@ -6,6 +6,7 @@ mod support;
 mod document;
 mod events;
 mod follower;
+mod steering;
 mod validators;
 
 use rp2pd::wire::pb::{Request, request};
@@ -23,7 +24,7 @@ fn node(flags: &[&str]) -> Daemon {
 fn a_type_that_nobody_knows_is_told_by_its_number() {
     let daemon = node(&[]);
     let mut client = daemon.client();
-    for kind in [99, 106, 1 << 40] {
+    for kind in [99, 199, 1 << 40] {
         let request = Request {
             r#type: Some(kind),
             ..typed(request::Type::Identify)

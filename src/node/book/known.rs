@@ -17,6 +17,8 @@ pub(super) struct Entry {
     pub(super) address: Multiaddr,
     /// Until when it is remembered.
     pub(super) expiry: Instant,
+    /// When it was last told, or led to the peer.
+    pub(super) learned: Instant,
     /// Failed dials since it was learned or last led to the peer.
     pub(super) failures: u8,
     /// It has led to the peer.
@@ -75,6 +77,7 @@ impl Known {
                 self.addresses.push(Entry {
                     address,
                     expiry,
+                    learned: Instant::now(),
                     failures: 0,
                     proven: false,
                     origin,
@@ -85,6 +88,7 @@ impl Known {
         };
         let entry = self.addresses.get_mut(place)?;
         entry.expiry = entry.expiry.max(expiry);
+        entry.learned = Instant::now();
         if origin == Origin::Given {
             entry.origin = origin;
         }
