@@ -39,6 +39,11 @@ impl<B> Guarded<B> {
             panicked: Vec::new(),
         }
     }
+
+    /// The behaviour itself.
+    pub(super) fn inner_mut(&mut self) -> &mut B {
+        &mut self.inner
+    }
 }
 
 impl<B: NetworkBehaviour> NetworkBehaviour for Guarded<B> {

@@ -320,11 +320,20 @@ pub(super) fn tell(told: &[Multiaddr], swarm: &mut Swarm<Guarded<Behaviour>>) {
         .filter(|known| !told.contains(known))
         .cloned()
         .collect();
+    let is_gone = !gone.is_empty();
     for address in gone {
         swarm.remove_external_address(&address);
     }
+    let known: Vec<_> = swarm.external_addresses().cloned().collect();
+    let is_new = |address: &Multiaddr| !known.contains(address);
+    let changed = is_gone || told.iter().any(is_new);
     for address in told {
         swarm.add_external_address(address.clone());
+    }
+    if changed {
+        // The library pushes what changes of listeners alone.
+        let connected: Vec<_> = swarm.connected_peers().copied().collect();
+        swarm.behaviour_mut().inner_mut().identify.push(connected);
     }
 }
 

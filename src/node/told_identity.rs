@@ -39,6 +39,13 @@ impl Identify {
         }
     }
 
+    /// Tells `peers`, which are connected, what is told now.
+    pub(super) fn push(&mut self, peers: impl IntoIterator<Item = PeerId> + Clone) {
+        // Each knows the peers of its own connections, and no others.
+        self.near.push(peers.clone());
+        self.far.push(peers);
+    }
+
     fn of(&mut self, id: ConnectionId) -> &mut identify::Behaviour {
         self.either(self.local.contains(&id))
     }
