@@ -21,8 +21,9 @@ TIMEOUT = 170
 LEGACY_TIMEOUT = 55
 LEGACY_PEER_KEY = "LISTEN_CLIENT_PEER_ID"
 CIRCUIT = "/p2p-circuit"
-# What puts a daemon behind a NAT in mind of it, and lets it make reservations and holes.
-BEHIND_NAT = ("-forceReachabilityPrivate", "-holePunching", "-holePunch")
+# What tells a daemon that it is behind a NAT. Hole punching comes with -autonat: Go's fork has no
+# flag of its own for it.
+BEHIND_NAT = ("-forceReachabilityPrivate", "-autonat")
 
 
 def run(environment, _words):
@@ -125,7 +126,7 @@ def relay(environment, plan, redis):
 def behind_nat(environment, plan, relay_address):
     """A daemon that knows this relay, and is connected to it."""
     address, peer = split_peer_of(relay_address, "the relay's address")
-    flags = [*plan.flags, plan.link.listen(plan.ip), "-relay=true", "-autoRelay"]
+    flags = [*plan.flags, plan.link.listen(plan.ip), "-relay=true", "-autoRelay", "-dhtClient"]
     optional = [f"-trustedRelays={relay_address}", *BEHIND_NAT]
     daemon = Daemon(environment, plan.deadline, flags, optional)
     try:
