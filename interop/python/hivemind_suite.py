@@ -496,6 +496,51 @@ async def a_daemon_without_a_client_ends():
     assert ended == 0, f"exit code {ended}"
 
 
+async def with_relays_a_node_without_listeners_is_reached():
+    took = await reached(True)
+    assert took is not None, "nobody is reached"
+    print(f"reached after {took:.1f} s", file=sys.stderr)
+
+
+async def without_relays_a_node_without_listeners_is_not_reached():
+    took = await reached(False)
+    assert took is None, f"reached after {took} s"
+
+
+async def reached(relays):
+    """Seconds until a daemon calls one that listens nowhere, or None: hivemind's relay test.
+
+    Both know a third one that is public, and nothing of each other.
+    """
+    options = dict(use_relay=relays, use_auto_relay=relays)
+    async with contextlib.AsyncExitStack() as started:
+
+        async def start(**more):
+            p2p = await P2P.create(**options, **more)
+            started.push_async_callback(p2p.shutdown)
+            return p2p
+
+        public = await start(force_reachability="public")
+        peers = await public.get_visible_maddrs()
+        hidden = await start(initial_peers=peers, host_maddrs=[], no_listen=True)
+        await Service().add_p2p_handlers(hidden)
+        # hivemind's test lets that node be alone with the public one for so long.
+        await asyncio.sleep(5)
+        caller = await start(initial_peers=peers)
+        assert not (await hidden._client.identify())[1]
+        stub = Service.get_stub(caller, hidden.peer_id)
+        begun = time.monotonic()
+        while time.monotonic() - begun < 30:
+            try:
+                answer = await stub.rpc_unary(number(3), timeout=3)
+            except (P2PDaemonError, asyncio.TimeoutError):
+                await asyncio.sleep(0.5)
+                continue
+            assert answer.number == 9
+            return time.monotonic() - begun
+        return None
+
+
 def is_alive(pid):
     try:
         return " Z " not in Path(f"/proc/{pid}/stat").read_text()

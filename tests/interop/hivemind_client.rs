@@ -47,24 +47,38 @@ const CASES: [&str; 26] = [
     "a_daemon_without_a_client_ends",
 ];
 
+/// Hivemind's relay test. It takes half a minute, so each is a run of its own; with the package's
+/// own daemon too, whose behaviour is the measure.
+const RELAYS: [&str; 2] = [
+    "with_relays_a_node_without_listeners_is_reached",
+    "without_relays_a_node_without_listeners_is_not_reached",
+];
+
 #[derive(Debug, Deserialize)]
 struct Outcome {
     case: String,
     wrong: Option<String>,
 }
 
-static OUTCOMES: LazyLock<Result<Vec<Outcome>, String>> = LazyLock::new(outcomes);
+static OUTCOMES: LazyLock<Result<Vec<Outcome>, String>> = LazyLock::new(|| outcomes(&CASES, true));
 
 pub fn trials() -> Vec<Trial> {
-    CASES
-        .into_iter()
-        .map(|case| trial(SUITE, case, move || passed(case)))
-        .collect()
+    let cases = CASES.into_iter();
+    let cases = cases.map(|case| trial(SUITE, case, move || passed(case, OUTCOMES.as_ref()?)));
+    let relays = RELAYS.into_iter().flat_map(|case| {
+        let fork = format!("{case}_by_the_fork");
+        [
+            trial(SUITE, case, move || passed(case, &outcomes(&[case], true)?)),
+            trial(SUITE, &fork, move || {
+                passed(case, &outcomes(&[case], false)?)
+            }),
+        ]
+    });
+    cases.chain(relays).collect()
 }
 
-fn passed(case: &str) -> Result<(), String> {
-    let mut outcomes = OUTCOMES.as_ref()?.iter();
-    let outcome = outcomes.find(|outcome| outcome.case == case);
+fn passed(case: &str, outcomes: &[Outcome]) -> Result<(), String> {
+    let outcome = outcomes.iter().find(|outcome| outcome.case == case);
     match outcome.map(|outcome| &outcome.wrong) {
         Some(None) => Ok(()),
         Some(Some(wrong)) => Err(wrong.clone()),
@@ -72,7 +86,8 @@ fn passed(case: &str) -> Result<(), String> {
     }
 }
 
-fn outcomes() -> Result<Vec<Outcome>, String> {
+/// Runs these cases with the daemon under test, or with the one that the package brings.
+fn outcomes(cases: &[&str], under_test: bool) -> Result<Vec<Outcome>, String> {
     let dir = install::HIVEMIND_CLIENT.as_ref()?;
     let python = dir.join("venv/bin/python");
     let shadow = tempfile::tempdir().map_err(|error| error.to_string())?;
@@ -83,14 +98,16 @@ fn outcomes() -> Result<Vec<Outcome>, String> {
         ]),
         RUN,
     )?;
-    let package = Path::new(printed.trim()).join("hivemind");
-    shadow_package(&package, shadow.path()).map_err(|error| error.to_string())?;
+    if under_test {
+        let package = Path::new(printed.trim()).join("hivemind");
+        shadow_package(&package, shadow.path()).map_err(|error| error.to_string())?;
+    }
     let path = std::env::join_paths([shadow.path(), &install::source("python")])
         .map_err(|error| error.to_string())?;
     let printed = run(
         Command::new(python)
             .arg(install::source("python/hivemind_suite.py"))
-            .args(CASES)
+            .args(cases)
             .env("PYTHONPATH", path)
             .env("PYTHONDONTWRITEBYTECODE", "1"),
         RUN,
