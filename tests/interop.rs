@@ -10,6 +10,7 @@ mod support;
 mod interop {
     pub mod adapter;
     pub mod auto_mode;
+    pub mod autorelay;
     pub mod calls;
     pub mod circuits;
     pub mod dht;
@@ -38,9 +39,9 @@ use std::process::ExitCode;
 
 use interop::suite::suite;
 use interop::{
-    adapter, auto_mode, calls, circuits, dht, dht_crowd, go_client, go_records, hivemind_client,
-    install, js_client, mdns, p2pclient_python, peers, pubsub, pubsub_crowd, punch, py_libp2p,
-    quickstart, redis, relay_service, rendezvous,
+    adapter, auto_mode, autorelay, calls, circuits, dht, dht_crowd, go_client, go_records,
+    hivemind_client, install, js_client, mdns, p2pclient_python, peers, pubsub, pubsub_crowd,
+    punch, py_libp2p, quickstart, redis, relay_service, rendezvous,
 };
 use libtest_mimic::Arguments;
 
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
     trials.extend(suite("dht_py_libp2p", &python, dht::py));
     let both = go.clone().and(hivemind.clone());
     trials.extend(suite("circuits", &both, circuits::trials));
+    trials.extend(suite("autorelay", &both, autorelay::trials));
     trials.extend(suite("dht_crowd", &both, dht_crowd::trials));
     trials.extend(suite("relay_service", &both, relay_service::trials));
     trials.extend(suite("punch", &hivemind, punch::trials));
