@@ -15,7 +15,7 @@ fn dht_and_pubsub_leave_relayed_peers_alone() {
         let connected = scope.spawn(|| {
             d.client().connect_peer(a.peer_id(), &[relay.circuit()]);
         });
-        relay.pass_on(&d, &a);
+        relay.pass_on(&d, &a, None);
         connected.join().expect("CONNECT");
     });
     let both = || !a.client().list_peers().is_empty() && !d.client().list_peers().is_empty();

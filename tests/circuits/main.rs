@@ -6,13 +6,14 @@ mod support;
 
 mod hostile;
 mod limited;
+mod nested;
 
 use std::io::Write as _;
 
 use libp2p::{Multiaddr, PeerId};
 use rp2pd::wire::frame;
 
-use support::relay::{HOP, Hop, OK, STATUS, STOP, STOP_CONNECT, Stop, named, receive};
+use support::relay::{HOP, Hop, Limit, OK, STATUS, STOP, STOP_CONNECT, Stop, named, receive};
 use support::{Daemon, Handler, PATIENCE, Pipe};
 
 const LISTEN: &str = "-hostAddrs=/ip4/127.0.0.1/tcp/0";
@@ -65,14 +66,16 @@ impl ByHand {
         (answer.and_then(|answer| answer.status), pipe)
     }
 
-    /// Passes on one circuit from the next who asks to `destination`, on threads of its own.
-    fn pass_on(&self, caller: &Daemon, destination: &Daemon) {
+    /// Passes on one circuit from the next who asks to `destination`, on threads of its own. The
+    /// caller is told that `limit` is its limit.
+    fn pass_on(&self, caller: &Daemon, destination: &Daemon, limit: Option<Limit>) {
         let mut source = self.asked();
         let (status, far) = self.ring(destination, caller.peer_id());
         assert_eq!(status, Some(OK));
         let agreed = Hop {
             kind: Some(STATUS),
             status: Some(OK),
+            limit,
             ..Hop::default()
         };
         source.write_all(&frame::encode(&agreed)).expect("agree");
