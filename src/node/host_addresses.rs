@@ -97,6 +97,8 @@ impl Parts {
         for address in &self.listened {
             push(&mut direct, address);
         }
+        // By their bytes, as go-libp2p's `AllAddrs` sorts them: clients that take the first take the same.
+        direct.sort_by(|one, other| one.as_ref().cmp(other.as_ref()));
         direct
     }
 

@@ -62,6 +62,7 @@ pub fn trials() -> Vec<Trial> {
     }
     for (name, flags) in [
         ("listening", &[TCP][..]),
+        ("on_tcp_and_quic", &[TCP_AND_QUIC]),
         ("without_listeners", &["-noListenAddrs"]),
         (
             "with_announced_addresses",

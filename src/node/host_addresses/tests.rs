@@ -46,7 +46,7 @@ fn told(addresses: &HostAddresses) -> Vec<String> {
 }
 
 #[test]
-fn an_address_that_four_hosts_see_is_told_first() {
+fn an_address_that_four_hosts_see_is_told() {
     let peers: Vec<String> = (1..=4)
         .map(|host| format!("/ip4/60.0.{host}.1/tcp/1"))
         .collect();
@@ -62,6 +62,24 @@ fn an_address_that_four_hosts_see_is_told_first() {
         told(&host),
         [&[PUBLIC, &websocket][..], &LISTENED[..]].concat()
     );
+}
+
+#[test]
+fn own_addresses_are_in_the_order_of_their_bytes() {
+    let sorted = [
+        "/ip4/127.0.0.1/tcp/4001",
+        "/ip4/127.0.0.1/udp/4001/quic-v1",
+        "/ip4/192.168.10.2/tcp/4001",
+        "/ip4/192.168.10.2/udp/4001/quic-v1",
+        "/ip6/::1/tcp/4001",
+    ];
+    let host = HostAddresses::new(&[], Reach::Unknown, true);
+    host.set_listened(sorted.iter().rev().map(|text| addr(text)).collect());
+    assert_eq!(told(&host), sorted);
+    // What an operator announces stays as it is.
+    let announced = [addr(sorted[3]), addr(sorted[0])];
+    host.set_announced(announced.to_vec());
+    assert_eq!(*host.get(), announced);
 }
 
 #[test]
