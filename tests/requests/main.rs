@@ -14,6 +14,7 @@ mod hosts;
 mod malformed;
 mod names;
 mod opening;
+mod restarted;
 
 use std::io::Read;
 
