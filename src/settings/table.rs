@@ -221,5 +221,7 @@ settings! {
             over, "", Old, "Sets the hop limit for hop relays (deprecated, has no effect)";
         secio "secio" "" bool = false,
             over, "", Old, "accepted for old clients, has no effect";
+        security "security" "" String,
+            over, "", Old, "accepted for old clients, has no effect";
     }
 }

@@ -322,15 +322,15 @@ fn the_flags_of_every_published_binding_are_accepted() {
     let mut count = 0;
     for line in lines.filter(|line| !line.starts_with('#')) {
         let mut columns = line.split('\t');
-        let mut column = || columns.next().expect("three columns");
-        let (who, flags, told) = (column(), column(), column());
+        let mut column = || columns.next().expect("four columns");
+        let (who, source, flags, told) = (column(), column(), column(), column());
         let run = rp2pd(["-validate"].into_iter().chain(flags.split(' ')));
-        assert_eq!(run.code, 0, "{who}: {run:?}");
+        assert_eq!(run.code, 0, "{who}, {source}: {run:?}");
         // That some do not listen is told as well, and is no flag of any age.
         let mut lines = run.timed_lines();
         lines.retain(|line| !line.starts_with("no -hostAddrs"));
         assert_eq!(lines, told.lines().collect::<Vec<_>>(), "{who}");
         count += 1;
     }
-    assert_eq!(count, 12);
+    assert_eq!(count, 18);
 }
