@@ -27,6 +27,7 @@ mod interop {
     pub mod pubsub;
     pub mod pubsub_crowd;
     pub mod punch;
+    pub mod py_client;
     pub mod py_libp2p;
     pub mod quickstart;
     pub mod redis;
@@ -41,7 +42,7 @@ use interop::suite::suite;
 use interop::{
     adapter, auto_mode, autorelay, calls, circuits, dht, dht_crowd, go_client, go_records,
     hivemind_client, install, js_client, mdns, p2pclient_python, peers, pubsub, pubsub_crowd,
-    punch, py_libp2p, quickstart, redis, relay_service, rendezvous,
+    punch, py_client, py_libp2p, quickstart, redis, relay_service, rendezvous,
 };
 use libtest_mimic::Arguments;
 
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(suite("auto_mode", &hivemind, auto_mode::trials));
     trials.extend(suite("p2pclient_python", &python, p2pclient_python::trials));
+    trials.extend(suite("py_client", &python, py_client::trials));
     trials.extend(suite("quickstart", &python, quickstart::trials));
     trials.extend(suite("js_client", &node, js_client::trials));
     trials.extend(suite("go_client", &go, go_client::trials));

@@ -46,6 +46,14 @@ pub static P2PCLIENT_PYTHON: Installed = LazyLock::new(|| {
     })
 });
 
+/// Directory of the virtual environment (`venv`) with what the package's own client needs.
+pub static PY_CLIENT: Installed = LazyLock::new(|| {
+    let pins = include_str!("../../interop/python/requirements-client.txt");
+    installed("py-client", pins, |dir| {
+        venv(dir, "requirements-client.txt").map(drop)
+    })
+});
+
 /// Directory of py-libp2p's virtual environment (`venv`).
 pub static PY_LIBP2P: Installed = LazyLock::new(|| {
     let pins = include_str!("../../interop/python/requirements-libp2p.txt");

@@ -10,9 +10,14 @@ NAME = "rp2pd"
 def find_rp2pd_bin() -> str:
     """The path of the binary.
 
-    Looks where `pip install`, `pip install --user` and `pip install --target` put scripts.
+    `RP2PD_BIN` in the environment names another one. Looks where `pip install`, `pip install --user` and `pip install --target` put scripts.
     Raises FileNotFoundError if it is in none of these places.
     """
+    named = os.environ.get("RP2PD_BIN")
+    if named:
+        if not os.path.isfile(named):
+            raise FileNotFoundError(f"RP2PD_BIN names no file: {named}")
+        return named
     places = [sysconfig.get_path("scripts")]
     user = "posix_user" if os.name == "posix" else "nt_user"
     if user in sysconfig.get_scheme_names():

@@ -1,0 +1,260 @@
+"""The client of the package rp2pd: what its examples do not show.
+
+Usage: client_suite.py asyncio|trio. Prints the name of each case that has passed.
+"""
+
+import functools
+import os
+import signal
+import socket
+import sys
+
+import anyio
+import rp2pd
+from rp2pd import EventKind, Verdict
+
+LOCAL = "/ip4/127.0.0.1/tcp/0"
+Local = functools.partial(rp2pd.Daemon, host_addrs=LOCAL, pubsub=True)
+
+
+async def kill(daemon, node):
+    """Kills the daemon, and waits for the next."""
+    async with node.events(EventKind.DAEMON_LOST) as events:
+        os.kill(daemon.pid, signal.SIGKILL)
+        assert (await events.__anext__()).kind == EventKind.DAEMON_LOST
+        assert (await events.__anext__()).kind == EventKind.DAEMON_BACK
+
+
+async def everything_resumes():
+    """Twice: what was put back once must be put back again."""
+    daemon = Local()
+    async with daemon as alice, Local() as bob:
+
+        async def hello(stream):
+            await stream.send(b"hello " + stream.peer.encode())
+
+        async def double(peer, data):
+            return data * 2
+
+        async def judge(message, peer):
+            return Verdict.IGNORE if message.data == b"spam" else Verdict.ACCEPT
+
+        peer = alice.peer_id
+        await alice.serve("/hello", hello)
+        await alice.serve_calls("/double", double)
+        await alice.pubsub.validate("t", judge, deadline=20)
+        async with alice.pubsub.subscribe("t") as messages:
+            for run in range(3):
+                if run:
+                    await kill(daemon, alice)
+                assert alice.peer_id == peer
+                await bob.connect(alice)
+                async with await bob.open_stream(peer, "/hello") as stream:
+                    assert await stream.read_all() == b"hello " + bob.peer_id.encode()
+                assert await bob.call(peer, "/double", b"ab") == b"abab"
+                try:
+                    await alice.pubsub.publish("t", b"spam")
+                    raise AssertionError("the validator does not judge")
+                except rp2pd.MessageIgnored:
+                    pass
+                await alice.pubsub.publish("t", b"%d" % run)
+                assert (await messages.__anext__()).data == b"%d" % run
+
+
+async def what_is_under_way_fails():
+    daemon = Local()
+    async with daemon as alice, Local() as bob:
+        began = anyio.Event()
+        failed = []
+
+        async def wait(peer, data):
+            began.set()
+            await anyio.sleep_forever()
+
+        async def ask():
+            try:
+                await alice.call(bob.peer_id, "/wait", b"")
+            except rp2pd.ConnectionLost as error:
+                failed.append(error)
+
+        await bob.serve_calls("/wait", wait)
+        await alice.connect(bob)
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask)
+            await began.wait()
+            await kill(daemon, alice)
+        assert len(failed) == 1
+
+
+async def a_cancelled_call_is_cancelled_there():
+    async with Local() as alice, Local() as bob:
+        began, ended = anyio.Event(), anyio.Event()
+
+        async def wait(peer, data):
+            began.set()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                ended.set()
+
+        await bob.serve_calls("/wait", wait)
+        await alice.connect(bob)
+        async with anyio.create_task_group() as group:
+            group.start_soon(alice.call, bob.peer_id, "/wait", b"")
+            await began.wait()
+            group.cancel_scope.cancel()
+        with anyio.fail_after(30):
+            await ended.wait()
+
+
+async def streams_carry_much_both_ways():
+    data = os.urandom(1 << 20) * 8
+    async with Local() as alice, Local() as bob:
+
+        @bob.handle("/back")
+        async def back(stream):
+            async for chunk in stream:
+                await stream.send(chunk)
+
+        await bob.identify()
+        await alice.connect(bob)
+        async with await alice.open_stream(bob.peer_id, "/none", "/back") as stream:
+            assert (stream.protocol, stream.peer) == ("/back", bob.peer_id)
+
+            async def write():
+                await stream.send(data)
+                await stream.send_eof()
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(write)
+                assert await stream.read_all() == data
+        # A write to whoever is gone is an error.
+        @bob.handle("/gone")
+        async def gone(stream):
+            pass
+
+        async with await alice.open_stream(bob.peer_id, "/gone") as stream:
+            try:
+                with anyio.fail_after(30):
+                    while True:
+                        await stream.send(bytes(65536))
+            except rp2pd.StreamReset:
+                pass
+
+
+async def refusals_have_types():
+    async with rp2pd.Daemon(no_listen_addrs=True) as node:
+
+        async def refused(kind, request):
+            try:
+                await request
+            except kind as error:
+                assert error.text, error
+                return
+            raise AssertionError(f"no {kind.__name__}")
+
+        async def nothing(stream):
+            pass
+
+        other = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
+        await refused(rp2pd.NotEnabled, node.pubsub.publish("t", b""))
+        await refused(rp2pd.NotEnabled, node.pubsub.validate("t", bool))
+        await refused(rp2pd.NotEnabled, node.dht.get_value("/pk/x"))
+        await refused(rp2pd.PeerUnreachable, node.connect(other, ["/ip4/127.0.0.1/tcp/1"]))
+        await node.serve("/a", nothing, balanced=False)
+        await refused(rp2pd.AlreadyExists, node.serve("/a", nothing, balanced=False))
+        await node.unserve("/a")
+        await refused(rp2pd.NotFound, node.unserve("/a"))
+        # A listener that never answers.
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()
+            addr = f"/ip4/127.0.0.1/tcp/{silent.getsockname()[1]}/p2p/{other}"
+            await refused(rp2pd.Timeout, node.connect(addr, timeout=1))
+        # A decorator's refusal comes with the next request.
+        node.handle("/ipfs/id/1.0.0")(nothing)
+        await refused(rp2pd.DaemonError, node.peers())
+        assert await node.peers() == []
+
+
+async def starts_that_fail_say_why():
+    try:
+        async with rp2pd.Daemon(host_addrs="nonsense"):
+            raise AssertionError("it runs")
+    except rp2pd.DaemonUnavailable as error:
+        assert "nonsense" in error.text, error
+    try:
+        async with rp2pd.connect("/unix/nonexistent/p2pd.sock"):
+            raise AssertionError("it is there")
+    except rp2pd.DaemonUnavailable as error:
+        assert "/nonexistent/p2pd.sock" in error.text, error
+
+
+async def without_restarts_the_end_is_told():
+    daemon = rp2pd.Daemon(no_listen_addrs=True, restart=False)
+    async with daemon as node:
+        os.kill(daemon.pid, signal.SIGKILL)
+        try:
+            with anyio.fail_after(30):
+                while True:
+                    await node.identify()
+        except rp2pd.DaemonUnavailable:
+            pass
+
+
+async def the_bodys_exception_comes_through():
+    daemon = rp2pd.Daemon(no_listen_addrs=True, listen="/ip4/127.0.0.1/tcp/0")
+    # A daemon object may be used again.
+    async with daemon as node:
+        assert not node.control.endswith("/tcp/0"), node.control
+    try:
+        async with daemon:
+            pid = daemon.pid
+            raise KeyError("mine")
+    except KeyError as error:
+        assert error.args == ("mine",)
+    try:
+        os.kill(pid, 0)
+        raise AssertionError("the daemon runs on")
+    except ProcessLookupError:
+        pass
+
+
+async def peers_are_tagged_and_known():
+    async with Local() as alice, Local() as bob:
+        async with alice.events(EventKind.PEER_IDENTIFIED) as events:
+            await alice.connect(f"{bob.addresses[0]}/p2p/{bob.peer_id}")
+            with anyio.fail_after(30):
+                event = await events.__anext__()
+        assert event.peer == bob.peer_id and event.agent
+        await alice.tag(bob.peer_id, "friend", 10)
+        await alice.untag(bob.peer_id, "friend")
+        await alice.trim()
+        assert [peer.id for peer in await alice.peers()] == [bob.peer_id]
+        assert "/ipfs/ping/1.0.0" in await alice.known_protocols(bob.peer_id)
+        assert bob.addresses[0] in await alice.known_addresses(bob.peer_id)
+        await alice.disconnect(bob.peer_id)
+        assert await alice.peers() == []
+
+
+CASES = [
+    everything_resumes,
+    what_is_under_way_fails,
+    a_cancelled_call_is_cancelled_there,
+    streams_carry_much_both_ways,
+    refusals_have_types,
+    starts_that_fail_say_why,
+    without_restarts_the_end_is_told,
+    the_bodys_exception_comes_through,
+    peers_are_tagged_and_known,
+]
+
+
+async def main():
+    for case in CASES:
+        with anyio.fail_after(120):
+            await case()
+        print(case.__name__, flush=True)
+
+
+anyio.run(main, backend=sys.argv[1])
