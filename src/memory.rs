@@ -1,38 +1,50 @@
 //! How much memory the process may use, and what is given up when it comes near.
 //!
 //! Counted is what cannot be taken back from the process (anonymous pages), and what the kernel
-//! holds for clients that do not read, which a control group counts as well. The allocator may
-//! keep pages that nothing uses any more, and no safe call returns them. So each rung acts when
-//! it is reached and then for as long as memory grows, not for as long as it is high.
+//! holds for clients that do not read, which a control group counts as well. When that is much, the
+//! allocator first gives back the pages that nothing uses any more. Parts of pages stay, so each
+//! rung acts when it is reached and then for as long as memory grows, not for as long as it is high.
 
 mod account;
 mod budget;
 mod ladder;
+mod received;
+mod unused;
 
 use std::{
     fmt,
     fs::File,
+    future::pending,
     os::unix::fs::FileExt as _,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
+    thread,
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 pub(crate) use account::prefix;
 pub use account::{Account, Charge, Ledger, OverBudget, Shares};
 pub use budget::{Budget, Source};
 pub(crate) use ladder::{CUT_AT, REFUSE_AT, TRIM_AT};
 use ladder::{Ladder, Rung};
+pub(crate) use received::{is_held_up, received};
 
 /// Time between two looks at the memory in use.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The same, while more than half of the budget is in use and that changes.
 const CLOSE_INTERVAL: Duration = Duration::from_millis(25);
+
+/// The part of the budget that is left to what the kernel holds for the process: its sockets, its
+/// page tables. A control group counts them; a process cannot tell which of a group's are its own.
+const KERNEL: u64 = 16;
+
+/// The same, however much is received meanwhile.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(4);
 
 /// Whoever can give up memory.
 pub trait Shed: fmt::Debug + Send + Sync {
@@ -116,25 +128,91 @@ pub struct Snapshot {
 
 /// Looks at the memory in use until dropped. Each of `sheds` is asked in turn until enough has
 /// been given up.
+///
+/// It does so on a thread of its own: when peers send most, tasks of the runtime wait longest.
 pub async fn watch(budget: u64, pressure: Arc<Pressure>, sheds: Vec<Box<dyn Shed>>) {
     let Some(resident) = Resident::open() else {
         tracing::warn!("the memory in use is unknown: no limit holds for it");
         return;
     };
     pressure.budget.store(budget, Relaxed);
-    let mut ladder = Ladder::new(budget);
-    loop {
-        let interval = match resident.bytes() {
-            Some(used) if act(&mut ladder, used, &pressure, &sheds) => CLOSE_INTERVAL,
-            _ => SAMPLE_INTERVAL,
-        };
-        sleep(interval).await;
+    let ended = Arc::new(AtomicBool::new(false));
+    let watcher = Watcher {
+        resident,
+        ladder: Ladder::new(budget - budget / KERNEL),
+        pressure,
+        sheds,
+        ended: ended.clone(),
+    };
+    let thread = thread::Builder::new().name("memory".to_owned());
+    match thread.spawn(move || watcher.run()) {
+        Ok(thread) => {
+            let _end = End(ended, thread.thread().clone());
+            pending().await
+        }
+        Err(error) => tracing::warn!(%error, "no thread: no limit holds for memory"),
     }
+}
+
+/// Ends a [`Watcher`] when it is dropped.
+#[derive(Debug)]
+struct End(Arc<AtomicBool>, thread::Thread);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+        self.1.unpark();
+    }
+}
+
+#[derive(Debug)]
+struct Watcher {
+    resident: Resident,
+    ladder: Ladder,
+    pressure: Arc<Pressure>,
+    sheds: Vec<Box<dyn Shed>>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Watcher {
+    fn run(mut self) {
+        received::wakes_this_thread();
+        while !self.ended.load(Relaxed) {
+            let interval = match used(&self.resident, &self.ladder) {
+                Some(used) if act(&mut self.ladder, used, &self.pressure, &self.sheds) => {
+                    CLOSE_INTERVAL
+                }
+                Some(_) => SAMPLE_INTERVAL,
+                None => {
+                    // Nobody is held up by somebody who sees nothing.
+                    received::looked(u64::MAX, u64::MAX);
+                    received::hold_up(false);
+                    SAMPLE_INTERVAL
+                }
+            };
+            thread::sleep(SHORTEST_INTERVAL);
+            thread::park_timeout(interval - SHORTEST_INTERVAL);
+        }
+        received::wakes_nobody();
+    }
+}
+
+/// The memory in use. Nobody is to be cut for pages that the allocator keeps.
+fn used(resident: &Resident, ladder: &Ladder) -> Option<u64> {
+    let bytes = || Some(resident.bytes()?.saturating_add(STUCK.load(Relaxed)));
+    let mut used = bytes()?;
+    if ladder.is_much(used) {
+        unused::give_back();
+        used = bytes()?;
+    }
+    let alarm = ladder.alarm(used);
+    received::looked(alarm, alarm.saturating_mul(2));
+    received::hold_up(ladder.is_short(used));
+    Some(used)
 }
 
 /// Does what the ladder says; whether it may soon say more.
 fn act(ladder: &mut Ladder, used: u64, pressure: &Pressure, sheds: &[Box<dyn Shed>]) -> bool {
-    let used = used.saturating_add(STUCK.load(Relaxed));
     let step = ladder.step(used, Instant::now());
     let refuses = |rung| step.pressing && step.rung >= Some(rung);
     pressure.used.store(used, Relaxed);

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     limit_hits::Limit,
-    memory::{Account, Charge, OverBudget, prefix},
+    memory::{Account, Charge, OverBudget, is_held_up, prefix},
     streams::{InboundStream, Service},
     telemetry::Chain,
     wire::frame,
@@ -60,7 +60,9 @@ pub(super) enum RequestError {
     Invalid(#[from] super::RecordError),
     #[error("an older record than the one held")]
     Old,
-    #[error("as much waits to be sent to the peer as may be held because of it")]
+    #[error(
+        "as much waits to be sent to the peer as may be held because of it, or memory is short"
+    )]
     Share,
     #[error(transparent)]
     Memory(#[from] OverBudget),
@@ -153,7 +155,8 @@ impl Inner {
         account: &Arc<Account>,
         request: Message,
     ) -> Result<Option<(Bytes, Charge)>, RequestError> {
-        if self.holds_its_share(peer, account) {
+        // Many peers that each hold less than their share may fill the memory as well.
+        if self.holds_its_share(peer, account) || is_held_up() {
             Limit::MemoryCharged.hit();
             return Err(RequestError::Share);
         }

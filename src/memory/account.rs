@@ -193,6 +193,8 @@ impl Account {
         let sum = sum.ok_or(OverBudget)?;
         self.reserve_shared(self.shared(sum) - self.shared(*used))?;
         *used = sum;
+        drop(used);
+        super::received::reserved(bytes);
         Ok(())
     }
 

@@ -18,6 +18,9 @@ const SLACK: u64 = 5;
 /// Growth that counts, as a part of the budget.
 const GROWTH: u64 = 128;
 
+/// Received bytes that are no reason to look again, as a part of the budget.
+const ALARM: u64 = 64;
+
 /// Time without growth after which memory that is high counts as settled.
 const SETTLED: Duration = Duration::from_secs(10);
 
@@ -80,6 +83,24 @@ impl Ladder {
             return true;
         }
         now.duration_since(since) < SETTLED
+    }
+
+    /// Whether so much is in use that it is worth some time to have it counted without the pages
+    /// that nothing uses.
+    pub(super) fn is_much(&self, used: u64) -> bool {
+        used >= self.share(TRIM_AT)
+    }
+
+    /// Whether so much is in use that reading more makes it worse.
+    pub(super) fn is_short(&self, used: u64) -> bool {
+        used >= self.share(CUT_AT)
+    }
+
+    /// After how many received bytes the next look is due. What holds them may take twice as much:
+    /// a vector that grows.
+    pub(super) fn alarm(&self, used: u64) -> u64 {
+        let room = self.share(CUT_AT).saturating_sub(used);
+        (room / 4).max(self.budget / ALARM)
     }
 
     fn share(&self, percent: u64) -> u64 {
@@ -219,6 +240,17 @@ mod tests {
         assert!(run.step(520, 21).close && run.step(520, 30).close);
         assert!(!run.step(520, 31).close);
         assert!(!run.step(100, 32).close);
+    }
+
+    #[test]
+    fn the_less_room_there_is_the_sooner_received_bytes_matter() {
+        let ladder = Ladder::new(BUDGET);
+        let alarm = |permille| ladder.alarm(BUDGET / 1000 * permille);
+        assert_eq!(alarm(50), BUDGET / 5);
+        assert_eq!(alarm(650), BUDGET / 20);
+        assert_eq!(alarm(840), BUDGET / 64);
+        assert_eq!(alarm(2000), BUDGET / 64);
+        assert!(ladder.is_much(BUDGET / 4 * 3) && !ladder.is_much(BUDGET / 10 * 7));
     }
 
     #[test]

@@ -107,6 +107,12 @@ impl Connection {
         self.abort.cancel();
     }
 
+    /// Whether it has been cut, and its task may not have noticed.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.abort.is_cancelled()
+    }
+
     /// Opens a stream; nothing is negotiated on it yet.
     ///
     /// Does not involve the swarm: the request goes straight to the connection's task.

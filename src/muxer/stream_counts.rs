@@ -5,7 +5,10 @@ use std::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-use crate::metrics::metrics;
+use crate::{memory::received, metrics::metrics};
+
+/// What a stream may take that has just been opened, in bytes: its negotiation, its tasks.
+const STREAM_COST: usize = 16 * 1024;
 
 /// The streams of one connection that are open now.
 #[derive(Debug, Default)]
@@ -31,6 +34,7 @@ impl StreamCounts {
     /// Counts an inbound stream, unless there are `limit` of them already.
     pub(super) fn add_inbound(self: &Arc<Self>, limit: usize) -> Option<StreamGuard> {
         let guard = self.guard(Direction::Inbound);
+        received(STREAM_COST);
         let before = self.inbound.fetch_add(1, Ordering::AcqRel);
         metrics().peers.streams(false, before, before + 1);
         (before < limit).then_some(guard)

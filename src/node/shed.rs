@@ -70,9 +70,12 @@ fn holder((id, peer): (PeerId, Arc<Peer>)) -> Holder<(PeerId, Arc<Peer>)> {
 impl Node {
     /// Cuts the peers that hold most until `bytes` are freed. Returns what they held.
     pub(super) fn cut_holders(&self, bytes: u64) -> u64 {
-        let holders = self.0.streams.peers.list().into_iter().map(holder);
+        let mut peers = self.0.streams.peers.list();
+        // What those hold who were cut a moment ago will be free soon.
+        peers.retain(|(_, peer)| !peer.connections().iter().all(|one| one.is_cut()));
+        let holders: Vec<_> = peers.into_iter().map(holder).collect();
         let mut freed: u64 = 0;
-        for Holder { peer, bytes, .. } in select(holders.collect(), bytes) {
+        for Holder { peer, bytes, .. } in select(holders, bytes) {
             let (id, peer) = peer;
             Limit::MemoryCut.hit();
             for connection in peer.connections() {

@@ -23,6 +23,7 @@ mod negotiation;
 mod panics;
 mod slow;
 mod streams;
+mod together;
 mod topics;
 mod websocket;
 
@@ -87,6 +88,14 @@ cases! {
 }
 
 cases! {
+    /// They take minutes and all processors, so they run only when asked for.
+    TOGETHER:
+    together::within_128_mib,
+    together::within_512_mib,
+    together::within_2_gib,
+}
+
+cases! {
     /// Attacks from many addresses, and towards many.
     IN_NAMESPACE:
     connections::networks_of_one_customer_do_not_fill_the_node,
@@ -147,6 +156,11 @@ fn main() -> ExitCode {
     };
     let panics = cfg!(debug_assertions) && std::env::var_os("RP2PD_TEST_DAEMON").is_none();
     let mut trials: Vec<Trial> = CASES.iter().map(trial).collect();
+    trials.extend(
+        TOGETHER
+            .iter()
+            .map(|case| trial(case).with_ignored_flag(true)),
+    );
     trials.extend(
         PANICS
             .iter()

@@ -1,0 +1,100 @@
+//! Bytes received from peers since the ladder looked: many of them are a reason to look again.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    thread::{Thread, current},
+};
+
+use parking_lot::Mutex;
+
+/// Bytes since the last look.
+static RECEIVED: AtomicU64 = AtomicU64::new(0);
+
+/// From so many on, the ladder is woken. Nobody is to be woken at the largest value.
+static ALARM: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// From so many on, peers are held up until the ladder has looked: it may have to wait for a
+/// processor.
+static HOLD: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Who is woken.
+static LADDER: Mutex<Option<Thread>> = Mutex::new(None);
+
+/// Whether peers are to be read more slowly.
+static HELD_UP: AtomicBool = AtomicBool::new(false);
+
+/// So many more bytes have come or were reserved. Relaxed operations, once for each read from a
+/// socket.
+pub(crate) fn received(bytes: usize) {
+    reserved(u64::try_from(bytes).unwrap_or(u64::MAX));
+}
+
+/// See [`received`].
+pub(super) fn reserved(bytes: u64) {
+    let sum = RECEIVED.fetch_add(bytes, Relaxed).saturating_add(bytes);
+    if sum >= ALARM.load(Relaxed)
+        && ALARM.swap(u64::MAX, Relaxed) != u64::MAX
+        && let Some(ladder) = &*LADDER.lock()
+    {
+        ladder.unpark();
+    }
+    if sum >= HOLD.load(Relaxed) {
+        hold_up(true);
+    }
+}
+
+/// Whether there is so little memory that peers are to be read more slowly.
+pub(crate) fn is_held_up() -> bool {
+    HELD_UP.load(Relaxed)
+}
+
+/// See [`is_held_up`].
+pub(super) fn hold_up(hold: bool) {
+    HELD_UP.store(hold, Relaxed);
+}
+
+/// This thread is the ladder's.
+pub(super) fn wakes_this_thread() {
+    *LADDER.lock() = Some(current());
+}
+
+/// The ladder has ended. Nobody is held up or woken any more.
+pub(super) fn wakes_nobody() {
+    looked(u64::MAX, u64::MAX);
+    hold_up(false);
+    *LADDER.lock() = None;
+}
+
+/// The ladder looks now. It is woken after `alarm` further bytes; after `hold`, peers are held up.
+pub(super) fn looked(alarm: u64, hold: u64) {
+    HOLD.store(hold, Relaxed);
+    RECEIVED.store(0, Relaxed);
+    ALARM.store(alarm, Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enough_bytes_ring_once() {
+        // No other test of this program has a ladder.
+        let rings = || ALARM.load(Relaxed) == u64::MAX;
+        wakes_this_thread();
+        looked(1 << 40, u64::MAX);
+        // Other tests reserve and receive something as well.
+        received(1 << 39);
+        assert!(!rings());
+        received(1 << 39);
+        assert!(rings());
+        std::thread::park();
+        looked(1 << 40, u64::MAX);
+        received(1 << 30);
+        assert!(!rings(), "counted anew");
+        looked(1 << 40, 1 << 40);
+        assert!(!is_held_up());
+        received(1 << 40);
+        assert!(is_held_up());
+        wakes_nobody();
+    }
+}
