@@ -7,31 +7,39 @@
 
 mod account;
 mod budget;
+mod hold_up;
 mod ladder;
 mod received;
+mod unseen;
 mod unused;
 
 use std::{
+    convert::Infallible,
     fmt,
     fs::File,
-    future::pending,
     os::unix::fs::FileExt as _,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    thread,
+    thread::{self, Thread},
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 
 pub(crate) use account::prefix;
 pub use account::{Account, Charge, Ledger, OverBudget, Shares};
 pub use budget::{Budget, Source};
+use hold_up::hold_up;
+pub(crate) use hold_up::{HoldUp, is_held_up};
 pub(crate) use ladder::{CUT_AT, REFUSE_AT, TRIM_AT};
-use ladder::{Ladder, Rung};
-pub(crate) use received::{is_held_up, received};
+use ladder::{Ladder, Rung, Step};
+pub(crate) use received::received;
+pub(crate) use unseen::Unseen;
 
 /// Time between two looks at the memory in use.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
@@ -39,12 +47,12 @@ const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 /// The same, while more than half of the budget is in use and that changes.
 const CLOSE_INTERVAL: Duration = Duration::from_millis(25);
 
+/// The same, however much is received meanwhile.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(4);
+
 /// The part of the budget that is left to what the kernel holds for the process: its sockets, its
 /// page tables. A control group counts them; a process cannot tell which of a group's are its own.
 const KERNEL: u64 = 16;
-
-/// The same, however much is received meanwhile.
-const SHORTEST_INTERVAL: Duration = Duration::from_millis(4);
 
 /// Whoever can give up memory.
 pub trait Shed: fmt::Debug + Send + Sync {
@@ -131,110 +139,128 @@ pub struct Snapshot {
 ///
 /// It does so on a thread of its own: when peers send most, tasks of the runtime wait longest.
 pub async fn watch(budget: u64, pressure: Arc<Pressure>, sheds: Vec<Box<dyn Shed>>) {
-    let Some(resident) = Resident::open() else {
-        tracing::warn!("the memory in use is unknown: no limit holds for it");
-        return;
-    };
     pressure.budget.store(budget, Relaxed);
-    let ended = Arc::new(AtomicBool::new(false));
-    let watcher = Watcher {
-        resident,
-        ladder: Ladder::new(budget - budget / KERNEL),
-        pressure,
-        sheds,
-        ended: ended.clone(),
-    };
-    let thread = thread::Builder::new().name("memory".to_owned());
-    match thread.spawn(move || watcher.run()) {
-        Ok(thread) => {
-            let _end = End(ended, thread.thread().clone());
-            pending().await
-        }
-        Err(error) => tracing::warn!(%error, "no thread: no limit holds for memory"),
+    let sheds: Arc<[Box<dyn Shed>]> = sheds.into();
+    loop {
+        let Some(resident) = Resident::open() else {
+            tracing::warn!("the memory in use is unknown: no limit holds for it");
+            return;
+        };
+        let (running, ended) = oneshot::channel();
+        let watcher = Watcher {
+            resident,
+            ladder: Ladder::new(budget - budget / KERNEL),
+            pressure: pressure.clone(),
+            sheds: sheds.clone(),
+            running,
+        };
+        let thread = thread::Builder::new().name("memory".to_owned());
+        // Dropped in this order: the thread finds that nobody waits for it any more.
+        let mut watcher = match thread.spawn(move || watcher.run()) {
+            Ok(thread) => (ended, Unpark(thread.thread().clone())),
+            Err(error) => {
+                tracing::warn!(%error, "no thread: no limit holds for memory");
+                return;
+            }
+        };
+        let _ = (&mut watcher.0).await;
+        tracing::error!("whoever looks at the memory in use has ended and is started again");
+        sleep(SAMPLE_INTERVAL).await;
     }
 }
 
-/// Ends a [`Watcher`] when it is dropped.
+/// Has a thread look up when it is dropped.
 #[derive(Debug)]
-struct End(Arc<AtomicBool>, thread::Thread);
+struct Unpark(Thread);
 
-impl Drop for End {
+impl Drop for Unpark {
     fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-        self.1.unpark();
+        self.0.unpark();
     }
 }
 
+/// What the thread has.
 #[derive(Debug)]
 struct Watcher {
     resident: Resident,
     ladder: Ladder,
     pressure: Arc<Pressure>,
-    sheds: Vec<Box<dyn Shed>>,
-    ended: Arc<AtomicBool>,
+    sheds: Arc<[Box<dyn Shed>]>,
+    /// Closed once nobody waits for the thread any more.
+    running: oneshot::Sender<Infallible>,
 }
 
 impl Watcher {
     fn run(mut self) {
         received::wakes_this_thread();
-        while !self.ended.load(Relaxed) {
-            let interval = match used(&self.resident, &self.ladder) {
-                Some(used) if act(&mut self.ladder, used, &self.pressure, &self.sheds) => {
-                    CLOSE_INTERVAL
-                }
+        while !self.running.is_closed() {
+            let interval = match self.look() {
+                Some(used) if self.act(used) || unseen::any() => CLOSE_INTERVAL,
                 Some(_) => SAMPLE_INTERVAL,
                 None => {
                     // Nobody is held up by somebody who sees nothing.
                     received::looked(u64::MAX, u64::MAX);
-                    received::hold_up(false);
+                    hold_up(false);
                     SAMPLE_INTERVAL
                 }
             };
             thread::sleep(SHORTEST_INTERVAL);
             thread::park_timeout(interval - SHORTEST_INTERVAL);
         }
-        received::wakes_nobody();
     }
-}
 
-/// The memory in use. Nobody is to be cut for pages that the allocator keeps.
-fn used(resident: &Resident, ladder: &Ladder) -> Option<u64> {
-    let bytes = || Some(resident.bytes()?.saturating_add(STUCK.load(Relaxed)));
-    let mut used = bytes()?;
-    if ladder.is_much(used) {
-        unused::give_back();
-        used = bytes()?;
+    /// The memory in use. Nobody is to be cut for pages that the allocator keeps.
+    fn look(&self) -> Option<u64> {
+        let bytes = || Some(self.resident.bytes()?.saturating_add(STUCK.load(Relaxed)));
+        let mut used = bytes()?;
+        if self.ladder.is_much(used) {
+            unused::give_back();
+            used = bytes()?;
+        }
+        let alarm = self.ladder.alarm(used);
+        received::looked(alarm, alarm.saturating_mul(2));
+        Some(used)
     }
-    let alarm = ladder.alarm(used);
-    received::looked(alarm, alarm.saturating_mul(2));
-    received::hold_up(ladder.is_short(used));
-    Some(used)
-}
 
-/// Does what the ladder says; whether it may soon say more.
-fn act(ladder: &mut Ladder, used: u64, pressure: &Pressure, sheds: &[Box<dyn Shed>]) -> bool {
-    let step = ladder.step(used, Instant::now());
-    let refuses = |rung| step.pressing && step.rung >= Some(rung);
-    pressure.used.store(used, Relaxed);
-    pressure.connections.store(refuses(Rung::Refuse), Relaxed);
-    pressure.streams.store(refuses(Rung::Cut), Relaxed);
-    if !step.acts {
-        return step.close;
+    /// Does what the ladder says; whether it may soon say more.
+    fn act(&mut self, used: u64) -> bool {
+        let step = self.ladder.step(used, Instant::now());
+        let refuses = |rung| step.pressing && step.rung >= Some(rung);
+        self.pressure.used.store(used, Relaxed);
+        let refused = refuses(Rung::Refuse);
+        self.pressure.connections.store(refused, Relaxed);
+        self.pressure.streams.store(refuses(Rung::Cut), Relaxed);
+        // High memory that has settled is taken as it is: peers are not to be slow for ever.
+        hold_up(step.pressing && self.ladder.is_short(used));
+        if step.acts {
+            tracing::debug!(used, rung = ?step.rung, "memory is short");
+            self.give_up(step);
+        }
+        step.close
     }
-    tracing::debug!(used, rung = ?step.rung, "memory is short");
-    if step.rung >= Some(Rung::Trim) {
-        sheds.iter().for_each(|shed| shed.trim());
-    }
-    if step.rung >= Some(Rung::Cut) {
+
+    fn give_up(&self, step: Step) {
+        if step.rung >= Some(Rung::Trim) {
+            self.sheds.iter().for_each(|shed| shed.trim());
+        }
+        if step.rung < Some(Rung::Cut) {
+            return;
+        }
         let mut wanted = step.surplus;
-        for shed in sheds {
+        for shed in &*self.sheds {
             if wanted == 0 {
                 break;
             }
             wanted = wanted.saturating_sub(shed.shed(wanted));
         }
     }
-    step.close
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        // By a panic as well.
+        received::wakes_nobody();
+    }
 }
 
 /// The memory that the process has.

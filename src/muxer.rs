@@ -8,9 +8,11 @@
 mod buffered;
 mod connection;
 mod engine;
+mod quic;
 mod stream_counts;
 mod substream;
 mod task;
+mod turn;
 mod yamux;
 
 use std::{
@@ -33,7 +35,6 @@ use tokio_util::sync::{CancellationToken, PollSender};
 use buffered::Buffered;
 pub use connection::Connection;
 use engine::Engine;
-use stream_counts::StreamCounts;
 pub use substream::Substream;
 pub(crate) use yamux::fuzzing;
 
@@ -44,11 +45,29 @@ pub const MAX_STREAMS: usize = 16 * 1024;
 /// Opens that may wait for one connection (SECURITY.md 3); further callers wait to ask.
 pub(crate) const MAX_WAITING_OPENS: usize = 256;
 
-/// What may wait to be read on a quic stream and on a quic connection, in bytes (the library's own
-/// values).
-pub const QUIC_STREAM_WINDOW: u32 = 10_000_000;
-/// See [`QUIC_STREAM_WINDOW`].
-pub const QUIC_WINDOW: u32 = 15_000_000;
+/// What may wait to be read on a quic connection, in bytes (the library's own value).
+const QUIC_WINDOW: u64 = 15_000_000;
+
+/// The part of the process's memory that it may be (SECURITY.md 3).
+const QUIC_SHARE: u64 = 256;
+
+/// It is at least so much, whatever the memory is.
+const MIN_QUIC_WINDOW: u64 = 512 * 1024;
+
+/// What the quic library may hold of what was written to the streams of a connection and has not been
+/// acknowledged, in bytes (its own value).
+const QUIC_UNSENT: u64 = 10_000_000;
+
+/// What may wait to be read on a quic connection of a process that may use `memory` bytes, 0 if that
+/// is unknown; two thirds of it on one stream.
+#[must_use]
+pub fn quic_window(memory: u64) -> u32 {
+    let share = match memory {
+        0 => QUIC_WINDOW,
+        memory => (memory / QUIC_SHARE).clamp(MIN_QUIC_WINDOW, QUIC_WINDOW),
+    };
+    u32::try_from(share).unwrap_or(u32::MAX)
+}
 
 /// What the mplex library lets wait to be read on a stream: 32 frames of 1 MiB.
 const MPLEX_BUFFER: u64 = 32 << 20;
@@ -94,8 +113,7 @@ enum State {
 }
 
 struct Running {
-    streams: Arc<StreamCounts>,
-    opens: PollSender<connection::OpenRequest>,
+    requests: PollSender<connection::Request>,
     handed: mpsc::Receiver<SwarmStream>,
     opening: Option<oneshot::Receiver<io::Result<Substream>>>,
     close: CancellationToken,
@@ -125,7 +143,12 @@ pub enum Protocol {
     /// `/mplex/6.7.0`.
     Mplex(libp2p_mplex::Multiplex<SecureIo>),
     /// A quic connection multiplexes by itself.
-    Quic(libp2p::quic::Connection),
+    Quic {
+        /// The connection.
+        connection: libp2p::quic::Connection,
+        /// What may wait to be read on it, in bytes; see [`quic_window`].
+        window: u32,
+    },
 }
 
 impl fmt::Debug for Protocol {
@@ -133,7 +156,7 @@ impl fmt::Debug for Protocol {
         f.write_str(match self {
             Self::Yamux { .. } => "Yamux",
             Self::Mplex(_) => "Mplex",
-            Self::Quic(_) => "Quic",
+            Self::Quic { .. } => "Quic",
         })
     }
 }
@@ -144,7 +167,7 @@ impl Protocol {
         match self {
             Self::Yamux { .. } => "/yamux/1.0.0",
             Self::Mplex(_) => "/mplex/6.7.0",
-            Self::Quic(_) => "",
+            Self::Quic { .. } => "",
         }
     }
 
@@ -162,13 +185,14 @@ impl Protocol {
                     ..Buffered::default()
                 }),
             }),
-            Self::Quic(muxer) => Box::new(engine::Library {
-                muxer,
+            Self::Quic { connection, window } => Box::new(engine::Library {
+                muxer: connection,
                 wrap: |stream, _, reader| Substream::quic(stream, reader),
                 driver,
                 buffered: Arc::new(Buffered {
-                    window: QUIC_STREAM_WINDOW.into(),
-                    windows: QUIC_WINDOW.into(),
+                    window: u64::from(window / 3 * 2),
+                    windows: window.into(),
+                    unseen: u64::from(window) + QUIC_UNSENT,
                     ..Buffered::default()
                 }),
             }),
@@ -243,8 +267,7 @@ impl StreamMuxer for Muxer {
                 let answer = ready!(opening.poll_unpin(cx));
                 running.opening = None;
                 return Poll::Ready(match answer {
-                    Ok(stream) => stream.map(|stream| {
-                        let mut stream = stream.counted(running.streams.add_outbound());
+                    Ok(stream) => stream.map(|mut stream| {
                         stream.set_background();
                         Box::pin(stream.close_only()) as SwarmStream
                     }),
@@ -252,15 +275,12 @@ impl StreamMuxer for Muxer {
                 });
             }
             // Users' streams wait in the same queue, for as long as the remote acknowledges none.
-            if ready!(running.opens.poll_reserve(cx)).is_err() {
+            if ready!(running.requests.poll_reserve(cx)).is_err() {
                 return Poll::Ready(Err(gone()));
             }
             let (reply, stream) = oneshot::channel();
-            if running
-                .opens
-                .send_item(connection::OpenRequest { reply })
-                .is_err()
-            {
+            let request = connection::Request::Open(reply);
+            if running.requests.send_item(request).is_err() {
                 return Poll::Ready(Err(gone()));
             }
             running.opening = Some(stream);

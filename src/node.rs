@@ -23,6 +23,7 @@ mod misbehaviour;
 mod open_stream;
 mod options;
 mod peer_address;
+mod peer_socket;
 mod peerstore;
 mod plaintext;
 mod probe;
@@ -85,6 +86,7 @@ pub use probe::{ProbeError, Probed};
 pub use reach::Reach;
 use reach::Reachability;
 pub(crate) use shared_port::ports as shared_ports;
+use shed::Leaving;
 pub use snapshot::{ConnectionSnapshot, PeerSnapshot, Snapshot};
 pub use start::Started;
 
@@ -130,6 +132,7 @@ struct Inner {
     connmgr: Arc<ConnectionManager>,
     prober: Prober,
     events: Events,
+    leaving: Leaving,
 }
 
 impl Node {

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::OwnedSemaphorePermit,
+    task::yield_now,
     time::{sleep, timeout},
 };
 
@@ -50,6 +51,9 @@ const HASTE: Duration = Duration::from_secs(1);
 
 /// Time for a client to take the answers that it has waiting when the daemon ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(300);
+
+/// Requests that were sent at once and are served before others get their turns.
+const BURST: usize = 16;
 
 /// A client that sends requests.
 #[derive(Debug)]
@@ -160,7 +164,17 @@ impl Session {
             }
         };
         let mut first = true;
+        let mut served = 0;
         loop {
+            served = if self.reader.has_next() {
+                served + 1
+            } else {
+                0
+            };
+            if served > BURST {
+                served = 0;
+                yield_now().await;
+            }
             let frame = match self.next_frame(first).await? {
                 Ok(frame) => frame,
                 Err(End::Closed) => {

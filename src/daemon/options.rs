@@ -38,6 +38,7 @@ pub(super) fn node_options(
             Reachability::Private => Reach::Private,
         }),
         relays: config.relay.auto,
+        memory: system.memory.bytes,
         pressure: base.pressure.clone(),
         ledger: base.ledger.clone(),
         descriptors: base.descriptors.clone(),

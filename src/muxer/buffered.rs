@@ -21,6 +21,8 @@ pub(super) struct Buffered {
     pub(super) window: u64,
     /// Bytes that may be unread on all of them together.
     pub(super) windows: u64,
+    /// Bytes that the multiplexer may hold, read and written, without anybody knowing.
+    pub(super) unseen: u64,
 }
 
 impl Buffered {

@@ -13,10 +13,16 @@ use crate::{
 
 use super::{Substream, buffered::Buffered, stream_counts::StreamCounts};
 
-/// Asks a connection's task for a new outbound stream.
+/// Who waits for an outbound stream.
+pub(super) type Opener = oneshot::Sender<io::Result<Substream>>;
+
+/// What a connection's task is asked for.
 #[derive(Debug)]
-pub(super) struct OpenRequest {
-    pub(super) reply: oneshot::Sender<io::Result<Substream>>,
+pub(super) enum Request {
+    /// A new outbound stream, which is counted from the moment it is there.
+    Open(Opener),
+    /// The end of the connection, unless it is in use or about to be.
+    CloseIfIdle,
 }
 
 /// What a stream costs that holds no payload, in bytes: its entries here, its tasks.
@@ -39,7 +45,7 @@ pub struct Connection {
     pub muxer: &'static str,
     /// When the connection's task began.
     pub since: Instant,
-    pub(super) opens: mpsc::Sender<OpenRequest>,
+    pub(super) requests: mpsc::Sender<Request>,
     pub(super) streams: Arc<StreamCounts>,
     pub(super) buffered: Arc<Buffered>,
     /// Ends the connection's task.
@@ -88,18 +94,27 @@ impl Connection {
         self.streams.sent()
     }
 
-    /// Bytes of memory that the connection's streams take. mplex and quic do not count what waits
-    /// to be read: where a reader waits, it is taken to be as much as may.
+    /// Bytes of memory that the remote makes the connection's streams take; a stream that was opened
+    /// from here costs it its payload only. mplex and quic do not count what waits to be read: where
+    /// a reader waits, it is taken to be as much as may.
     #[must_use]
     pub fn memory(&self) -> u64 {
-        let streams = self.inbound_streams() + self.outbound_streams();
-        self.buffered.bytes() + STREAM_COST * streams as u64
+        self.buffered.bytes() + STREAM_COST * self.inbound_streams() as u64
+    }
+
+    /// Bytes that the multiplexer may hold beside [`Connection::memory`] without anybody knowing: on
+    /// quic what has come on its streams and was not read, and what was written and is not
+    /// acknowledged. 0 if nothing has moved yet.
+    #[must_use]
+    pub fn unseen(&self) -> u64 {
+        let moved = self.inbound_streams() > 0 || self.sent() > 0;
+        if moved { self.buffered.unseen } else { 0 }
     }
 
     /// Whether the connection has ended.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.opens.is_closed()
+        self.requests.is_closed()
     }
 
     /// Ends the connection without sending what is queued.
@@ -111,6 +126,12 @@ impl Connection {
     #[must_use]
     pub fn is_cut(&self) -> bool {
         self.abort.is_cancelled()
+    }
+
+    /// Closes the connection if it has no streams but the daemon's own once its task gets to it: one
+    /// that has come to be used meanwhile stays. Whether the task was asked.
+    pub fn close_if_idle(&self) -> bool {
+        self.requests.try_send(Request::CloseIfIdle).is_ok()
     }
 
     /// Opens a stream; nothing is negotiated on it yet.
@@ -125,11 +146,10 @@ impl Connection {
     pub async fn open(self: &Arc<Self>) -> io::Result<Substream> {
         let gone = || io::Error::new(io::ErrorKind::ConnectionAborted, "connection closed");
         let (reply, stream) = oneshot::channel();
-        self.opens
-            .send(OpenRequest { reply })
+        self.requests
+            .send(Request::Open(reply))
             .await
             .map_err(|_| gone())?;
-        let stream = stream.await.map_err(|_| gone())??;
-        Ok(stream.counted(self.streams.add_outbound()))
+        stream.await.map_err(|_| gone())?
     }
 }

@@ -12,7 +12,10 @@ use futures::{
     task::AtomicWaker,
 };
 
-use super::{SecureIo, buffered::Backlog, stream_counts::StreamGuard, yamux::stream::YamuxStream};
+use super::{
+    SecureIo, buffered::Backlog, quic::QuicStream, stream_counts::StreamGuard,
+    yamux::stream::YamuxStream,
+};
 
 /// A byte stream to the remote peer.
 ///
@@ -30,7 +33,7 @@ pub struct Substream {
 enum Io {
     Yamux(YamuxStream),
     Mplex(libp2p_mplex::Substream<SecureIo>),
-    Quic(libp2p::quic::Stream),
+    Quic(QuicStream),
 }
 
 impl fmt::Debug for Io {
@@ -83,6 +86,9 @@ impl Substream {
     /// multiplexer does not tell how much it is.
     pub fn blocked(&mut self, bytes: usize) {
         self.backlog.set(bytes);
+        if let Io::Quic(stream) = &mut self.io {
+            stream.blocked(bytes > 0);
+        }
     }
 
     /// From now on no reset follows a close. The library's protocols close and leave while
@@ -110,7 +116,7 @@ impl Substream {
 
     pub(super) fn quic(stream: libp2p::quic::Stream, backlog: Backlog) -> Self {
         Self {
-            io: Io::Quic(stream),
+            io: Io::Quic(QuicStream::new(stream)),
             _wake: WakeOnDrop(None),
             count: None,
             backlog,

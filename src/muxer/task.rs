@@ -15,8 +15,9 @@ use tokio_util::sync::{CancellationToken, PollSender};
 
 use super::{
     Handover, Host, MAX_HANDED, MAX_STREAMS, MAX_WAITING_OPENS, Running,
-    connection::{Connection, OpenRequest},
+    connection::{Connection, Opener, Request},
     engine::Engine,
+    turn::Turns,
 };
 use crate::faults;
 
@@ -28,8 +29,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// longer counts this connection, which clients check right after DISCONNECT.
 const REMOTE_CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Inbound streams accepted before other tasks get a turn.
+/// Inbound streams accepted before other tasks get a turn: at most, and however many are busy.
 const ACCEPT_BURST: usize = 64;
+const MIN_ACCEPT_BURST: usize = 2;
 
 /// A connection that is not running yet.
 pub(super) struct Pending {
@@ -44,7 +46,7 @@ pub(super) struct Pending {
 
 impl Pending {
     pub(super) fn start(self) -> Running {
-        let (opens, requests) = mpsc::channel(MAX_WAITING_OPENS);
+        let (sender, requests) = mpsc::channel(MAX_WAITING_OPENS);
         let (handover, handed) = mpsc::channel(MAX_HANDED);
         let (ended, done) = oneshot::channel();
         let close = CancellationToken::new();
@@ -57,12 +59,11 @@ impl Pending {
             security: self.security,
             muxer: self.muxer,
             since: Instant::now(),
-            opens: opens.clone(),
+            requests: sender.clone(),
             streams: Arc::default(),
             buffered: self.engine.buffered(),
             abort: abort.clone(),
         });
-        let streams = connection.streams.clone();
         let task = Task {
             max_streams: self.host.max_streams().min(MAX_STREAMS),
             engine: self.engine,
@@ -71,15 +72,17 @@ impl Pending {
             requests,
             waiting: VecDeque::new(),
             handover,
+            turns: Turns::default(),
+            close: close.clone(),
+            close_if_idle: false,
         };
         #[expect(
             clippy::disallowed_methods,
             reason = "ends with the swarm's side of the connection, by its drop guard"
         )]
-        tokio::spawn(task.run(close.clone(), abort.clone(), ended));
+        tokio::spawn(task.run(abort.clone(), ended));
         Running {
-            streams,
-            opens: PollSender::new(opens),
+            requests: PollSender::new(sender),
             handed,
             opening: None,
             close,
@@ -93,10 +96,15 @@ struct Task {
     engine: Box<dyn Engine>,
     connection: Arc<Connection>,
     host: Arc<dyn Host>,
-    requests: mpsc::Receiver<OpenRequest>,
-    waiting: VecDeque<OpenRequest>,
+    requests: mpsc::Receiver<Request>,
+    waiting: VecDeque<Opener>,
     handover: Handover,
     max_streams: usize,
+    turns: Turns,
+    /// Asks for an orderly end.
+    close: CancellationToken,
+    /// The same, if nobody uses the connection.
+    close_if_idle: bool,
 }
 
 /// Keeps the host's table true however the task ends, also by a panic.
@@ -109,14 +117,10 @@ impl Drop for Registered {
 }
 
 impl Task {
-    /// Runs until the connection fails (`ended` gets the reason), `close` asks for an
-    /// orderly end, or `abort` says that the swarm has dropped the connection.
-    async fn run(
-        mut self,
-        close: CancellationToken,
-        abort: CancellationToken,
-        ended: oneshot::Sender<io::Error>,
-    ) {
+    /// Runs until the connection fails (`ended` gets the reason), is to be closed, or `abort` says
+    /// that the swarm has dropped it.
+    async fn run(mut self, abort: CancellationToken, ended: oneshot::Sender<io::Error>) {
+        let close = self.close.clone();
         self.host.connected(&self.connection);
         let registered = Registered(self.connection.clone(), self.host.clone());
         let reason = tokio::select! {
@@ -154,39 +158,15 @@ impl Task {
 
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         faults::point(format_args!("connection-{}", self.connection.peer));
-        while self.waiting.len() < MAX_WAITING_OPENS {
-            match self.requests.poll_recv(cx) {
-                Poll::Ready(Some(request)) => self.waiting.push_back(request),
-                Poll::Ready(None) | Poll::Pending => break,
-            }
-        }
-        while let Some(request) = self.waiting.pop_front() {
-            if request.reply.is_closed() {
-                continue;
-            }
-            if self.engine.is_full() {
-                let full = io::Error::new(io::ErrorKind::QuotaExceeded, "too many open streams");
-                let _ = request.reply.send(Err(full));
-                continue;
-            }
-            match self.engine.poll_outbound(cx) {
-                Poll::Ready(stream) => {
-                    // A caller that has gone drops the stream, which resets it.
-                    let _ = request.reply.send(Ok(stream?));
-                }
-                Poll::Pending => {
-                    self.waiting.push_front(request);
-                    break;
-                }
-            }
-        }
-        for turn in 0.. {
-            if turn == ACCEPT_BURST {
+        self.poll_requests(cx)?;
+        loop {
+            if self.turns.is_over(ACCEPT_BURST, MIN_ACCEPT_BURST) {
                 cx.waker().wake_by_ref();
                 break;
             }
             match self.engine.poll_inbound(cx) {
                 Poll::Ready(Ok(stream)) => {
+                    self.turns.did(1);
                     match self.connection.streams.add_inbound(self.max_streams) {
                         Some(guard) => self.host.inbound(
                             &self.connection,
@@ -197,11 +177,52 @@ impl Task {
                     }
                 }
                 Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => break,
+                Poll::Pending => {
+                    self.turns.rest();
+                    break;
+                }
             }
         }
         if let Poll::Ready(Err(error)) = self.engine.poll_flush(cx) {
             return Err(error);
+        }
+        // Here every stream is counted that was asked for or has come.
+        let is_used = || !self.waiting.is_empty() || !self.requests.is_empty();
+        if std::mem::take(&mut self.close_if_idle) && !is_used() && self.connection.is_idle() {
+            self.close.cancel();
+        }
+        Ok(())
+    }
+
+    /// Opens the streams that are asked for, as far as the remote lets it.
+    fn poll_requests(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while self.waiting.len() < MAX_WAITING_OPENS {
+            match self.requests.poll_recv(cx) {
+                Poll::Ready(Some(Request::Open(opener))) => self.waiting.push_back(opener),
+                Poll::Ready(Some(Request::CloseIfIdle)) => self.close_if_idle = true,
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        while let Some(opener) = self.waiting.pop_front() {
+            if opener.is_closed() {
+                continue;
+            }
+            if self.engine.is_full() {
+                let full = io::Error::new(io::ErrorKind::QuotaExceeded, "too many open streams");
+                let _ = opener.send(Err(full));
+                continue;
+            }
+            match self.engine.poll_outbound(cx) {
+                Poll::Ready(stream) => {
+                    let stream = stream?.counted(self.connection.streams.add_outbound());
+                    // A caller that has gone drops the stream, which resets it.
+                    let _ = opener.send(Ok(stream));
+                }
+                Poll::Pending => {
+                    self.waiting.push_front(opener);
+                    break;
+                }
+            }
         }
         Ok(())
     }

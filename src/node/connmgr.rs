@@ -8,15 +8,13 @@ use std::{
 };
 
 use libp2p::PeerId;
-use tokio::{
-    sync::oneshot,
-    time::{Instant, MissedTickBehavior, interval_at},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Command, Node};
+use super::Node;
 use crate::{
     limit_hits::Limit,
     memory::{Account, Charge, OverBudget, Shed},
+    muxer::Connection,
 };
 
 /// Time between looks at the number of connections (go-libp2p's silence period).
@@ -307,13 +305,18 @@ impl Shed for Node {
             .collect();
         let of_idle: usize = idle.iter().map(|candidate| candidate.connections).sum();
         for peer in select(idle, of_idle.saturating_sub(connections.div_ceil(2))) {
-            let (reply, _) = oneshot::channel();
-            // When the queue is full, the swarm has other work and memory is looked at again.
-            let asked = self
-                .0
-                .commands
-                .try_send(Command::Disconnect { peer, reply });
-            if asked.is_ok() {
+            let Some(connected) = self.0.streams.peers.get(&peer) else {
+                continue;
+            };
+            // Each connection's task looks again: a stream may have come meanwhile.
+            let asked = |connection: &Arc<Connection>| connection.close_if_idle();
+            if connected
+                .connections()
+                .iter()
+                .filter(|one| asked(one))
+                .count()
+                > 0
+            {
                 Limit::MemoryTrimmed.hit();
                 tracing::debug!(%peer, "idle peer closed for memory");
             }

@@ -194,6 +194,7 @@ mod tests {
             },
             forced_reach: None,
             relays: false,
+            memory: 0,
             pressure: Arc::default(),
             ledger: Ledger::new(0),
             descriptors: Descriptors::new(1 << 16),

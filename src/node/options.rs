@@ -41,6 +41,8 @@ pub struct Options {
     pub forced_reach: Option<Reach>,
     /// Tell circuits instead of public addresses while private.
     pub relays: bool,
+    /// Bytes of memory that the process may use, 0 if that is unknown.
+    pub memory: u64,
     /// Whether there is memory for inbound connections.
     pub pressure: Arc<Pressure>,
     /// What handshakes are charged to.

@@ -8,27 +8,17 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use futures::io::{AsyncRead, AsyncWrite, IoSlice};
 
-use tokio::time::{Sleep, sleep};
-
-use crate::memory::{is_held_up, received};
+use crate::memory::{HoldUp, received};
 
 /// Bytes fetched at once. The largest noise frame.
 const CHUNK: usize = 64 * 1024;
 
 /// Buffers kept by each worker thread between uses.
 const MAX_SPARE: usize = 4;
-
-/// Time between two reads of a connection while memory is short, so that those that are cut are gone
-/// before others take their place. All reads go on, at 64 KiB in this time.
-const HOLD_UP: Duration = Duration::from_millis(200);
-
-/// Time between two looks whether memory is still short.
-const HOLD_UP_STEP: Duration = Duration::from_millis(10);
 
 thread_local! {
     static SPARE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
@@ -53,13 +43,7 @@ fn give_back(buffer: Box<[u8]>) {
 pub(super) struct ReadAhead<IO> {
     io: IO,
     fetched: Option<Fetched>,
-    held_up: Option<HeldUp>,
-}
-
-#[derive(Debug)]
-struct HeldUp {
-    sleep: Pin<Box<Sleep>>,
-    steps: u32,
+    hold_up: HoldUp,
 }
 
 #[derive(Debug)]
@@ -74,28 +58,13 @@ impl<IO> ReadAhead<IO> {
         Self {
             io,
             fetched: None,
-            held_up: None,
+            hold_up: HoldUp::default(),
         }
     }
 
-    /// Ready once the socket may be read.
-    fn poll_held_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.held_up.is_none() && !is_held_up() {
-            return Poll::Ready(());
-        }
-        let held_up = self.held_up.get_or_insert_with(|| HeldUp {
-            sleep: Box::pin(sleep(HOLD_UP_STEP)),
-            steps: 0,
-        });
-        loop {
-            ready!(held_up.sleep.as_mut().poll(cx));
-            held_up.steps += 1;
-            if HOLD_UP_STEP * held_up.steps >= HOLD_UP || !is_held_up() {
-                self.held_up = None;
-                return Poll::Ready(());
-            }
-            held_up.sleep = Box::pin(sleep(HOLD_UP_STEP));
-        }
+    fn came(&mut self, bytes: usize) {
+        received(bytes);
+        self.hold_up.read(bytes);
     }
 
     fn copy(&mut self, out: &mut [u8]) -> usize {
@@ -121,19 +90,19 @@ impl<IO: AsyncRead + Unpin> AsyncRead for ReadAhead<IO> {
         out: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         if self.fetched.is_none() {
-            ready!(self.poll_held_up(cx));
+            let most = ready!(self.hold_up.poll(cx, out.len().max(CHUNK)));
             if out.len() >= CHUNK {
-                let read = Pin::new(&mut self.io).poll_read(cx, out);
-                if let Poll::Ready(Ok(n)) = read {
-                    received(n);
-                }
-                return read;
+                let most = most.min(out.len());
+                let n = ready!(Pin::new(&mut self.io).poll_read(cx, &mut out[..most]))?;
+                self.came(n);
+                return Poll::Ready(Ok(n));
             }
             let mut buffer = take_buffer();
-            let read = Pin::new(&mut self.io).poll_read(cx, &mut buffer);
+            let most = most.min(CHUNK);
+            let read = Pin::new(&mut self.io).poll_read(cx, &mut buffer[..most]);
             match read {
                 Poll::Ready(Ok(end @ 1..)) => {
-                    received(end);
+                    self.came(end);
                     self.fetched = Some(Fetched {
                         buffer,
                         start: 0,

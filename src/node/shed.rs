@@ -1,18 +1,31 @@
 //! Who is cut when memory is short.
 
-use std::{cmp::Reverse, collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, VecDeque},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use libp2p::PeerId;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Node;
-use crate::{limit_hits::Limit, memory::prefix, streams::Peer};
+use crate::{limit_hits::Limit, memory::prefix, muxer::Connection, streams::Peer};
 
 /// Memory below which a peer is not cut, in bytes.
 const MIN_CUT: u64 = 64 * 1024;
 
+/// How long what a peer that was cut still holds is waited for.
+const LEAVING: Duration = Duration::from_secs(2);
+
+/// Peers that this is remembered of (SECURITY.md 3); of more the first are forgotten.
+const MAX_LEAVING: usize = 1024;
+
 /// A peer and what is held because of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 struct Holder<T> {
     peer: T,
     bytes: u64,
@@ -58,30 +71,89 @@ fn select<T>(mut holders: Vec<Holder<T>>, bytes: u64) -> Vec<Holder<T>> {
 
 fn holder((id, peer): (PeerId, Arc<Peer>)) -> Holder<(PeerId, Arc<Peer>)> {
     let connections = peer.connections();
-    let payload: u64 = connections.iter().map(|one| one.memory()).sum();
     Holder {
-        bytes: payload.saturating_add(peer.account.used()),
+        bytes: held(&peer, &connections),
         prefix: connections.first().and_then(|one| prefix(&one.remote)),
         since: peer.since(),
         peer: (id, peer),
     }
 }
 
+/// The same peer with all that may be held because of it.
+fn unseen(mut holder: Holder<(PeerId, Arc<Peer>)>) -> Holder<(PeerId, Arc<Peer>)> {
+    let connections = holder.peer.1.connections();
+    let unseen: u64 = connections.iter().map(|one| one.unseen()).sum();
+    holder.bytes = holder.bytes.saturating_add(unseen);
+    holder
+}
+
+/// Peers that were cut a moment ago. What they hold is given back as fast as their tasks get their
+/// turns, and nobody else is to be cut meanwhile because memory is still in use.
+#[derive(Debug, Default)]
+pub(super) struct Leaving(Mutex<VecDeque<Left>>);
+
+#[derive(Debug)]
+struct Left {
+    since: Instant,
+    peer: Arc<Peer>,
+    connections: Vec<Arc<Connection>>,
+}
+
+impl Leaving {
+    fn add(&self, peer: Arc<Peer>, connections: Vec<Arc<Connection>>) {
+        let mut all = self.0.lock();
+        if all.len() == MAX_LEAVING {
+            all.pop_front();
+        }
+        all.push_back(Left {
+            since: Instant::now(),
+            peer,
+            connections,
+        });
+    }
+
+    /// Bytes that they still hold. Whoever was cut longer than [`LEAVING`] ago is forgotten.
+    fn bytes(&self) -> u64 {
+        let mut all = self.0.lock();
+        let now = Instant::now();
+        all.retain(|left| now.duration_since(left.since) < LEAVING && left.bytes() > 0);
+        all.iter().map(Left::bytes).sum()
+    }
+}
+
+impl Left {
+    fn bytes(&self) -> u64 {
+        held(&self.peer, &self.connections)
+    }
+}
+
+fn held(peer: &Peer, connections: &[Arc<Connection>]) -> u64 {
+    let payload: u64 = connections.iter().map(|one| one.memory()).sum();
+    payload.saturating_add(peer.account.used())
+}
+
 impl Node {
     /// Cuts the peers that hold most until `bytes` are freed. Returns what they held.
     pub(super) fn cut_holders(&self, bytes: u64) -> u64 {
         let mut peers = self.0.streams.peers.list();
-        // What those hold who were cut a moment ago will be free soon.
         peers.retain(|(_, peer)| !peer.connections().iter().all(|one| one.is_cut()));
         let holders: Vec<_> = peers.into_iter().map(holder).collect();
-        let mut freed: u64 = 0;
-        for Holder { peer, bytes, .. } in select(holders, bytes) {
+        let mut freed = self.0.leaving.bytes();
+        let wanted = bytes.saturating_sub(freed);
+        let mut chosen = select(holders.clone(), wanted);
+        if chosen.is_empty() {
+            // Nobody is known to hold anything. Some may without our knowing.
+            chosen = select(holders.into_iter().map(unseen).collect(), wanted);
+        }
+        for Holder { peer, bytes, .. } in chosen {
             let (id, peer) = peer;
             Limit::MemoryCut.hit();
-            for connection in peer.connections() {
+            let connections = peer.connections();
+            for connection in &connections {
                 tracing::debug!(peer = %id, remote = %connection.remote, bytes, "connection cut for memory");
                 connection.cut();
             }
+            self.0.leaving.add(peer, connections);
             freed = freed.saturating_add(bytes);
         }
         freed

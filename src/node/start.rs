@@ -25,6 +25,7 @@ use super::{
     probe::Prober,
     protocols,
     reach::Reachability,
+    shed::Leaving,
     transport,
 };
 use crate::{
@@ -97,6 +98,7 @@ impl Node {
             routing: OnceLock::new(),
             circuits,
             connmgr: Arc::new(ConnectionManager::new(options.watermarks)),
+            leaving: Leaving::default(),
             events: options.events.clone(),
             prober: Prober::new(options.clone()),
         }));

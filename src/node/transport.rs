@@ -23,6 +23,7 @@ use super::{
     dial::{NextRace, Raced},
     limits::{Admission, Gate},
     peer_address::{PeerIdMismatch, remote_address},
+    peer_socket::PeerSocket,
     readahead::ReadAhead,
     security::{Channel, Security},
     shared_port::{self, Listened, SharedPorts, Sniff, Websockets},
@@ -32,7 +33,7 @@ use super::{
 };
 use crate::{
     metrics::{Carrier, metrics},
-    muxer::{Host, MAX_STREAMS, Muxer, Protocol, QUIC_STREAM_WINDOW, QUIC_WINDOW},
+    muxer::{Host, MAX_STREAMS, Muxer, Protocol, quic_window},
     wire::carrier::{ip_version, transport_name},
 };
 
@@ -116,7 +117,8 @@ pub(super) fn build(
         let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
         let tcp = Sniff::new(Zoned::new(tcp), listened.clone());
         let tcp = TransportTimeout::with_outgoing_timeout(tcp, CONNECT_TIMEOUT);
-        Accept::new(tcp, options.descriptors.clone()).map(|io, _| ReadAhead::new(io))
+        Accept::new(tcp, options.descriptors.clone())
+            .map(|io, _| ReadAhead::new(PeerSocket::new(io)))
     };
     let upgrades = Upgrades {
         network: options.network,
@@ -127,8 +129,9 @@ pub(super) fn build(
     let over_tcp = upgrades.apply(tcp(), UPGRADE_TIMEOUT, remote_address);
     let mut config = quic::Config::new(identity);
     config.max_concurrent_stream_limit = u32::try_from(MAX_STREAMS).unwrap_or(u32::MAX);
-    config.max_stream_data = QUIC_STREAM_WINDOW;
-    config.max_connection_data = QUIC_WINDOW;
+    let window = quic_window(options.memory);
+    config.max_stream_data = window / 3 * 2;
+    config.max_connection_data = window;
     config.max_idle_timeout = u32::try_from(QUIC_IDLE.as_millis()).unwrap_or(u32::MAX);
     let quic_host = host.clone();
     let over_quic = Timed::new(quic::tokio::Transport::new(config))
@@ -144,7 +147,7 @@ pub(super) fn build(
             };
             metrics().swarm.upgraded(carrier, time);
             let muxer = Muxer::new(
-                Protocol::Quic(connection),
+                Protocol::Quic { connection, window },
                 peer,
                 remote,
                 dialed,

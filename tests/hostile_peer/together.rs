@@ -188,14 +188,14 @@ fn within(limit: u64) {
         for number in 0..PEERS {
             let (victim, counts) = (&scene.victim, &counts);
             scope.spawn(move || {
-                let _ = rustix::process::nice(10);
+                let _ = rustix::process::nice(19);
                 attack(victim, number, end, counts);
             });
         }
         for number in 0..CLIENTS {
             let victim = &scene.victim;
             scope.spawn(move || {
-                let _ = rustix::process::nice(10);
+                let _ = rustix::process::nice(19);
                 greedy(victim, number, end);
             });
         }

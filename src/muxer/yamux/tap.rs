@@ -16,6 +16,7 @@ use futures::io::{AsyncRead, AsyncWrite};
 use parking_lot::Mutex;
 
 use super::{
+    super::turn::Turns,
     frames::{FLAG_FIN, HEADER, Header, Scanner, TYPE_GO_AWAY, reset_frame},
     streams::Streams,
 };
@@ -23,9 +24,13 @@ use super::{
 /// Bytes collected before they are handed to the secured connection. One noise frame.
 const BATCH: usize = 64 * 1024;
 
-/// Frames taken before other tasks get a turn: yamux itself answers pings for as long as they
-/// come.
-const READ_BURST: usize = 256;
+/// Frames taken before other tasks get a turn, at most, and however many are busy: yamux itself
+/// answers pings for as long as they come.
+const READ_BURST: usize = 512;
+const MIN_READ_BURST: usize = 8;
+
+/// Bytes that take about as long as a frame.
+const FRAME_BYTES: usize = 8 * 1024;
 
 #[derive(Debug)]
 struct Inner<IO> {
@@ -37,7 +42,7 @@ struct Inner<IO> {
     /// yamux has told the remote that it breaks the protocol.
     violated: bool,
     /// Frames taken in this turn.
-    burst: usize,
+    turns: Turns,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Inner<IO> {
@@ -101,7 +106,7 @@ pub(super) fn tap<IO>(io: IO, streams: Arc<Streams>) -> (Tap<IO>, Handle<IO>) {
         out: BytesMut::new(),
         streams,
         violated: false,
-        burst: 0,
+        turns: Turns::default(),
     }));
     (Tap(inner.clone()), Handle(inner))
 }
@@ -139,16 +144,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tap<IO> {
             let reason = "the remote breaks the yamux protocol";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, reason)));
         }
-        if inner.burst >= READ_BURST {
-            inner.burst = 0;
+        if inner.turns.is_over(READ_BURST, MIN_READ_BURST) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let n = ready!(Pin::new(&mut inner.io).poll_read(cx, buf))?;
-        let (streams, burst) = (&inner.streams, &mut inner.burst);
+        let Poll::Ready(read) = Pin::new(&mut inner.io).poll_read(cx, buf) else {
+            inner.turns.rest();
+            return Poll::Pending;
+        };
+        let n = read?;
+        let (streams, turns) = (&inner.streams, &mut inner.turns);
+        turns.did(n / FRAME_BYTES);
         inner.read.scan(&buf[..n], |header| {
             streams.received(header);
-            *burst += 1;
+            turns.did(1);
         });
         streams.arriving(inner.read.incomplete());
         Poll::Ready(Ok(n))

@@ -18,12 +18,12 @@ use libp2p::{
 };
 use parking_lot::Mutex;
 
-use crate::node::readahead::ReadAhead;
+use crate::node::{peer_socket::PeerSocket, readahead::ReadAhead};
 
 /// The address that is listened on for the library's sake. Connections have addresses of their own.
 const ANYWHERE: &str = "/ip4/0.0.0.0/tcp/0/ws";
 
-type Io = ReadAhead<TcpStream>;
+type Io = ReadAhead<PeerSocket>;
 type Upgrade = <Boxed<(PeerId, StreamMuxerBox)> as Transport>::ListenerUpgrade;
 
 struct Connection {
@@ -78,7 +78,7 @@ impl Transport for Handed {
         };
         Poll::Ready(TransportEvent::Incoming {
             listener_id,
-            upgrade: ready(Ok(ReadAhead::new(next.stream))),
+            upgrade: ready(Ok(ReadAhead::new(PeerSocket::new(next.stream)))),
             local_addr: next.local,
             send_back_addr: next.remote,
         })
