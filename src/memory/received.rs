@@ -58,11 +58,13 @@ pub(super) fn wakes_nobody() {
     *LADDER.lock() = None;
 }
 
-/// The ladder looks now. It is woken after `alarm` further bytes; after `hold`, peers are held up.
-pub(super) fn looked(alarm: u64, hold: u64) {
+/// The ladder looks now. It is woken after `alarm` further bytes; after `hold`, peers are held up. So
+/// many bytes have come since it last looked.
+pub(super) fn looked(alarm: u64, hold: u64) -> u64 {
     HOLD.store(hold, Relaxed);
-    RECEIVED.store(0, Relaxed);
+    let came = RECEIVED.swap(0, Relaxed);
     ALARM.store(alarm, Relaxed);
+    came
 }
 
 #[cfg(test)]
