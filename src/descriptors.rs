@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, OwnedFd},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,6 +10,7 @@ use std::{
 use parking_lot::Mutex;
 use rustix::{
     event::{EventfdFlags, eventfd},
+    fs::{Mode, OFlags},
     io::fcntl_dupfd_cloexec,
 };
 
@@ -33,8 +34,17 @@ pub struct Descriptors(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     limit: u64,
-    /// Where the kernel does not tell how many there are.
-    counted: Option<Counted>,
+    open: Open,
+}
+
+/// How it is known how many there are.
+#[derive(Debug)]
+enum Open {
+    /// The kernel tells. The directory is kept open, because its path takes longer to find than all
+    /// the rest of a question that each stream asks.
+    Told(OwnedFd),
+    /// The kernel does not tell.
+    Counted(Counted),
 }
 
 /// What is known without being told.
@@ -56,8 +66,11 @@ impl Descriptors {
     /// Those of a process that may have `limit` of them.
     #[must_use]
     pub fn new(limit: u64) -> Self {
-        let counted = told().is_none().then(Counted::new);
-        Self(Arc::new(Inner { limit, counted }))
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let table = rustix::fs::open(TABLE, flags, Mode::empty()).ok();
+        let table = table.filter(|table| told(table).is_some());
+        let open = table.map_or_else(|| Open::Counted(Counted::new()), Open::Told);
+        Self(Arc::new(Inner { limit, open }))
     }
 
     /// Whether one more can be taken with `reserve` left, or with half of all, where that is
@@ -67,10 +80,10 @@ impl Descriptors {
     /// last count of the entries has found, which is made by another thread.
     #[must_use]
     pub fn can_spare(&self, reserve: u64) -> bool {
-        let Inner { limit, counted } = &*self.0;
-        let open = match counted {
-            None => told(),
-            Some(counted) => counted.open(),
+        let Inner { limit, open } = &*self.0;
+        let open = match open {
+            Open::Told(table) => told(table),
+            Open::Counted(counted) => counted.open(),
         };
         // Without one left nothing can be asked either.
         let open = open.unwrap_or(u64::MAX);
@@ -78,9 +91,9 @@ impl Descriptors {
     }
 }
 
-/// How many there are, by the size of the directory: 0 on kernels that do not tell it.
-fn told() -> Option<u64> {
-    let size = rustix::fs::stat(TABLE).ok()?.st_size;
+/// How many there are, by the size of the directory `table`: 0 on kernels that do not tell it.
+fn told(table: impl AsFd) -> Option<u64> {
+    let size = rustix::fs::fstat(table).ok()?.st_size;
     u64::try_from(size).ok().filter(|size| *size > 0)
 }
 
@@ -163,13 +176,17 @@ mod tests {
         assert!(u64::try_from(lowest).unwrap() < HIGH, "there is no hole");
         let by_counting = Descriptors(Arc::new(Inner {
             limit: HIGH,
-            counted: Some(Counted::new()),
+            open: Open::Counted(Counted::new()),
         }));
         assert!(!by_counting.can_spare(0));
-        if told().is_some() {
-            assert!(!Descriptors::new(HIGH).can_spare(0));
+        let told = Descriptors::new(HIGH);
+        if matches!(told.0.open, Open::Told(_)) {
+            assert!(!told.can_spare(0));
         }
         drop(high);
+        if matches!(told.0.open, Open::Told(_)) {
+            assert!(told.can_spare(0));
+        }
         let mut tries = 0;
         while !by_counting.can_spare(0) {
             tries += 1;

@@ -31,7 +31,7 @@ pub(crate) use identify::{Identify, Push, Trigger};
 pub(crate) use peers::Peers;
 pub(crate) use queries::{DhtQuery, Queries};
 pub(crate) use relay_service::{Asked, RelayService};
-pub(crate) use streams::Streams;
+pub(crate) use streams::{Handled, Streams};
 pub(crate) use swarm::{Carrier, DialError, PeerDial, Swarm};
 pub(crate) use turns::Turns;
 

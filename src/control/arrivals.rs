@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use rustix::event::{Timespec, epoll};
@@ -35,20 +35,68 @@ pub struct Arrivals {
 #[derive(Debug)]
 pub(super) struct Serving(Arc<Arrivals>);
 
+/// What is known of the requests of one client. They count in exactly one way at any moment: as
+/// read, or as watched by the kernel.
+#[derive(Debug)]
+pub(super) struct Attention {
+    arrivals: Arc<Arrivals>,
+    /// Held while what was read may hold a registration, or while nothing has been read yet.
+    serving: Option<Serving>,
+    /// The kernel watches the socket. Most clients send their only request at once, and are never
+    /// waited for.
+    is_watched: bool,
+}
+
+impl Attention {
+    /// Of a client that has been `accepted`.
+    pub(super) fn new(accepted: Serving) -> Self {
+        Self {
+            arrivals: accepted.0.clone(),
+            serving: Some(accepted),
+            is_watched: false,
+        }
+    }
+
+    /// What was read holds no registration, and what comes after it waits for it.
+    pub(super) fn release(&mut self) {
+        self.serving = None;
+    }
+
+    /// The session waits for the client at `socket`. What arrives meanwhile counts.
+    pub(super) fn wait(&mut self, socket: &Socket) {
+        if !self.is_watched {
+            self.is_watched = true;
+            self.arrivals.watch(socket);
+        }
+        self.serving = None;
+    }
+
+    /// What can be read from `socket` is no request any more.
+    pub(super) fn forget(&mut self, socket: &Socket) {
+        if std::mem::take(&mut self.is_watched) {
+            self.arrivals.forget(socket);
+        }
+        self.serving = None;
+    }
+}
+
 /// A client's socket. What is read from it counts as being served before it leaves the kernel.
 pub(super) struct Watched<'a> {
     pub(super) socket: &'a Socket,
-    pub(super) arrivals: &'a Arc<Arrivals>,
-    /// Set by each read.
-    pub(super) serving: &'a mut Option<Serving>,
+    pub(super) attention: &'a mut Attention,
 }
 
 impl Source for Watched<'_> {
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let serving = self.arrivals.serve();
-        let read = ready!(Source::poll_read(&mut self.socket, cx, buffer));
-        *self.serving = Some(serving);
-        Poll::Ready(read)
+        let Attention {
+            arrivals, serving, ..
+        } = self.attention;
+        serving.get_or_insert_with(|| arrivals.serve());
+        let read = Source::poll_read(&mut self.socket, cx, buffer);
+        if read.is_pending() {
+            self.attention.wait(self.socket);
+        }
+        read
     }
 }
 
@@ -71,7 +119,8 @@ impl Arrivals {
         })
     }
 
-    /// What can be read from `socket` is a request, until it is closed or forgotten.
+    /// What can be read from `socket` is a request, until it is closed or forgotten. That includes
+    /// what has arrived before.
     pub(super) fn watch(&self, socket: &impl AsFd) {
         if let Some(waiting) = &self.waiting {
             let (data, flags) = (epoll::EventData::new_u64(0), epoll::EventFlags::IN);
@@ -81,7 +130,7 @@ impl Arrivals {
     }
 
     /// What can be read from `socket` is no request any more.
-    pub(super) fn forget(&self, socket: &impl AsFd) {
+    fn forget(&self, socket: &impl AsFd) {
         if let Some(waiting) = &self.waiting {
             let _ = epoll::delete(waiting, socket);
         }

@@ -52,18 +52,21 @@ pub fn serve(
         dials: Semaphore::new(MAX_DIALS),
     });
     Box::new(move |inbound| {
-        let shared = shared.clone();
+        // Boxed before the rest, so that what lasts does not carry the larger state of the dial
+        // along.
+        let dial = Box::pin(handler_dial(inbound, shared.clone()));
         async move {
-            // Boxed, so that what lasts does not carry the larger state of the dial along.
-            match Box::pin(handler_dial(inbound, &shared)).await {
-                Some(Lasting::Pipe(pipe)) => pipe.await,
+            let pipe = match dial.await {
+                Some(Lasting::Pipe(pipe)) => pipe,
                 Some(Lasting::Echo(stream)) => {
-                    if let Err(error) = echo(stream).await {
+                    if let Err(error) = Box::pin(echo(stream)).await {
                         tracing::debug!(%error, "echo ended");
                     }
+                    return;
                 }
-                None => {}
-            }
+                None => return,
+            };
+            pipe.await;
         }
         .boxed()
     })
@@ -95,7 +98,7 @@ async fn turn(dials: &Semaphore, limit: Limit) -> Option<SemaphorePermit<'_>> {
     timeout(DIAL_TIMEOUT, dials.acquire()).await.ok()?.ok()
 }
 
-async fn handler_dial(inbound: InboundStream, shared: &Shared) -> Option<Lasting> {
+async fn handler_dial(inbound: InboundStream, shared: Arc<Shared>) -> Option<Lasting> {
     let InboundStream {
         peer,
         remote,

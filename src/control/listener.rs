@@ -11,12 +11,13 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use rustix::io::Errno;
 use tokio::{sync::Semaphore, task::yield_now, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    arrivals::{Arrivals, Serving},
+    arrivals::{Arrivals, Attention, Serving},
     context::Context,
     persistent::Connections,
     session::Session,
@@ -118,14 +119,14 @@ impl Listener {
                 }
                 let accept = |cx: &mut Waker<'_>| acceptor.poll_accept(&context.arrivals, cx);
                 let (socket, arrived) = accepted(accept).await;
-                context.arrivals.watch(&socket);
-                drop(arrived);
-                let session = Session::new(socket, context.clone(), persistent.clone(), permit);
-                tasks.spawn(async move {
-                    if let Err(error) = session.run().await {
+                let attention = Attention::new(arrived);
+                let (context, persistent) = (context.clone(), persistent.clone());
+                let session = Session::new(socket, context, persistent, permit, attention);
+                tasks.spawn(session.run().map(|ended| {
+                    if let Err(error) = ended {
                         tracing::debug!(%error, "client connection ended");
                     }
-                });
+                }));
             }
         };
         stop.run_until_cancelled(accept).await;

@@ -7,7 +7,10 @@ use futures::FutureExt as _;
 use prost::Message;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{blocked, socket::Socket};
+use super::{
+    blocked,
+    socket::{NARROW, Socket},
+};
 use crate::{
     memory::{Account, Charge, OverBudget},
     wire::frame,
@@ -16,6 +19,9 @@ use crate::{
 /// The longest length of a frame, in bytes.
 const MAX_LENGTH: usize = 10;
 
+/// What the kernel is taken to need for a write beside its bytes.
+const OVERHEAD: usize = 1024;
+
 /// Frames that a client has not read yet. Empty, it holds no memory.
 #[derive(Debug)]
 pub(super) struct Output {
@@ -23,14 +29,55 @@ pub(super) struct Output {
     /// For the memory behind `bytes`.
     charge: Charge,
     account: Arc<Account>,
+    kernel: Kernel,
+}
+
+/// How much the kernel takes of the answers of a client that sends requests.
+#[derive(Debug, Clone, Copy)]
+enum Kernel {
+    /// It may have taken so much already. As long as that is little its buffer is left as it is:
+    /// most clients get one answer.
+    Unset(usize),
+    /// Its buffer is small, and had so many bytes before.
+    Narrow(usize),
+    /// It takes what it likes.
+    Wide,
 }
 
 impl Output {
-    pub(super) fn new(account: &Arc<Account>) -> Self {
+    /// Of a client of whose answers the kernel takes no more than [`NARROW`] says.
+    pub(super) fn narrow(account: &Arc<Account>) -> Self {
         Self {
             bytes: BytesMut::new(),
             charge: account.empty_charge(),
             account: account.clone(),
+            kernel: Kernel::Unset(0),
+        }
+    }
+
+    /// From now on the kernel takes as much as it likes.
+    pub(super) fn widen(&mut self, socket: &Socket) {
+        if let Kernel::Narrow(before) = self.kernel {
+            socket.widen(before);
+        }
+        self.kernel = Kernel::Wide;
+    }
+
+    /// From now on the kernel takes little, however little it has taken so far.
+    pub(super) fn confine(&mut self, socket: &Socket) {
+        if let Kernel::Unset(_) = self.kernel {
+            self.kernel = Kernel::Narrow(socket.narrow());
+        }
+    }
+
+    /// Before a write: makes sure that the kernel does not take too much.
+    fn limit(&mut self, socket: &Socket) {
+        if let Kernel::Unset(taken) = self.kernel {
+            let taken = taken + self.bytes.len() + OVERHEAD;
+            self.kernel = match taken <= NARROW {
+                true => Kernel::Unset(taken),
+                false => Kernel::Narrow(socket.narrow()),
+            };
         }
     }
 
@@ -119,6 +166,7 @@ impl Output {
     /// # Cancel safety
     /// What is not written stays.
     pub(super) async fn write_some(&mut self, socket: &mut Socket) -> io::Result<usize> {
+        self.limit(socket);
         let written = match socket.write_buf(&mut self.bytes).now_or_never() {
             Some(written) => written?,
             None => {
@@ -158,7 +206,7 @@ mod tests {
     #[test]
     fn what_waits_is_charged_and_what_has_no_room_is_not_appended() {
         let account = Ledger::new(128 << 20).client();
-        let mut output = Output::new(&account);
+        let mut output = Output::narrow(&account);
         let answer = response::error("x".repeat(1000));
         for _ in 0..50 {
             output.put(&answer).expect("room");

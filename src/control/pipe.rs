@@ -56,6 +56,16 @@ struct Way {
     done: bool,
 }
 
+impl Way {
+    /// `n` pending bytes are written. The last ones take their memory along.
+    fn advance(&mut self, n: usize) {
+        self.pending.advance(n);
+        if self.pending.is_empty() {
+            self.pending = Bytes::new();
+        }
+    }
+}
+
 /// A running pipe. Resolves when both directions are done.
 #[derive(Debug)]
 pub(super) struct Pipe<S = UserStream> {
@@ -121,10 +131,9 @@ impl<S: Stream> Pipe<S> {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
                 self.moved = true;
-                self.up.pending.advance(n);
+                self.up.advance(n);
             }
             if self.up.source_ended {
-                self.up.pending = Bytes::new();
                 ready!(Pin::new(&mut self.stream).poll_close(cx))?;
                 return Poll::Ready(Ok(()));
             }
@@ -167,15 +176,18 @@ impl<S: Stream> Pipe<S> {
                 match ready!(Pin::new(&mut self.socket).poll_write(cx, &self.down.pending)) {
                     Ok(n) if n > 0 => {
                         self.moved = true;
-                        self.down.pending.advance(n);
+                        self.down.advance(n);
                     }
                     Ok(_) | Err(_) => self.discard = true,
                 }
             }
             if self.down.source_ended {
                 self.down.pending = Bytes::new();
-                // A socket that is gone needs no shutdown.
-                let _ = ready!(Pin::new(&mut self.socket).poll_shutdown(cx));
+                // If the other direction is done as well, the socket is closed at once.
+                if !self.up.done {
+                    // A socket that is gone needs no shutdown.
+                    let _ = ready!(Pin::new(&mut self.socket).poll_shutdown(cx));
+                }
                 return Poll::Ready(Ok(()));
             }
             if self.stuck.take().is_some() {
@@ -249,15 +261,9 @@ impl<S: Stream> Pipe<S> {
     fn poll_ways(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<()> {
         if !self.up.done {
             match self.poll_up(cx, scratch) {
-                Poll::Ready(Ok(())) => {
-                    self.up.done = true;
-                    if self.socket.hung_up() {
-                        self.discard = true;
-                    }
-                }
-                // What the remote sent before it reset is still delivered; the same error
-                // then ends the other direction.
-                Poll::Ready(Err(_)) => self.up.done = true,
+                // After an error, what the remote sent before it reset is still delivered; the same
+                // error then ends the other direction.
+                Poll::Ready(_) => self.up.done = true,
                 Poll::Pending => {}
             }
         }

@@ -3,6 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::OwnedSemaphorePermit,
@@ -11,9 +12,9 @@ use tokio::{
 };
 
 use super::{
-    arrivals::{Serving, Watched},
+    arrivals::{Attention, Watched},
     client::Client,
-    clients::Use,
+    clients::{Clients, Use},
     context::{Context, FRAME_TIMEOUT, MAX_BATCH},
     dht::{Asker, Served},
     events::EventFeed,
@@ -61,16 +62,13 @@ pub(super) struct Session {
     socket: Socket,
     reader: FrameReader,
     output: Output,
-    /// What the kernel took of it at first.
-    send_buffer: usize,
     /// What is held because of the client is charged here.
     account: Arc<Account>,
     context: Arc<Context>,
     persistent: Arc<Connections>,
     /// The place among the clients that send requests.
     permit: OwnedSemaphorePermit,
-    /// Held while what was read may hold a registration.
-    serving: Option<Serving>,
+    attention: Attention,
 }
 
 /// What the connection is used for after the requests.
@@ -81,6 +79,42 @@ enum Mode {
     Events(Box<EventFeed>),
     Judging(Box<Judging>),
     Persistent(Persistent),
+}
+
+impl Mode {
+    /// What has become a pipe, or else what it is.
+    fn pipe(self) -> Result<Pipe, Box<Self>> {
+        match self {
+            Self::Pipe(pipe) => Ok(pipe),
+            other => Err(Box::new(other)),
+        }
+    }
+
+    async fn run(self, clients: &Arc<Clients>) -> io::Result<()> {
+        match self {
+            Self::Closed => Ok(()),
+            Self::Pipe(pipe) => {
+                pipe.await;
+                Ok(())
+            }
+            Self::Feed(feed) => {
+                let _present = clients.enter(Use::Subscription);
+                feed.run().await
+            }
+            Self::Events(feed) => {
+                let _present = clients.enter(Use::Subscription);
+                feed.run().await
+            }
+            Self::Judging(judging) => {
+                let _present = clients.enter(Use::Subscription);
+                judging.run().await
+            }
+            Self::Persistent(persistent) => {
+                let _present = clients.enter(Use::Persistent);
+                persistent.run().await
+            }
+        }
+    }
 }
 
 /// Why there is no further request.
@@ -99,6 +133,7 @@ impl Session {
         context: Arc<Context>,
         persistent: Arc<Connections>,
         permit: OwnedSemaphorePermit,
+        attention: Attention,
     ) -> Self {
         let account = context.ledger.client();
         let reader = FrameReader::new(context.max_frame, BytesMut::new())
@@ -106,15 +141,14 @@ impl Session {
             .charged(account.empty_charge())
             .always(SMALL_REQUEST);
         Self {
-            send_buffer: socket.narrow(),
             socket,
             reader,
-            output: Output::new(&account),
+            output: Output::narrow(&account),
             account,
             context,
             persistent,
             permit,
-            serving: None,
+            attention,
         }
     }
 
@@ -122,36 +156,25 @@ impl Session {
     ///
     /// # Errors
     /// If the client can no longer be written to.
-    pub(super) async fn run(self) -> io::Result<()> {
+    pub(super) fn run(self) -> impl Future<Output = io::Result<()>> {
         let clients = self.context.clients.clone();
-        let asking = clients.enter(Use::Requests);
-        // Boxed, so that a pipe does not carry the far larger state of the requests along.
-        let mode = Box::pin(self.requests()).await?;
-        drop(asking);
-        match mode {
-            Mode::Closed => {}
-            Mode::Pipe(pipe) => {
-                let _present = clients.enter(Use::Stream);
-                pipe.await;
-            }
-            Mode::Feed(feed) => {
-                let _present = clients.enter(Use::Subscription);
-                feed.run().await?;
-            }
-            Mode::Events(feed) => {
-                let _present = clients.enter(Use::Subscription);
-                feed.run().await?;
-            }
-            Mode::Judging(judging) => {
-                let _present = clients.enter(Use::Subscription);
-                judging.run().await?;
-            }
-            Mode::Persistent(persistent) => {
-                let _present = clients.enter(Use::Persistent);
-                Box::pin(persistent.run()).await?;
-            }
+        // Boxed before the task begins, so that a pipe does not carry the far larger state of the
+        // requests along.
+        let requests = Box::pin(self.requests());
+        async move {
+            let asking = clients.enter(Use::Requests);
+            let pipe = match requests.await?.pipe() {
+                Ok(pipe) => pipe,
+                Err(mode) => {
+                    drop(asking);
+                    return Box::pin(mode.run(&clients)).await;
+                }
+            };
+            drop(asking);
+            let _present = clients.enter(Use::Stream);
+            pipe.await;
+            Ok(())
         }
-        Ok(())
     }
 
     async fn requests(mut self) -> io::Result<Mode> {
@@ -205,8 +228,8 @@ impl Session {
                 Outcome::Answer(answer) => self.answer(&answer).await?,
                 Outcome::Stream(answer, opened) => {
                     self.output.put_always(&answer);
-                    self.context.arrivals.forget(&self.socket);
-                    self.socket.widen(self.send_buffer);
+                    self.attention.forget(&self.socket);
+                    self.output.widen(&self.socket);
                     let preface = self.output.into_bytes();
                     let early = self.reader.into_received().freeze();
                     let drain = self.context.drain.clone();
@@ -215,8 +238,8 @@ impl Session {
                 }
                 Outcome::Feed(answer, subscription) => {
                     self.output.put_always(&answer);
-                    self.context.arrivals.forget(&self.socket);
-                    self.socket.widen(self.send_buffer);
+                    self.attention.forget(&self.socket);
+                    self.output.widen(&self.socket);
                     let client = Client {
                         socket: self.socket,
                         reader: self.reader,
@@ -228,8 +251,9 @@ impl Session {
                 }
                 Outcome::Events(answer, follower) => {
                     self.output.put_always(&answer);
-                    self.context.arrivals.forget(&self.socket);
+                    self.attention.forget(&self.socket);
                     // Few events wait in the kernel: who does not read is told how many it missed.
+                    self.output.confine(&self.socket);
                     let client = Client {
                         socket: self.socket,
                         reader: self.reader,
@@ -241,8 +265,8 @@ impl Session {
                 }
                 Outcome::Judge(answer, judge) => {
                     self.output.put_always(&answer);
-                    self.context.arrivals.forget(&self.socket);
-                    self.socket.widen(self.send_buffer);
+                    self.attention.forget(&self.socket);
+                    self.output.widen(&self.socket);
                     let client = Client {
                         socket: self.socket,
                         reader: self.reader,
@@ -265,8 +289,8 @@ impl Session {
 
     /// Closes, which takes the kernel longer than a request. Clients that leave by the thousand
     /// do so one after another, and requests of others are served in between.
-    async fn leave(self) {
-        self.context.arrivals.forget(&self.socket);
+    async fn leave(mut self) {
+        self.attention.forget(&self.socket);
         let _turn = self.context.leaving.acquire().await;
         drop(self.socket);
     }
@@ -289,12 +313,15 @@ impl Session {
                     return Ok(Err(End::Malformed(error.to_string())));
                 }
             }
-            self.serving = None;
-            self.flush().await?;
+            if let Some(flushed) = self.flush().now_or_never() {
+                flushed?;
+            } else {
+                self.attention.wait(&self.socket);
+                self.flush().await?;
+            }
             let mut source = Watched {
                 socket: &self.socket,
-                arrivals: &self.context.arrivals,
-                serving: &mut self.serving,
+                attention: &mut self.attention,
             };
             let filled = tokio::select! {
                 biased;
@@ -317,8 +344,8 @@ impl Session {
     /// A daemon that is about to end closes without an answer, because Hivemind's client takes
     /// any answer for a success.
     fn upgrade(mut self) -> Mode {
-        self.context.arrivals.forget(&self.socket);
-        self.socket.widen(self.send_buffer);
+        self.attention.forget(&self.socket);
+        self.output.widen(&self.socket);
         self.output.put_always(&response::ok());
         let Self {
             socket,
@@ -328,8 +355,7 @@ impl Session {
             context,
             persistent,
             permit,
-            serving: _,
-            send_buffer: _,
+            attention: _,
         } = self;
         let client = Client {
             socket,
@@ -377,8 +403,7 @@ impl Session {
     /// Answers for the last time. What the client still sends is read for a moment: closing
     /// a socket with unread bytes would destroy the answer.
     async fn refuse(mut self, answer: &pb::Response) -> io::Result<()> {
-        self.serving = None;
-        self.context.arrivals.forget(&self.socket);
+        self.attention.forget(&self.socket);
         self.output.put_always(answer);
         self.flush().await?;
         self.socket.shutdown().await?;
@@ -409,13 +434,15 @@ impl Session {
             }
         };
         let mut counted = metrics::Serving::begin(request.verb());
-        if !matches!(&request, Request::Host(request) if request.registers()) {
-            // What comes after it waits for it.
-            self.serving = None;
-        }
         // Earlier answers must not wait for a slow request.
         let waits = matches!(&request, Request::Host(request) if request.waits());
-        if waits || self.output.len() > MAX_BATCH {
+        let flushes = waits || self.output.len() > MAX_BATCH;
+        let registers = matches!(&request, Request::Host(request) if request.registers());
+        if !registers && (flushes || matches!(request, Request::Dht(_))) {
+            // What comes after it waits for it.
+            self.attention.release();
+        }
+        if flushes {
             self.flush().await?;
         }
         faults::point("session");

@@ -15,7 +15,7 @@ use rustix::{
     net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream, lookup_host},
     time::sleep,
 };
@@ -27,7 +27,7 @@ use crate::wire::{
 
 /// Bytes of answers that the kernel takes of a client that sends requests, before it doubles them
 /// (SECURITY.md 3).
-const NARROW: usize = 8 * 1024;
+pub(super) const NARROW: usize = 8 * 1024;
 
 /// Time between two looks at whether the other end is still there.
 pub(super) const TICK: Duration = Duration::from_millis(250);
@@ -227,22 +227,37 @@ fn out_of_reach() -> io::Error {
 impl Source for &Socket {
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
+            let mut got = 0;
             let read = match self {
                 Socket::Unix(stream) => {
                     ready!(stream.poll_read_ready(cx))?;
-                    stream.try_read(buffer)
+                    stream.try_io(Interest::READABLE, || take(stream, buffer, &mut got))
                 }
                 Socket::Tcp(stream) => {
                     ready!(stream.poll_read_ready(cx))?;
-                    stream.try_read(buffer)
+                    stream.try_io(Interest::READABLE, || take(stream, buffer, &mut got))
                 }
             };
             match read {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && got == 0 => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Poll::Ready(Ok(got));
+                }
                 other => return Poll::Ready(other),
             }
         }
     }
+}
+
+/// Reads into `buffer`; how much stands in `got`. Bytes that do not fill it were all there was,
+/// which the runtime is told in the same way as that nothing is there: else it would have to be
+/// asked again.
+fn take(socket: impl AsFd, buffer: &mut [u8], got: &mut usize) -> io::Result<usize> {
+    *got = rustix::io::read(socket, &mut *buffer)?;
+    if (1..buffer.len()).contains(got) {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    Ok(*got)
 }
 
 macro_rules! each {

@@ -5,17 +5,20 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Streams,
-    negotiate::{self, Choice, Negotiated},
+    name::ProtocolName,
+    negotiate::{self, Choice, Negotiated, UserStream},
+    registry::Turn,
     target::{InboundStream, Target, Targets},
 };
 use crate::{
     faults,
     limit_hits::Limit,
-    metrics::metrics,
+    metrics::{Handled, metrics},
     muxer::{Connection, Handover, Host, Substream},
     telemetry::Chain,
 };
@@ -36,14 +39,47 @@ const REGISTRATION_INTERVAL: Duration = Duration::from_millis(1);
 /// processors are busy with other programs, 25 ms may pass without one.
 const REGISTRATION_LOOKS: u32 = 12;
 
+/// A stream that somebody serves, until the end.
+struct Served {
+    serving: BoxFuture<'static, ()>,
+    /// Nobody waits for its end.
+    endless: bool,
+    _handled: Handled,
+    _permit: OwnedSemaphorePermit,
+}
+
 impl Streams {
-    async fn accept(
+    /// Boxed before the task begins, so that a stream in use does not carry the state of its
+    /// negotiation along.
+    fn accept(
         self: Arc<Self>,
         connection: Arc<Connection>,
         stream: Substream,
         swarm: Handover,
         permit: OwnedSemaphorePermit,
-    ) {
+    ) -> impl Future<Output = ()> {
+        let closing = self.closing.clone();
+        let negotiation = Box::pin(self.negotiate(connection, stream, swarm, permit));
+        async move {
+            let Some(served) = negotiation.await else {
+                return;
+            };
+            if served.endless {
+                closing.run_until_cancelled(served.serving).await;
+            } else {
+                served.serving.await;
+            }
+        }
+    }
+
+    /// Finds whoever serves the stream.
+    async fn negotiate(
+        self: Arc<Self>,
+        connection: Arc<Connection>,
+        stream: Substream,
+        swarm: Handover,
+        permit: OwnedSemaphorePermit,
+    ) -> Option<Served> {
         faults::point("stream");
         let negotiating = metrics().streams.negotiate();
         let choose = |name: &[u8]| {
@@ -59,67 +95,76 @@ impl Streams {
             NEGOTIATION_TIMEOUT,
             negotiate::listen(stream, self.charge(&connection), choose, || self.settled()),
         );
-        // Boxed, so that a stream in use does not carry the state of its negotiation along.
-        let negotiation = self.closing.run_until_cancelled(Box::pin(negotiation));
-        let Some(negotiated) = negotiation.await else {
-            return;
-        };
+        let negotiated = self.closing.run_until_cancelled(negotiation).await?;
         drop(negotiating);
         match negotiated {
             Ok(Ok(Negotiated::User {
-                mut stream,
+                stream,
                 name,
                 choice,
-            })) => {
-                self.counters.served.fetch_add(1, Ordering::Relaxed);
-                let service = match choice.first() {
-                    Target::Service(service) => Some(service.clone()),
-                    _ => None,
-                };
-                // Peers keep such streams open for ever; the end of the daemon does not wait.
-                let endless = match choice.first() {
-                    Target::Service(service) => !service.is_lasting(),
-                    other => *other == Target::Ping,
-                };
-                if endless {
-                    stream.set_background();
-                }
-                let Some(peer) = self.peers.get(&connection.peer) else {
-                    return;
-                };
-                let _handled = metrics().streams.handle(name.to_str().unwrap_or("other"));
-                let inbound = InboundStream {
-                    peer: connection.peer,
-                    remote: connection.remote.clone(),
-                    connection,
-                    protocol: name,
-                    stream,
-                    targets: Targets::new(choice),
-                    dials: peer.dials.clone(),
-                    account: peer.account.clone(),
-                };
-                let served = match service {
-                    Some(service) => service.serve(inbound),
-                    None => (self.serve)(inbound),
-                };
-                if endless {
-                    self.closing.run_until_cancelled(served).await;
-                } else {
-                    served.await;
-                }
-            }
+            })) => self.served(connection, stream, name, choice, permit),
             Ok(Ok(Negotiated::Library(stream))) => {
                 // The swarm bounds how many it negotiates; beyond, or when the connection is
                 // gone, the stream is reset.
                 let stream = Box::pin(stream.counted(permit));
                 let handed = swarm.send_timeout(stream, NEGOTIATION_TIMEOUT);
                 let _ = self.closing.run_until_cancelled(handed).await;
+                None
             }
             Ok(Err(error)) => {
                 tracing::debug!(error = %Chain(&error), "inbound stream: negotiation failed");
+                None
             }
-            Err(_) => Limit::NegotiationTime.hit(),
+            Err(_) => {
+                Limit::NegotiationTime.hit();
+                None
+            }
         }
+    }
+
+    /// Hands the stream to whoever's turn it is.
+    fn served(
+        &self,
+        connection: Arc<Connection>,
+        mut stream: UserStream,
+        name: ProtocolName,
+        choice: Turn,
+        permit: OwnedSemaphorePermit,
+    ) -> Option<Served> {
+        self.counters.served.fetch_add(1, Ordering::Relaxed);
+        let service = match choice.first() {
+            Target::Service(service) => Some(service.clone()),
+            _ => None,
+        };
+        // Peers keep such streams open for ever; the end of the daemon does not wait.
+        let endless = match choice.first() {
+            Target::Service(service) => !service.is_lasting(),
+            other => *other == Target::Ping,
+        };
+        if endless {
+            stream.set_background();
+        }
+        let peer = self.peers.get(&connection.peer)?;
+        let handled = metrics().streams.handle(name.to_str().unwrap_or("other"));
+        let inbound = InboundStream {
+            peer: connection.peer,
+            remote: connection.remote.clone(),
+            connection,
+            protocol: name,
+            stream,
+            targets: Targets::new(choice),
+            dials: peer.dials.clone(),
+            account: peer.account.clone(),
+        };
+        Some(Served {
+            serving: match service {
+                Some(service) => service.serve(inbound),
+                None => (self.serve)(inbound),
+            },
+            endless,
+            _handled: handled,
+            _permit: permit,
+        })
     }
 
     /// Waits until the control requests that have arrived are served, for a short time at most.
@@ -181,9 +226,8 @@ impl Host for StreamHost {
             return;
         };
         let (streams, connection) = (self.0.clone(), connection.clone());
-        self.0.tasks.spawn(async move {
-            streams.accept(connection, stream, swarm, permit).await;
-        });
+        let accepted = streams.accept(connection, stream, swarm, permit);
+        self.0.tasks.spawn(accepted);
     }
 
     fn refused(&self, connection: &Arc<Connection>) {

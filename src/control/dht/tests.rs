@@ -49,7 +49,7 @@ fn run(values: BoxStream<'static, pb::DhtResponse>, time: Duration) -> Run {
     #[allow(clippy::disallowed_methods, reason = "the test waits for it")]
     let served = tokio::spawn(async move {
         let mut socket = Socket::Unix(socket);
-        let mut output = Output::new(&Ledger::new(0).client());
+        let mut output = Output::narrow(&Ledger::new(0).client());
         let mut asker = Asker {
             socket: &mut socket,
             output: &mut output,
