@@ -20,7 +20,7 @@ use std::{
     os::unix::fs::FileExt as _,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     thread::{self, Thread},
     time::Duration,
@@ -65,6 +65,24 @@ pub trait Shed: fmt::Debug + Send + Sync {
     /// Gives up about `bytes` of what waits to be read or sent, the largest parts first. How much
     /// it was.
     fn shed(&self, bytes: u64) -> u64;
+}
+
+/// Bytes of what is not sent yet that the kernel takes for one tcp connection of a process with little
+/// memory (SECURITY.md 3).
+const MIN_UNSENT: u32 = 128 * 1024;
+
+/// The same, of one with much: a small buffer costs system calls (SECURITY.md 3).
+const MAX_UNSENT: u32 = 4 << 20;
+
+/// The part of the budget that is between these two.
+const UNSENT_PART: u64 = 4096;
+
+/// What holds for this process.
+static UNSENT: AtomicU32 = AtomicU32::new(MAX_UNSENT);
+
+/// Bytes of what is not sent yet that the kernel is to take for one tcp connection.
+pub(crate) fn unsent() -> u32 {
+    UNSENT.load(Relaxed)
 }
 
 /// Bytes in the kernel's buffers of sockets whose other ends do not read.
@@ -143,6 +161,8 @@ pub struct Snapshot {
 /// It does so on a thread of its own: when peers send most, tasks of the runtime wait longest.
 pub async fn watch(budget: u64, pressure: Arc<Pressure>, sheds: Vec<Box<dyn Shed>>) {
     pressure.budget.store(budget, Relaxed);
+    let unsent = u32::try_from(budget / UNSENT_PART).unwrap_or(u32::MAX);
+    UNSENT.store(unsent.clamp(MIN_UNSENT, MAX_UNSENT), Relaxed);
     let sheds: Arc<[Box<dyn Shed>]> = sheds.into();
     loop {
         let Some(resident) = Resident::open() else {

@@ -10,30 +10,34 @@ use futures::io::{AsyncRead, AsyncWrite, IoSlice};
 use libp2p::tcp::tokio::TcpStream;
 use rustix::io::ioctl_fionread;
 
-use crate::memory::{Stuck, is_held_up};
-
-/// Bytes that the kernel takes before the peer is ready for them (SECURITY.md 3). What is on its way
-/// is not counted, so that no network is too fast for it.
-const UNSENT: u32 = 128 * 1024;
+use crate::memory::{self, Stuck, is_held_up};
 
 /// A socket that tells the memory ladder what fills the kernel's buffers because a peer does not
 /// read, or is read more slowly.
 #[derive(Debug)]
 pub(super) struct PeerSocket {
     io: TcpStream,
+    /// Bytes that the kernel takes before the peer is ready for them. What is on its way is not
+    /// counted, so that no network is too fast for it.
+    bound: u32,
     unsent: Option<Stuck>,
     unread: Option<Stuck>,
 }
 
 impl PeerSocket {
     pub(super) fn new(io: TcpStream) -> Self {
+        Self::bounded(io, memory::unsent())
+    }
+
+    fn bounded(io: TcpStream, bound: u32) -> Self {
         // Where there is no such option, the size of the buffer is the bound.
         #[cfg(any(target_os = "android", target_os = "linux"))]
-        if let Err(error) = socket2::SockRef::from(&io.0).set_tcp_notsent_lowat(UNSENT) {
+        if let Err(error) = socket2::SockRef::from(&io.0).set_tcp_notsent_lowat(bound) {
             tracing::debug!(%error, "no bound for unsent bytes");
         }
         Self {
             io,
+            bound,
             unsent: None,
             unread: None,
         }
@@ -43,7 +47,7 @@ impl PeerSocket {
         if written.is_ready() {
             self.unsent = None;
         } else if self.unsent.is_none() {
-            self.unsent = Some(Stuck::new(UNSENT as usize));
+            self.unsent = Some(Stuck::new(self.bound as usize));
         }
         written
     }
@@ -106,7 +110,7 @@ mod tests {
         let dialed = tokio::net::TcpStream::connect(address).await.unwrap();
         let (_silent, _) = listener.accept().await.unwrap();
         let mut socket: Pin<Box<dyn AsyncWrite>> = match bounded {
-            true => Box::pin(PeerSocket::new(TcpStream(dialed))),
+            true => Box::pin(PeerSocket::bounded(TcpStream(dialed), 128 << 10)),
             false => Box::pin(TcpStream(dialed)),
         };
         let (mut sent, chunk) = (0, vec![0; 64 << 10]);
