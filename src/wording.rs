@@ -1,6 +1,13 @@
-//! Go's ways to word things that appear in error texts: quoting and system errors.
+//! How things are worded in error texts: quoting and system errors as in Go, and what was probably
+//! meant by a name.
 
 use std::fmt::Write;
+
+/// Similarity from which a name is suggested; 1 is the same name.
+const SIMILAR: f64 = 0.75;
+
+/// Longest name for which a suggestion is looked for, in bytes: no flag is as long.
+const MAX_NAME: usize = 64;
 
 /// Quotes `text` as Go's `strconv.Quote` does.
 #[must_use]
@@ -59,6 +66,20 @@ fn escape(c: char, out: &mut String) {
 fn printable(c: char) -> bool {
     c == ' '
         || !(c.is_whitespace() || c.is_control() || c.escape_debug().to_string().starts_with("\\u"))
+}
+
+/// The most similar of `known`, in whatever case and with or without dashes inside.
+pub(crate) fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > MAX_NAME {
+        return None;
+    }
+    let plain = |name: &str| name.replace(['-', '_'], "").to_ascii_lowercase();
+    let name = plain(name);
+    known
+        .map(|known| (strsim::jaro_winkler(&name, &plain(known)), known))
+        .filter(|(similarity, _)| *similarity >= SIMILAR)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, known)| known)
 }
 
 #[cfg(test)]

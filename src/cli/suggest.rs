@@ -5,13 +5,7 @@ use std::ffi::OsStr;
 use super::commands::COMMANDS;
 use super::syntax::Alias;
 use crate::settings::{Flag, values_of};
-use crate::wording::quote;
-
-/// Similarity from which a name is suggested; 1 is the same name.
-const SIMILAR: f64 = 0.75;
-
-/// Longest name for which a suggestion is looked for, in bytes: no flag is as long.
-const MAX_NAME: usize = 64;
+use crate::wording::{closest, quote};
 
 /// What to add to Go's words about a flag; empty if nothing helps.
 pub(super) fn hint<T>(reason: &str, flags: &[&Flag<T>], aliases: &[Alias]) -> String {
@@ -102,20 +96,6 @@ pub(super) fn no_command(word: &OsStr) -> Option<String> {
             words().collect::<Vec<_>>().join(", ")
         ),
     })
-}
-
-/// The most similar of `known`, in whatever case and with or without dashes inside.
-pub(crate) fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    if name.len() > MAX_NAME {
-        return None;
-    }
-    let plain = |name: &str| name.replace(['-', '_'], "").to_ascii_lowercase();
-    let name = plain(name);
-    known
-        .map(|known| (strsim::jaro_winkler(&name, &plain(known)), known))
-        .filter(|(similarity, _)| *similarity >= SIMILAR)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, known)| known)
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
 
-use crate::cli::suggest::closest;
 use crate::config::ConfigError;
 use crate::settings::{AddrError, values_of};
 use crate::wire::maddr::MaddrError;
+use crate::wording::closest;
 
 /// Protocols that an address in a setting is likely to have.
 const PROTOCOLS: [&str; 14] = [

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::cli::suggest::closest;
+use crate::wording::closest;
 
 /// Why a text cannot be read as settings; the words are Go's where Go has some.
 #[derive(Debug, thiserror::Error)]
