@@ -161,6 +161,14 @@ fn circuit(daemon: &Daemon) {
     near.write_all(b"word").expect("send");
     far.read_exact(&mut [0; 4]).expect("what was sent");
     drop((near, far));
+    // Before the caller's end of it is gone: over quic nobody would be told that it is.
+    wait_for(daemon, "the end of the circuit", |now| {
+        value(
+            now,
+            "libp2p_relaysvc_connection_duration_seconds_count",
+            &[],
+        ) >= 1.0
+    });
     std::mem::forget(destination);
 }
 
