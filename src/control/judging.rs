@@ -46,7 +46,7 @@ pub(super) fn serve(
 /// A client that judges messages until it closes.
 #[derive(Debug)]
 pub(super) struct Judging {
-    socket: Socket,
+    socket: Arc<Socket>,
     judge: Judge,
     reader: FrameReader,
     output: Output,
@@ -62,6 +62,9 @@ impl Judging {
             output,
             account,
         } = client;
+        let socket = Arc::new(socket);
+        let watched = Arc::downgrade(&socket);
+        judge.set_probe(move || watched.upgrade().is_none_or(|socket| socket.finished()));
         Self {
             socket,
             judge,

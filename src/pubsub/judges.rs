@@ -111,7 +111,9 @@ impl Judges {
         let now = Instant::now();
         let mut table = self.table.lock();
         table.retain(|_, entry| !matches!(entry, Entry::Gone(until) if *until <= now));
-        if let Some(Entry::Present(_)) = table.get(&topic) {
+        if let Some(Entry::Present(present)) = table.get(&topic)
+            && !present.probe.is_gone()
+        {
             return Err(JudgeError::Duplicate(topic));
         }
         if table.len() >= MAX_JUDGES && !table.contains_key(&topic) {
@@ -124,9 +126,16 @@ impl Judges {
         Ok(Judge::new(self.clone(), router.clone(), topic, queue))
     }
 
-    /// The judge of `topic` has gone.
-    fn remove(&self, topic: &Arc<[u8]>, hold: Duration) {
+    /// The judge of `topic` with this queue has gone.
+    fn remove(&self, topic: &Arc<[u8]>, queue: &Arc<Queue>) {
+        let hold = queue.settings.hold;
         let mut table = self.table.lock();
+        let of_it =
+            |entry: &Entry| matches!(entry, Entry::Present(present) if Arc::ptr_eq(present, queue));
+        if !table.get(topic).is_some_and(of_it) {
+            // Another one has taken its place.
+            return;
+        }
         if hold.is_zero() {
             table.remove(topic);
         } else {

@@ -49,6 +49,12 @@ impl Judge {
         }
     }
 
+    /// `is_gone` tells whether the client has gone, before the judge is dropped: another one may take
+    /// its place then.
+    pub fn set_probe(&self, is_gone: impl Fn() -> bool + Send + Sync + 'static) {
+        self.queue.probe.set(is_gone);
+    }
+
     /// The next message to be judged, if it is there already.
     #[must_use]
     pub fn try_next(&self) -> Option<Ask> {
@@ -122,7 +128,7 @@ impl Judge {
 
 impl Drop for Judge {
     fn drop(&mut self) {
-        self.judges.remove(&self.topic, self.queue.settings.hold);
+        self.judges.remove(&self.topic, &self.queue);
         while let Some(id) = self.queue.close() {
             self.give_up(id);
         }

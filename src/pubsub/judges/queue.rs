@@ -14,7 +14,7 @@ use super::{JudgeSettings, Verdict};
 use crate::{
     limit_hits::Limit,
     memory::{Account, Charge},
-    pubsub::message::Message,
+    pubsub::{message::Message, probe::Probe},
 };
 
 /// Messages that wait for verdicts, or were accepted and wait for peers (SECURITY.md 3).
@@ -77,6 +77,7 @@ pub(in super::super) struct Queue {
     pub(super) accepts: Notify,
     /// There is a deadline, where there was none.
     pub(super) deadlines: Notify,
+    pub(super) probe: Probe,
 }
 
 impl Queue {
@@ -95,6 +96,7 @@ impl Queue {
             asks: Notify::new(),
             accepts: Notify::new(),
             deadlines: Notify::new(),
+            probe: Probe::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::{
     fmt,
     future::poll_fn,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::Poll,
@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use crate::{
     memory::{Account, Charge},
-    pubsub::message::Message,
+    pubsub::{message::Message, probe::Probe},
 };
 
 /// Messages that wait for one subscriber. A further one is dropped (Go holds 32).
@@ -29,16 +29,13 @@ const MAX_QUEUED_BYTES: usize = 8 << 20;
 /// Time between two log lines about one slow subscriber.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Tells whether a subscriber has gone before its subscription has been dropped.
-type Probe = Box<dyn Fn() -> bool + Send + Sync>;
-
 /// The queue of one subscription.
 pub(in super::super) struct Subscriber {
     waiting: Mutex<Waiting>,
     reader: AtomicWaker,
     dropped: AtomicU64,
     logged: Mutex<Option<Instant>>,
-    probe: OnceLock<Probe>,
+    probe: Probe,
 }
 
 #[derive(Debug)]
@@ -77,17 +74,17 @@ impl Subscriber {
             reader: AtomicWaker::new(),
             dropped: AtomicU64::new(0),
             logged: Mutex::new(None),
-            probe: OnceLock::new(),
+            probe: Probe::default(),
         }
     }
 
     pub(super) fn is_gone(&self) -> bool {
-        self.probe.get().is_some_and(|probe| probe())
+        self.probe.is_gone()
     }
 
     /// Sets how to tell that the subscriber has gone. There can be one; a second is ignored.
     pub(in super::super) fn set_probe(&self, is_gone: impl Fn() -> bool + Send + Sync + 'static) {
-        let _ = self.probe.set(Box::new(is_gone));
+        self.probe.set(is_gone);
     }
 
     /// Bytes of the messages that wait.
