@@ -15,6 +15,7 @@ pub mod guard;
 pub mod handler_dial;
 mod judging;
 pub mod listener;
+mod mode;
 mod one_way;
 mod outcome;
 mod output;

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     client::Client,
     context::Context,
-    one_way::{Listener, watch},
+    one_way::{Listener, tell},
     outcome::Outcome,
     output::Output,
     response,
@@ -104,12 +104,8 @@ impl EventFeed {
             socket: &socket,
             account: &account,
         };
-        tokio::select! {
-            biased;
-            () = closing.cancelled() => Ok(()),
-            ended = watch(&socket, &mut reader) => ended,
-            ended = feed(listener, &mut follower, output) => ended,
-        }
+        let telling = feed(listener, &mut follower, output);
+        tell(&socket, &mut reader, &closing, telling).await
     }
 }
 

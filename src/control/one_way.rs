@@ -4,6 +4,7 @@ use std::{io, pin::pin, sync::Arc};
 
 use futures::FutureExt as _;
 use prost::Message as _;
+use tokio_util::sync::CancellationToken;
 
 use super::{blocked, socket::Socket};
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// Ends when the client does. Requests are read and ignored, as in Go.
-pub(super) async fn watch(mut socket: &Socket, reader: &mut FrameReader) -> io::Result<()> {
+async fn watch(mut socket: &Socket, reader: &mut FrameReader) -> io::Result<()> {
     loop {
         match reader.next(&mut socket).await {
             Ok(Some(request)) => drop(pb::Request::decode(request).map_err(io::Error::other)?),
@@ -23,6 +24,24 @@ pub(super) async fn watch(mut socket: &Socket, reader: &mut FrameReader) -> io::
             Err(ReadError::OverBudget(_)) => {}
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Runs `telling` until the client at `socket` is gone or `closing` is cancelled.
+///
+/// # Errors
+/// If the client can no longer be read from or written to.
+pub(super) async fn tell(
+    socket: &Socket,
+    reader: &mut FrameReader,
+    closing: &CancellationToken,
+    telling: impl Future<Output = io::Result<()>>,
+) -> io::Result<()> {
+    tokio::select! {
+        biased;
+        () = closing.cancelled() => Ok(()),
+        ended = watch(socket, reader) => ended,
+        ended = telling => ended,
     }
 }
 

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     client::Client,
     context::{Context, MAX_BATCH},
-    one_way::{Listener, watch},
+    one_way::{Listener, tell},
     outcome::Outcome,
     output::Output,
     request::{PubSubRequest, Rejected},
@@ -99,12 +99,8 @@ impl Feed {
             socket: &socket,
             account: &account,
         };
-        tokio::select! {
-            biased;
-            () = closing.cancelled() => Ok(()),
-            ended = watch(&socket, &mut reader) => ended,
-            ended = feed(client, &mut subscription, output) => ended,
-        }
+        let telling = feed(client, &mut subscription, output);
+        tell(&socket, &mut reader, &closing, telling).await
     }
 }
 

@@ -14,13 +14,14 @@ use tokio::{
 use super::{
     arrivals::{Attention, Watched},
     client::Client,
-    clients::{Clients, Use},
+    clients::Use,
     context::{Context, FRAME_TIMEOUT, MAX_BATCH},
     dht::{Asker, Served},
     events::EventFeed,
     execute::execute,
     guard::{AccessDenied, is_http},
     judging::Judging,
+    mode::Mode,
     outcome::Outcome,
     output::Output,
     persistent::{Connections, Persistent},
@@ -69,52 +70,6 @@ pub(super) struct Session {
     /// The place among the clients that send requests.
     permit: OwnedSemaphorePermit,
     attention: Attention,
-}
-
-/// What the connection is used for after the requests.
-enum Mode {
-    Closed,
-    Pipe(Pipe),
-    Feed(Box<Feed>),
-    Events(Box<EventFeed>),
-    Judging(Box<Judging>),
-    Persistent(Persistent),
-}
-
-impl Mode {
-    /// What has become a pipe, or else what it is.
-    fn pipe(self) -> Result<Pipe, Box<Self>> {
-        match self {
-            Self::Pipe(pipe) => Ok(pipe),
-            other => Err(Box::new(other)),
-        }
-    }
-
-    async fn run(self, clients: &Arc<Clients>) -> io::Result<()> {
-        match self {
-            Self::Closed => Ok(()),
-            Self::Pipe(pipe) => {
-                pipe.await;
-                Ok(())
-            }
-            Self::Feed(feed) => {
-                let _present = clients.enter(Use::Subscription);
-                feed.run().await
-            }
-            Self::Events(feed) => {
-                let _present = clients.enter(Use::Subscription);
-                feed.run().await
-            }
-            Self::Judging(judging) => {
-                let _present = clients.enter(Use::Subscription);
-                judging.run().await
-            }
-            Self::Persistent(persistent) => {
-                let _present = clients.enter(Use::Persistent);
-                persistent.run().await
-            }
-        }
-    }
 }
 
 /// Why there is no further request.
@@ -237,43 +192,22 @@ impl Session {
                     return Ok(Mode::Pipe(pipe));
                 }
                 Outcome::Feed(answer, subscription) => {
-                    self.output.put_always(&answer);
-                    self.attention.forget(&self.socket);
                     self.output.widen(&self.socket);
-                    let client = Client {
-                        socket: self.socket,
-                        reader: self.reader,
-                        output: self.output,
-                        account: self.account,
-                    };
-                    let feed = Feed::new(client, subscription, &self.context);
+                    let (client, context) = self.told(&answer);
+                    let feed = Feed::new(client, subscription, &context);
                     return Ok(Mode::Feed(Box::new(feed)));
                 }
                 Outcome::Events(answer, follower) => {
-                    self.output.put_always(&answer);
-                    self.attention.forget(&self.socket);
                     // Few events wait in the kernel: who does not read is told how many it missed.
                     self.output.confine(&self.socket);
-                    let client = Client {
-                        socket: self.socket,
-                        reader: self.reader,
-                        output: self.output,
-                        account: self.account,
-                    };
-                    let feed = EventFeed::new(client, follower, &self.context);
+                    let (client, context) = self.told(&answer);
+                    let feed = EventFeed::new(client, follower, &context);
                     return Ok(Mode::Events(Box::new(feed)));
                 }
                 Outcome::Judge(answer, judge) => {
-                    self.output.put_always(&answer);
-                    self.attention.forget(&self.socket);
                     self.output.widen(&self.socket);
-                    let client = Client {
-                        socket: self.socket,
-                        reader: self.reader,
-                        output: self.output,
-                        account: self.account,
-                    };
-                    let judging = Judging::new(client, judge, &self.context);
+                    let (client, context) = self.told(&answer);
+                    let judging = Judging::new(client, judge, &context);
                     return Ok(Mode::Judging(Box::new(judging)));
                 }
                 Outcome::Upgrade => return Ok(self.upgrade()),
@@ -285,6 +219,20 @@ impl Session {
                 Outcome::Abandoned => return Ok(Mode::Closed),
             }
         }
+    }
+
+    /// The client, with `answer` as the last one to a request. What it sends from now on counts as
+    /// none any more, and its place among those that send them is given back.
+    fn told(mut self, answer: &pb::Response) -> (Client, Arc<Context>) {
+        self.output.put_always(answer);
+        self.attention.forget(&self.socket);
+        let client = Client {
+            socket: self.socket,
+            reader: self.reader,
+            output: self.output,
+            account: self.account,
+        };
+        (client, self.context)
     }
 
     /// Closes, which takes the kernel longer than a request. Clients that leave by the thousand

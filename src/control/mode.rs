@@ -1,0 +1,58 @@
+//! What a client connection is once it carries requests no more.
+
+use std::{io, sync::Arc};
+
+use super::{
+    clients::{Clients, Use},
+    events::EventFeed,
+    judging::Judging,
+    persistent::Persistent,
+    pipe::Pipe,
+    pubsub::Feed,
+};
+
+/// What the connection is used for after the requests.
+pub(super) enum Mode {
+    Closed,
+    Pipe(Pipe),
+    Feed(Box<Feed>),
+    Events(Box<EventFeed>),
+    Judging(Box<Judging>),
+    Persistent(Persistent),
+}
+
+impl Mode {
+    /// What has become a pipe, or else what it is.
+    pub(super) fn pipe(self) -> Result<Pipe, Box<Self>> {
+        match self {
+            Self::Pipe(pipe) => Ok(pipe),
+            other => Err(Box::new(other)),
+        }
+    }
+
+    pub(super) async fn run(self, clients: &Arc<Clients>) -> io::Result<()> {
+        match self {
+            Self::Closed => Ok(()),
+            Self::Pipe(pipe) => {
+                pipe.await;
+                Ok(())
+            }
+            Self::Feed(feed) => {
+                let _present = clients.enter(Use::Subscription);
+                feed.run().await
+            }
+            Self::Events(feed) => {
+                let _present = clients.enter(Use::Subscription);
+                feed.run().await
+            }
+            Self::Judging(judging) => {
+                let _present = clients.enter(Use::Subscription);
+                judging.run().await
+            }
+            Self::Persistent(persistent) => {
+                let _present = clients.enter(Use::Persistent);
+                persistent.run().await
+            }
+        }
+    }
+}
