@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// The fault itself: a relay is away for so long.
+const AWAY: Duration = Duration::from_secs(3);
+
 /// A key that a relay keeps over restarts.
 fn key() -> (tempfile::TempDir, String) {
     let dir = tempfile::tempdir().expect("a directory");
@@ -35,7 +38,7 @@ fn a_trusted_relay_that_comes_back_is_used_again() {
     assert!(gone, "{:?}", circuits(&node));
     println!("gone after {:.2?}", begun.elapsed());
     assert!(begun.elapsed() < Duration::from_secs(2));
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(AWAY);
     let relay = launch(&at).spawn();
     assert_eq!(relay.peer_id(), was);
     let took = circuit_within(&node, Duration::from_secs(60));
@@ -70,7 +73,7 @@ fn a_found_relay_that_comes_back_is_used_again() {
     let begun = Instant::now();
     let gone = eventually(PATIENCE, || circuits(&node).is_empty());
     assert!(gone && begun.elapsed() < Duration::from_secs(2));
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(AWAY);
     let _relay = launch().spawn();
     let took = circuit_within(&node, Duration::from_secs(60));
     println!("back after {took:.1?}");

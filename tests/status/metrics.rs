@@ -151,7 +151,8 @@ fn calls(daemon: &Daemon, other: &Daemon) {
 }
 
 /// A circuit through the daemon that has ended, one that is refused, and a reservation that holds.
-fn circuit(daemon: &Daemon) {
+/// Who holds it.
+fn circuit(daemon: &Daemon) -> End {
     let (source, destination) = (End::new(daemon), End::new(daemon));
     assert_ne!(source.called(daemon, destination.peer_id()), Some(100));
     destination.reserved(daemon);
@@ -161,7 +162,7 @@ fn circuit(daemon: &Daemon) {
     near.write_all(b"word").expect("send");
     far.read_exact(&mut [0; 4]).expect("what was sent");
     drop((near, far));
-    // Before the caller's end of it is gone: over quic nobody would be told that it is.
+    // It is over before the caller leaves.
     wait_for(daemon, "the end of the circuit", |now| {
         value(
             now,
@@ -169,11 +170,12 @@ fn circuit(daemon: &Daemon) {
             &[],
         ) >= 1.0
     });
-    std::mem::forget(destination);
+    source.leave();
+    destination
 }
 
 /// A daemon in whose life everything has happened once, and those that it has met.
-fn lively() -> (Daemon, Vec<Daemon>, Vec<Handler>) {
+fn lively() -> (Daemon, Vec<Daemon>, Vec<Handler>, End) {
     let all = ["-dhtServer", "-pubsub", "-dhtNamespace=seen"];
     let listen = "-hostAddrs=/ip4/127.0.0.1/tcp/0,/ip4/127.0.0.1/udp/0/quic-v1";
     let daemon = Launch::new()
@@ -224,7 +226,7 @@ fn lively() -> (Daemon, Vec<Daemon>, Vec<Handler>) {
     });
     publish(&daemon, ps_request::Type::Publish);
     calls(&daemon, &others[0]);
-    circuit(&daemon);
+    let called = circuit(&daemon);
     // A peer in the neighbourhood is not dialed.
     let opened = others[1]
         .client()
@@ -255,12 +257,12 @@ fn lively() -> (Daemon, Vec<Daemon>, Vec<Handler>) {
         client.send_raw(&raw::frame(&bytes)).expect("send");
         let _ = client.receive::<rp2pd::wire::pb::Response>();
     }
-    (daemon, others, handlers)
+    (daemon, others, handlers, called)
 }
 
 #[test]
 fn boards_find_their_series_and_each_series_moves() {
-    let (daemon, others, _handlers) = lively();
+    let (daemon, others, _handlers, _called) = lively();
     // A connection that is never upgraded, and a stream that is never negotiated.
     let mut silent = std::net::TcpStream::connect(tcp(&daemon)).expect("connect");
     silent.write_all(b"\x13/multistream/1.0.0\n").expect("send");
@@ -355,7 +357,7 @@ fn tcp(daemon: &Daemon) -> std::net::SocketAddr {
 
 #[test]
 fn labels_hold_nothing_that_a_stranger_chooses() {
-    let (daemon, others, _handlers) = lively();
+    let (daemon, others, _handlers, _called) = lively();
     // A name that this daemon does not handle, from a peer and from a client.
     let odd = "/chosen-by-a-stranger/1.0.0";
     others[1]
@@ -391,7 +393,7 @@ fn labels_hold_nothing_that_a_stranger_chooses() {
 
 #[test]
 fn numbers_are_those_of_the_status() {
-    let (daemon, others, _handlers) = lively();
+    let (daemon, others, _handlers, _called) = lively();
     // Those that were met on the way have left.
     wait_for(&daemon, "three peers", |now| {
         value(now, "rp2pd_peers", &[]) == 3.0

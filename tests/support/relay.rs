@@ -185,6 +185,11 @@ impl End {
         self.daemon.peer_id()
     }
 
+    /// Ends it in order, so that its peers are told also over quic.
+    pub fn leave(mut self) {
+        self.daemon.terminate(PATIENCE);
+    }
+
     /// A stream on which `relay` may be asked.
     #[must_use]
     pub fn hop(&self, relay: &Daemon) -> Pipe {
