@@ -4,6 +4,7 @@ mod admission;
 mod answer;
 pub mod disk;
 pub(crate) mod fuzzing;
+mod judgement;
 mod key;
 mod lookup;
 mod message;
@@ -16,6 +17,7 @@ mod store;
 mod table;
 mod turns;
 mod upkeep;
+mod validators;
 
 use std::{
     future::Future,
@@ -25,7 +27,6 @@ use std::{
     },
 };
 
-use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 use libp2p::{Multiaddr, PeerId, identity::PublicKey};
 use parking_lot::{Mutex, MutexGuard};
@@ -44,6 +45,8 @@ use store::Store;
 pub(crate) use store::{MAX_PROVIDER_BYTES, MAX_RECORD_BYTES};
 use table::Table;
 use turns::Turns;
+use validators::Validators;
+pub use validators::{ClientValidator, Question, Unjudged, ValidatorError, Verdict};
 
 use crate::node::{Node, PeerRouting, RoutingError, Standing};
 
@@ -110,6 +113,7 @@ struct Inner {
     table: Mutex<Table>,
     store: Store,
     validator: Validator,
+    validators: Arc<Validators>,
     rpc: Rpc,
     turns: Turns,
     checks: Checks,
@@ -156,6 +160,7 @@ impl Dht {
             table: Mutex::new(Table::new(node.peer_id())),
             store,
             validator,
+            validators: Arc::default(),
             rpc: Rpc::new(node.clone()),
             turns: Turns::default(),
             checks: Checks::default(),
@@ -305,20 +310,5 @@ impl Inner {
             }
         }
         providers
-    }
-
-    /// The record held here, if it is still valid.
-    fn held(&self, key: &[u8]) -> Option<Bytes> {
-        let value = self.store.record(key)?;
-        self.validator.validate(key, &value).ok()?;
-        Some(value)
-    }
-
-    /// Whether a valid record may take the place of the one held.
-    fn is_better(&self, key: &[u8], value: &[u8]) -> Result<bool, RecordError> {
-        match self.held(key) {
-            Some(held) if held != value => Ok(self.validator.select(key, &[value, &held])? == 0),
-            _ => Ok(true),
-        }
     }
 }

@@ -47,6 +47,7 @@ pub mod events;
 mod faults;
 #[doc(hidden)]
 pub mod fuzzing;
+mod gone;
 pub mod healthcheck;
 pub mod http;
 pub mod identity;

@@ -68,6 +68,9 @@ limits! {
     AutonatDials "dials that other nodes ask for";
     DhtQueries "DHT queries under way";
     DhtChecks "newcomers to the DHT table being checked";
+    DhtJudges "records that wait for one validator";
+    DhtVerdictTime "records that are not judged in time";
+    DhtStrayVerdicts "verdicts about records that wait for none";
     PubsubSubscribers "messages that wait for one subscriber";
     PubsubJudges "messages that wait for one validator";
     PubsubVerdictTime "verdicts that do not come in time";

@@ -7,7 +7,6 @@ pub(crate) mod fuzzing;
 mod judges;
 mod message;
 mod message_cache;
-mod probe;
 mod reader;
 mod router;
 mod rpc_queue;

@@ -33,6 +33,9 @@ pub(super) async fn execute(
         }
         Request::Steer(request) => return steer::serve(context, account, request),
         Request::Validate(request) => return judging::serve(context, account, request),
+        Request::ValidateRecords(request) => {
+            return judging::serve_records(context, account, request);
+        }
         Request::PubSub(request) => return pubsub::serve(context, account, request).await,
         Request::Connect {
             peer,

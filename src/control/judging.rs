@@ -1,4 +1,4 @@
-//! Connections that have become the validator of a topic (PROTOCOL.md 3).
+//! Connections that have become the validator of a topic or of a namespace (PROTOCOL.md 3, 6).
 
 use std::{io, sync::Arc};
 
@@ -11,11 +11,12 @@ use super::{
     one_way::Listener,
     outcome::Outcome,
     output::Output,
-    request::{self, Rejected, Validate},
+    request::{self, Rejected, Validate, ValidateRecords},
     response,
     socket::Socket,
 };
 use crate::{
+    dht::{ClientValidator, Question},
     memory::Account,
     pubsub::{Ask, Judge},
     wire::{
@@ -43,19 +44,132 @@ pub(super) fn serve(
     }
 }
 
-/// A client that judges messages until it closes.
+/// Answers DHT_VALIDATOR; a DHT that is off answers before it looks at it.
+pub(super) fn serve_records(
+    context: &Context,
+    account: &Arc<Account>,
+    request: Result<ValidateRecords, Rejected>,
+) -> Outcome {
+    let Some(dht) = &context.dht else {
+        return Outcome::Answer(response::no_dht());
+    };
+    let request = match request {
+        Ok(request) => request,
+        Err(rejected) => return rejected.into(),
+    };
+    match dht.validate_by(&request.namespace, request.deadline, account) {
+        Ok(validator) => Outcome::ValidateRecords(response::ok(), validator),
+        Err(error) => Outcome::Answer(response::error(error.to_string())),
+    }
+}
+
+/// Questions to a client, and its verdicts.
+pub(super) trait Questions {
+    type Question;
+
+    /// `is_gone` tells whether the client has gone.
+    fn set_probe(&self, is_gone: impl Fn() -> bool + Send + Sync + 'static);
+
+    /// The next question, if it is there already.
+    fn try_next(&self) -> Option<Self::Question>;
+
+    /// The next question. Loses nothing when dropped.
+    fn next(&self) -> impl Future<Output = Self::Question> + Send;
+
+    fn encode(question: &Self::Question) -> pb::Response;
+
+    /// There is no room to ask it.
+    fn give_up(&self, question: &Self::Question);
+
+    /// Takes the verdicts of a request.
+    fn hear(&self, request: &pb::Request);
+
+    /// Does what the verdicts lead to. Runs until dropped.
+    fn run(&self) -> impl Future<Output = ()> + Send;
+}
+
+impl Questions for Judge {
+    type Question = Ask;
+
+    fn set_probe(&self, is_gone: impl Fn() -> bool + Send + Sync + 'static) {
+        Self::set_probe(self, is_gone);
+    }
+
+    fn try_next(&self) -> Option<Ask> {
+        Self::try_next(self)
+    }
+
+    fn next(&self) -> impl Future<Output = Ask> + Send {
+        Self::next(self)
+    }
+
+    fn encode(ask: &Ask) -> pb::Response {
+        response::to_judge(ask)
+    }
+
+    fn give_up(&self, ask: &Ask) {
+        Self::give_up(self, ask.id);
+    }
+
+    fn hear(&self, request: &pb::Request) {
+        for (id, verdict) in request::verdicts(request) {
+            self.rule(id, verdict);
+        }
+    }
+
+    fn run(&self) -> impl Future<Output = ()> + Send {
+        Self::run(self)
+    }
+}
+
+impl Questions for ClientValidator {
+    type Question = Question;
+
+    fn set_probe(&self, is_gone: impl Fn() -> bool + Send + Sync + 'static) {
+        Self::set_probe(self, is_gone);
+    }
+
+    fn try_next(&self) -> Option<Question> {
+        Self::try_next(self)
+    }
+
+    fn next(&self) -> impl Future<Output = Question> + Send {
+        Self::next(self)
+    }
+
+    fn encode(question: &Question) -> pb::Response {
+        response::to_validator(question)
+    }
+
+    fn give_up(&self, question: &Question) {
+        Self::give_up(self, question.id);
+    }
+
+    fn hear(&self, request: &pb::Request) {
+        for (id, verdict) in request::record_verdicts(request) {
+            self.rule(id, verdict);
+        }
+    }
+
+    /// Whoever asked goes on by itself.
+    fn run(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+}
+
+/// A client that judges messages or records until it closes.
 #[derive(Debug)]
-pub(super) struct Judging {
+pub(super) struct Judging<Q> {
     socket: Arc<Socket>,
-    judge: Judge,
+    judge: Q,
     reader: FrameReader,
     output: Output,
     account: Arc<Account>,
     closing: CancellationToken,
 }
 
-impl Judging {
-    pub(super) fn new(client: Client, judge: Judge, context: &Context) -> Self {
+impl<Q: Questions> Judging<Q> {
+    pub(super) fn new(client: Client, judge: Q, context: &Context) -> Self {
         let Client {
             socket,
             reader,
@@ -103,7 +217,11 @@ impl Judging {
 }
 
 /// Takes the client's verdicts. Other requests are read and ignored.
-async fn hear(listener: Listener<'_>, reader: &mut FrameReader, judge: &Judge) -> io::Result<()> {
+async fn hear(
+    listener: Listener<'_>,
+    reader: &mut FrameReader,
+    judge: &impl Questions,
+) -> io::Result<()> {
     let Listener {
         mut socket,
         account,
@@ -119,13 +237,15 @@ async fn hear(listener: Listener<'_>, reader: &mut FrameReader, judge: &Judge) -
             continue;
         };
         let request = pb::Request::decode(frame).map_err(io::Error::other)?;
-        for (id, verdict) in request::verdicts(&request) {
-            judge.rule(id, verdict);
-        }
+        judge.hear(&request);
     }
 }
 
-async fn ask(listener: Listener<'_>, judge: &Judge, mut output: Output) -> io::Result<()> {
+async fn ask<Q: Questions>(
+    listener: Listener<'_>,
+    judge: &Q,
+    mut output: Output,
+) -> io::Result<()> {
     loop {
         listener.write(output.bytes()).await?;
         output.clear();
@@ -139,19 +259,19 @@ async fn ask(listener: Listener<'_>, judge: &Judge, mut output: Output) -> io::R
     }
 }
 
-async fn put(
+async fn put<Q: Questions>(
     listener: Listener<'_>,
-    judge: &Judge,
+    judge: &Q,
     output: &mut Output,
-    ask: &Ask,
+    ask: &Q::Question,
 ) -> io::Result<()> {
-    let question = response::to_judge(ask);
+    let question = Q::encode(ask);
     if output.put(&question).is_err() {
         listener.write(output.bytes()).await?;
         output.clear();
         if output.put(&question).is_err() {
             // There is no room for it, even alone.
-            judge.give_up(ask.id);
+            judge.give_up(ask);
         }
     }
     Ok(())

@@ -10,6 +10,7 @@ use super::{
     pipe::Pipe,
     pubsub::Feed,
 };
+use crate::{dht::ClientValidator, pubsub::Judge};
 
 /// What the connection is used for after the requests.
 pub(super) enum Mode {
@@ -17,7 +18,8 @@ pub(super) enum Mode {
     Pipe(Pipe),
     Feed(Box<Feed>),
     Events(Box<EventFeed>),
-    Judging(Box<Judging>),
+    Judging(Box<Judging<Judge>>),
+    Validating(Box<Judging<ClientValidator>>),
     Persistent(Persistent),
 }
 
@@ -48,6 +50,10 @@ impl Mode {
             Self::Judging(judging) => {
                 let _present = clients.enter(Use::Subscription);
                 judging.run().await
+            }
+            Self::Validating(validating) => {
+                let _present = clients.enter(Use::Subscription);
+                validating.run().await
             }
             Self::Persistent(persistent) => {
                 let _present = clients.enter(Use::Persistent);

@@ -2,6 +2,7 @@
 
 use super::{request::Rejected, response};
 use crate::{
+    dht::ClientValidator,
     events::Follower,
     node::OpenedStream,
     pubsub::{Judge, Subscription},
@@ -19,6 +20,8 @@ pub(super) enum Outcome {
     Events(pb::Response, Follower),
     /// The connection judges messages from now on.
     Judge(pb::Response, Judge),
+    /// The connection judges records from now on.
+    ValidateRecords(pb::Response, ClientValidator),
     /// The connection is to be a persistent one.
     Upgrade,
     /// The answer is the last one.
@@ -39,6 +42,7 @@ impl Outcome {
             | Self::Feed(..)
             | Self::Events(..)
             | Self::Judge(..)
+            | Self::ValidateRecords(..)
             | Self::Upgrade
             | Self::Answered => true,
         }

@@ -21,7 +21,7 @@ use crate::{
 };
 
 pub(super) use dht::{DhtRequest, Query};
-pub(super) use own::{Validate, verdicts};
+pub(super) use own::{Validate, ValidateRecords, record_verdicts, verdicts};
 pub(super) use steer::Steer;
 
 /// Time for CONNECT, STREAM_OPEN and DHT unless the client says otherwise (COMPATIBILITY.md 4.14).
@@ -115,6 +115,8 @@ pub(super) enum HostRequest {
     },
     /// Looked at only if pubsub is on.
     Validate(Result<Validate, Rejected>),
+    /// Looked at only if there is a DHT.
+    ValidateRecords(Result<ValidateRecords, Rejected>),
     /// See or change what the daemon is.
     Steer(Steer),
     /// Looked at only if pubsub is on.
@@ -137,6 +139,7 @@ impl HostRequest {
             Self::Events { .. } => "events",
             Self::Probe { .. } => "probe",
             Self::Validate(_) => "pubsub_validate",
+            Self::ValidateRecords(_) => "dht_validator",
             Self::Steer(_) => "control",
             Self::PubSub(_) => "pubsub",
         }
@@ -286,7 +289,10 @@ pub(super) fn parse(frame: Bytes) -> Result<Request, Rejected> {
         Type::Connmanager => conn_manager(request.conn_manager)?,
         Type::PubsubValidate => HostRequest::Validate(own::validate(request.pubsub_validate)),
         Type::Control => HostRequest::Steer(steer::parse(request.control)?),
-        Type::DhtValidator | Type::Tunnel => {
+        Type::DhtValidator => {
+            HostRequest::ValidateRecords(own::validate_records(request.dht_validator))
+        }
+        Type::Tunnel => {
             return Err(unexpected(i64::from(i32::from(kind))));
         }
         Type::PersistentConnUpgrade => return persistent_or_peerstore(&request.extension),

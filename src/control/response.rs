@@ -26,7 +26,7 @@ use crate::{
 };
 
 pub(super) use event::followed;
-pub(super) use judge::to_judge;
+pub(super) use judge::{to_judge, to_validator};
 pub(super) use steer::{announced, peer_records, tags};
 
 /// Failed addresses listed in one error (go-libp2p's dial error).

@@ -210,6 +210,12 @@ impl Session {
                     let judging = Judging::new(client, judge, &context);
                     return Ok(Mode::Judging(Box::new(judging)));
                 }
+                Outcome::ValidateRecords(answer, validator) => {
+                    self.output.widen(&self.socket);
+                    let (client, context) = self.told(&answer);
+                    let judging = Judging::new(client, validator, &context);
+                    return Ok(Mode::Validating(Box::new(judging)));
+                }
                 Outcome::Upgrade => return Ok(self.upgrade()),
                 Outcome::Close(answer) => {
                     self.refuse(&answer).await?;

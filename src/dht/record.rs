@@ -9,6 +9,7 @@ use std::{fmt, sync::Arc};
 
 use libp2p::{PeerId, identity::PublicKey};
 
+use super::validators::Unjudged;
 pub use ipns::IpnsError;
 pub use pk::{KeyError, PkError, decode_key};
 
@@ -33,6 +34,12 @@ pub enum RecordError {
     /// A record below `/ipns/`.
     #[error(transparent)]
     Ipns(#[from] IpnsError),
+    /// A client that validates the namespace refuses it, in its words.
+    #[error("{0}")]
+    Refused(String),
+    /// A client that validates this namespace has not said whether it is valid.
+    #[error("no verdict from the validator of namespace {0}: {1}")]
+    Unjudged(String, Unjudged),
 }
 
 /// Public keys of peers whose ids do not contain them.
@@ -75,7 +82,12 @@ impl Validator {
     /// Whether `unvalidated` may be a further namespace.
     #[must_use]
     pub fn may_add(namespace: &str) -> bool {
-        !namespace.is_empty() && !namespace.contains('/') && ![PK, IPNS].contains(&namespace)
+        !namespace.is_empty() && !namespace.contains('/') && !Self::is_own(namespace.as_bytes())
+    }
+
+    /// Whether the rules of `namespace` are those of libp2p.
+    pub(super) fn is_own(namespace: &[u8]) -> bool {
+        [PK, IPNS].iter().any(|own| own.as_bytes() == namespace)
     }
 
     /// Whether `value` may be stored under `key`.
@@ -133,7 +145,7 @@ enum Namespace<'a> {
 }
 
 /// Splits `/namespace/rest`.
-fn split(key: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn split(key: &[u8]) -> Option<(&[u8], &[u8])> {
     let key = key.strip_prefix(b"/")?;
     let slash = key.iter().position(|byte| *byte == b'/')?;
     let (name, rest) = key.split_at(slash);

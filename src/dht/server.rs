@@ -17,6 +17,7 @@ use super::{
     message::{self, Channel, Message, Type},
     store::Holder,
     table::K,
+    validators::Asker,
 };
 use crate::{
     limit_hits::Limit,
@@ -72,6 +73,8 @@ impl RequestError {
     /// Whether no honest peer sends such a request.
     fn is_malformed(&self) -> bool {
         match self {
+            // Peers cannot know which namespaces are judged here, and when.
+            Self::Invalid(super::RecordError::KeyType | super::RecordError::Unjudged(..)) => false,
             Self::Kind | Self::Key | Self::Record | Self::Invalid(_) => true,
             Self::Old | Self::Share | Self::Memory(_) => false,
         }
@@ -117,8 +120,9 @@ impl Inner {
             };
             self.await_identify(&request).await;
             let prepared = {
-                let _turn = turn.wait().await;
-                self.prepare(&peer, holder, &account, request)
+                let judged = self.is_judged_by_client(&request.key);
+                let _turn = turn.wait(judged && has_record(&request)).await;
+                self.prepare(&peer, holder, &account, request).await
             };
             channel.release();
             let counter = match &prepared {
@@ -148,7 +152,7 @@ impl Inner {
 
     /// The encoded answer to a request, if its kind has one. It is charged to the peer until it
     /// is sent, which the peer may put off for as long as it can.
-    fn prepare(
+    async fn prepare(
         &self,
         peer: &PeerId,
         holder: Holder,
@@ -160,7 +164,7 @@ impl Inner {
             Limit::MemoryCharged.hit();
             return Err(RequestError::Share);
         }
-        let Some(answer) = self.answer(peer, holder, &request)? else {
+        let Some(answer) = self.answer(peer, holder, &request).await? else {
             return Ok(None);
         };
         let charge = account.charge(answer.encoded_len() + ANSWER_COST)?;
@@ -198,7 +202,7 @@ impl Inner {
     }
 
     /// The answer to a request, if its kind has one.
-    fn answer(
+    async fn answer(
         &self,
         from: &PeerId,
         holder: Holder,
@@ -217,7 +221,8 @@ impl Inner {
             Type::GetValue => {
                 check(key, usize::MAX)?;
                 answer.key = key.clone();
-                answer.record = self.held(key).map(|value| message::record(key, &value));
+                let held = self.held(Asker::Peer, key).await;
+                answer.record = held.map(|value| message::record(key, &value));
                 // A large record leaves no room for anything else.
                 let mut budget = MAX_ANSWER.saturating_sub(answer.encoded_len());
                 answer.closer_peers = self.closer(from, key, None, &mut budget);
@@ -228,11 +233,14 @@ impl Inner {
                 if record.key != *key {
                     return Err(RequestError::Record);
                 }
-                self.validator.validate(key, &record.value)?;
-                if !self.is_better(key, &record.value)? {
+                let value = &record.value;
+                self.validate(Asker::Peer, key, value).await?;
+                let place = self.place_of(Asker::Peer, key, value).await?;
+                let place = place.ok_or(RequestError::Old)?;
+                let asker = (holder, Asker::Peer);
+                if !self.put_record(asker, key, value, place).await? {
                     return Err(RequestError::Old);
                 }
-                self.store.put_record(holder, key, &record.value);
                 return Ok(Some(request.clone()));
             }
             Type::GetProviders => {
@@ -289,6 +297,11 @@ impl Inner {
         });
         answer::peers(&infos.collect::<Vec<_>>(), budget)
     }
+}
+
+/// Whether an answer depends on a record.
+fn has_record(request: &Message) -> bool {
+    matches!(request.r#type(), Type::GetValue | Type::PutValue)
 }
 
 fn check(key: &[u8], max: usize) -> Result<(), RequestError> {

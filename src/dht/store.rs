@@ -248,12 +248,33 @@ impl Store {
             .then(|| entry.value.clone())
     }
 
-    /// Stores a record.
+    /// Stores a record, whatever is there.
+    #[cfg(test)]
     pub(super) fn put_record(&self, holder: Holder, key: &[u8], value: &[u8]) {
         // A copy: what is borrowed may be a small part of a large message.
         let value = Bytes::copy_from_slice(value);
         self.state()
             .put_record(holder, key, value, SystemTime::now());
+    }
+
+    /// Stores a record in the place of `held`, which may be none. False if another one is there by now.
+    pub(super) fn replace_record(
+        &self,
+        holder: Holder,
+        key: &[u8],
+        held: Option<&[u8]>,
+        value: &[u8],
+    ) -> bool {
+        let value = Bytes::copy_from_slice(value);
+        let now = SystemTime::now();
+        let mut state = self.state();
+        let present = state.records.by_key.get(key);
+        let present = present.filter(|present| present.is_fresh(now));
+        if present.map(|present| &present.value[..]) != held {
+            return false;
+        }
+        state.put_record(holder, key, value, now);
+        true
     }
 
     /// At most `max` providers of `key`, chosen at random: this daemon first, then one of each

@@ -14,40 +14,58 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// tasks would wait behind them.
 const MAX_ANSWERING: usize = 1;
 
+/// Requests of one peer that wait for the verdict of a client at once (SECURITY.md 3). They do not hold
+/// up its other requests.
+pub(crate) const MAX_JUDGED: usize = 4;
+
+/// The turns of one peer.
+#[derive(Debug)]
+struct Places {
+    answering: Semaphore,
+    judged: Semaphore,
+}
+
 /// The peers that have streams open.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Arc<Mutex<HashMap<PeerId, Weak<Semaphore>>>>);
+pub(super) struct Turns(Arc<Mutex<HashMap<PeerId, Weak<Places>>>>);
 
 /// One stream's share in the turns of its peer.
 #[derive(Debug)]
 pub(super) struct Turn {
     peer: PeerId,
-    semaphore: Arc<Semaphore>,
-    turns: Arc<Mutex<HashMap<PeerId, Weak<Semaphore>>>>,
+    places: Arc<Places>,
+    turns: Arc<Mutex<HashMap<PeerId, Weak<Places>>>>,
 }
 
 impl Turns {
     pub(super) fn of(&self, peer: PeerId) -> Turn {
         let mut peers = self.0.lock();
         let known = peers.get(&peer).and_then(Weak::upgrade);
-        let semaphore = known.unwrap_or_else(|| {
-            let semaphore = Arc::new(Semaphore::new(MAX_ANSWERING));
-            peers.insert(peer, Arc::downgrade(&semaphore));
-            semaphore
+        let places = known.unwrap_or_else(|| {
+            let places = Arc::new(Places {
+                answering: Semaphore::new(MAX_ANSWERING),
+                judged: Semaphore::new(MAX_JUDGED),
+            });
+            peers.insert(peer, Arc::downgrade(&places));
+            places
         });
         Turn {
             peer,
-            semaphore,
+            places,
             turns: self.0.clone(),
         }
     }
 }
 
 impl Turn {
-    /// Waits until a request of the peer may be answered. The turn lasts until the permit is
-    /// dropped; `None` never comes.
-    pub(super) async fn wait(&self) -> Option<SemaphorePermit<'_>> {
-        self.semaphore.acquire().await.ok()
+    /// Waits until a request of the peer may be answered, or may be `judged` by a client first. The
+    /// turn lasts until the permit is dropped; `None` never comes.
+    pub(super) async fn wait(&self, judged: bool) -> Option<SemaphorePermit<'_>> {
+        let places = match judged {
+            true => &self.places.judged,
+            false => &self.places.answering,
+        };
+        places.acquire().await.ok()
     }
 }
 
@@ -55,7 +73,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let mut peers = self.turns.lock();
         // Others are taken under this lock, so the count cannot grow meanwhile.
-        if Arc::strong_count(&self.semaphore) == 1 {
+        if Arc::strong_count(&self.places) == 1 {
             peers.remove(&self.peer);
         }
     }
@@ -72,13 +90,14 @@ mod tests {
         let turns = Turns::default();
         let (peer, other) = (PeerId::random(), PeerId::random());
         let streams: Vec<Turn> = (0..2).map(|_| turns.of(peer)).collect();
-        let first = streams[0].wait().now_or_never().flatten();
+        let first = streams[0].wait(false).now_or_never().flatten();
         assert!(first.is_some());
-        assert!(streams[1].wait().now_or_never().is_none());
+        assert!(streams[1].wait(false).now_or_never().is_none());
         let another = turns.of(other);
-        assert!(another.wait().now_or_never().flatten().is_some());
+        assert!(another.wait(false).now_or_never().flatten().is_some());
+        assert!(streams[1].wait(true).now_or_never().flatten().is_some());
         drop(first);
-        assert!(streams[1].wait().now_or_never().flatten().is_some());
+        assert!(streams[1].wait(false).now_or_never().flatten().is_some());
         assert_eq!(turns.0.lock().len(), 2);
         drop(streams);
         drop(another);

@@ -6,6 +6,7 @@ mod support;
 mod document;
 mod events;
 mod follower;
+mod records;
 mod steering;
 mod validators;
 

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{HostRequest, MISSING_PARAMETERS, Rejected, addresses, peer_id, refuse};
+use bytes::Bytes;
+
 use crate::{
+    dht,
     events::{Kind, Kinds},
     pubsub::{JudgeSettings, Verdict},
     wire::pb::{self, event},
@@ -77,6 +80,54 @@ pub(in crate::control) fn verdicts(
     verdicts.filter_map(|one| {
         let verdict = one.verdict.and_then(verdict);
         Some((one.id?, verdict.unwrap_or(Verdict::Ignore)))
+    })
+}
+
+/// Time for a verdict about a record unless the client says otherwise, in milliseconds.
+const RECORD_VERDICT_TIME: u32 = 5000;
+
+/// Bytes of a reason that are told.
+const MAX_REASON: usize = 256;
+
+/// Which records a client is to judge.
+#[derive(Debug)]
+pub(in crate::control) struct ValidateRecords {
+    pub(in crate::control) namespace: Bytes,
+    pub(in crate::control) deadline: Duration,
+}
+
+pub(super) fn validate_records(
+    request: Option<pb::DhtValidatorRequest>,
+) -> Result<ValidateRecords, Rejected> {
+    let request = request.ok_or_else(|| refuse(MISSING_PARAMETERS))?;
+    let namespace = request.namespace;
+    Ok(ValidateRecords {
+        namespace: namespace
+            .ok_or_else(|| refuse("Malformed request; missing namespace parameter"))?,
+        deadline: match time("deadline", request.deadline, MAX_VERDICT_TIME)? {
+            Duration::ZERO => Duration::from_millis(RECORD_VERDICT_TIME.into()),
+            deadline => deadline,
+        },
+    })
+}
+
+/// The verdicts about records in a request. What cannot be read lets nothing pass.
+pub(in crate::control) fn record_verdicts(
+    request: &pb::Request,
+) -> impl Iterator<Item = (u64, dht::Verdict)> + '_ {
+    let verdicts = request.dht_validator.iter();
+    let verdicts = verdicts.flat_map(|part| &part.verdicts);
+    verdicts.filter_map(|one| {
+        let reason = one.reason.as_ref().map(|reason| {
+            let told = &reason[..reason.len().min(MAX_REASON)];
+            String::from_utf8_lossy(told).into_owned()
+        });
+        let verdict = dht::Verdict {
+            valid: one.valid.unwrap_or_default(),
+            reason,
+            best: one.best.and_then(|best| usize::try_from(best).ok()),
+        };
+        Some((one.id?, verdict))
     })
 }
 

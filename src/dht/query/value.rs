@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _, stream, stream::BoxStream};
 use libp2p::{PeerId, identity::PublicKey};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
-    super::{Dht, Inner, QueryError, store::Holder},
+    super::{Dht, Inner, QueryError, store::Holder, validators::Asker},
     search::{Search, put_request},
     stream_of, within,
 };
@@ -92,13 +93,20 @@ impl Dht {
         deadline: Instant,
     ) -> Result<(), QueryError> {
         let dht = &self.0;
-        dht.validator.validate(&key, &value)?;
-        if !dht.is_better(&key, &value)? {
-            return Err(QueryError::OldRecord);
-        }
+        let value = Bytes::from(value);
+        let judged = async {
+            dht.validate(Asker::Client, &key, &value).await?;
+            let place = dht.place_of(Asker::Client, &key, &value).await?;
+            place.ok_or(QueryError::OldRecord)
+        };
+        let place = timeout_at(deadline, judged).await;
+        let place = place.unwrap_or(Err(QueryError::DeadlineExceeded))?;
         let query = async {
             let request = put_request(&key, &value);
-            dht.store.put_record(Holder::Own, &key, &value);
+            let holder = (Holder::Own, Asker::Client);
+            if !dht.put_record(holder, &key, &value, place).await? {
+                return Err(QueryError::OldRecord);
+            }
             dht.store.flush().await;
             let closest = dht.closest(&key, deadline).await?;
             let puts = closest
@@ -126,7 +134,7 @@ impl Inner {
     ) -> Result<Vec<u8>, QueryError> {
         let mut search = Search::start(self, key, deadline);
         while search.next().await.is_some() {}
-        let best = search.best.clone().ok_or(QueryError::NotFound)?;
+        let best = search.found()?;
         search.correct();
         Ok(best.into())
     }

@@ -12,9 +12,10 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{JudgeSettings, Verdict};
 use crate::{
+    gone::Probe,
     limit_hits::Limit,
     memory::{Account, Charge},
-    pubsub::{message::Message, probe::Probe},
+    pubsub::message::Message,
 };
 
 /// Messages that wait for verdicts, or were accepted and wait for peers (SECURITY.md 3).

@@ -16,8 +16,9 @@ use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 
 use crate::{
+    gone::Probe,
     memory::{Account, Charge},
-    pubsub::{message::Message, probe::Probe},
+    pubsub::message::Message,
 };
 
 /// Messages that wait for one subscriber. A further one is dropped (Go holds 32).
