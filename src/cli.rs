@@ -13,6 +13,7 @@ mod invocation;
 mod manual;
 pub(crate) mod suggest;
 mod syntax;
+mod tunnels;
 mod usage;
 
 use std::ffi::OsString;
@@ -29,7 +30,7 @@ pub enum Command {
     Daemon(Box<Args>),
     /// `keygen`: write a new key file.
     Keygen(KeygenArgs),
-    /// `status`, `ping` or `probe`: ask a running daemon.
+    /// `status`, `ping`, `probe` and those of tunnels: ask a running daemon.
     Ask(Box<Args>, Question),
     /// `version`, `completions SHELL` or `man`: print this text.
     Print(String),
@@ -47,6 +48,32 @@ pub enum Question {
     Ping(String),
     /// What the addresses of a peer answer.
     Probe(Vec<String>),
+    /// Carry a port of this host to a peer.
+    Forward {
+        /// The name of the service.
+        name: String,
+        /// Who exposes it, by its id or an address.
+        peer: String,
+        /// Where to listen; any free port of loopback unless that is said.
+        listen: Option<String>,
+        /// Whether it stays when the command ends.
+        keep: bool,
+    },
+    /// Let peers use a service of this host.
+    Expose {
+        /// The name of the service.
+        name: String,
+        /// Where it is.
+        target: String,
+        /// Who may use it; all peers if nobody is named.
+        allow: Vec<String>,
+        /// Whether it stays when the command ends.
+        keep: bool,
+    },
+    /// What is exposed and forwarded.
+    Tunnels,
+    /// End some of it.
+    CloseTunnels(Vec<u64>),
 }
 
 /// A command line that ends the program: print `text` on stderr, exit with `code`.

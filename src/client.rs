@@ -123,12 +123,20 @@ impl Client {
         }
     }
 
-    fn exchange(&mut self, request: &pb::Request, limit: Duration) -> io::Result<pb::Response> {
-        self.socket.set_write_timeout(Some(limit))?;
-        self.socket.write_all(&frame::encode(request))?;
+    /// What the daemon tells next, if it does within `limit`.
+    ///
+    /// # Errors
+    /// I/O; [`io::ErrorKind::TimedOut`] after the limit.
+    pub fn next(&mut self, limit: Duration) -> io::Result<pb::Response> {
         let payload = self.frame(Instant::now() + limit)?;
         pb::Response::decode(payload)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    fn exchange(&mut self, request: &pb::Request, limit: Duration) -> io::Result<pb::Response> {
+        self.socket.set_write_timeout(Some(limit))?;
+        self.socket.write_all(&frame::encode(request))?;
+        self.next(limit)
     }
 
     fn frame(&mut self, deadline: Instant) -> io::Result<Bytes> {

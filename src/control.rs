@@ -27,3 +27,4 @@ pub(crate) mod response;
 mod session;
 mod socket;
 mod steer;
+pub mod tunnels;

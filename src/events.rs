@@ -132,6 +132,17 @@ pub enum Event {
         /// How often within the last second.
         count: u64,
     },
+    /// A connection of a tunnel has failed or was refused.
+    TunnelFailed {
+        /// Who is at the other end.
+        peer: PeerId,
+        /// By what it is carried.
+        protocol: Bytes,
+        /// Where the tunnel listens or leads.
+        addr: ControlAddr,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl Event {
@@ -148,6 +159,7 @@ impl Event {
             Self::TopicJoined { .. } => Kind::TopicJoined,
             Self::TopicLeft { .. } => Kind::TopicLeft,
             Self::Limit { .. } => Kind::Limit,
+            Self::TunnelFailed { .. } => Kind::TunnelFailed,
         }
     }
 
@@ -180,6 +192,9 @@ impl Event {
             }
             Self::Addresses(own) => addresses(own),
             Self::HandlerFailed {
+                protocol, reason, ..
+            }
+            | Self::TunnelFailed {
                 protocol, reason, ..
             } => protocol.len() + reason.len() + ENTRY,
             Self::TopicJoined { topic, .. } | Self::TopicLeft { topic, .. } => topic.len(),

@@ -48,6 +48,9 @@ limits! {
     FrameSize "control frames too large";
     HandlerSlots "stream handlers";
     HandlerAddresses "handler addresses out of the caller's reach";
+    Tunnels "tunnels";
+    TunnelConnections "connections of one tunnel";
+    TunnelPeers "connections to tunnels of those that may not use them";
     HandlerDials "handler connections being made";
     HandlerTime "handlers that do not accept";
     PeerDials "handler connections being made for one peer";

@@ -93,6 +93,29 @@ fn ask(args: &Args, question: &cli::Question) -> anyhow::Result<ExitCode> {
             command::ping(&daemon, target, PINGS, tell)?;
             Ok(ExitCode::SUCCESS)
         }
+        cli::Question::Forward {
+            name,
+            peer,
+            listen,
+            keep,
+        } => {
+            command::forward(&daemon, name, peer, listen.as_deref(), *keep, tell)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        cli::Question::Expose {
+            name,
+            target,
+            allow,
+            keep,
+        } => {
+            command::expose(&daemon, name, target, allow, *keep, tell)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        cli::Question::Tunnels => print(&command::list(&daemon)?),
+        cli::Question::CloseTunnels(ids) => {
+            command::close(&daemon, ids)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -26,7 +26,12 @@ pub(crate) use document::Document;
 pub use history::{History, Traffic};
 
 use crate::{
-    control::{clients, clients::Clients, context::Reporter},
+    control::{
+        clients,
+        clients::Clients,
+        context::Reporter,
+        tunnels::{self, Tunnels},
+    },
     dht::{self, Dht},
     limit_hits,
     memory::{self, Pressure},
@@ -48,6 +53,8 @@ pub struct Sources {
     pub control: ControlAddr,
     /// The node.
     pub node: Node,
+    /// Local ports that are carried to peers.
+    pub tunnels: Arc<Tunnels>,
     /// The DHT, unless it is off.
     pub dht: Option<Dht>,
     /// Pubsub, unless it is off.
@@ -102,6 +109,8 @@ pub struct Snapshot {
     pub control: ControlAddr,
     /// The node.
     pub node: node::Snapshot,
+    /// Local ports that are carried to peers.
+    pub tunnels: tunnels::Snapshot,
     /// The DHT, unless it is off.
     pub dht: Option<dht::Snapshot>,
     /// Pubsub, unless it is off.
@@ -148,6 +157,7 @@ impl Sources {
             uptime: self.started.elapsed(),
             control: self.control.clone(),
             node: self.node.snapshot(),
+            tunnels: self.tunnels.snapshot(),
             dht: self.dht.as_ref().map(Dht::snapshot),
             pubsub: self.pubsub.as_ref().map(PubSub::snapshot),
             relay: self.relay.as_ref().map(Relay::snapshot),

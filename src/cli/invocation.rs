@@ -10,14 +10,14 @@ use super::{
 use crate::settings::{ALIASES, Given, flags as daemon_flags};
 
 /// A command as it was typed.
-struct Invocation {
+pub(super) struct Invocation {
     /// How the program was called.
     program: String,
     row: &'static Row,
     /// The flags before the word; whoever asks a daemon finds its socket there.
     given: Given,
     /// What follows the word.
-    words: Vec<OsString>,
+    pub(super) words: Vec<OsString>,
 }
 
 /// What the words after the daemon's flags ask for. `None` if they end the flags in a way that
@@ -60,6 +60,9 @@ impl Invocation {
             Kind::Status => status(self),
             Kind::Ping => self.about_one(Question::Ping),
             Kind::Probe => self.about(Question::Probe),
+            Kind::Forward => super::tunnels::forward(&self),
+            Kind::Expose => super::tunnels::expose(&self),
+            Kind::Tunnels => super::tunnels::tunnels(&self),
             Kind::Completions => completions(self),
             Kind::Manual => self.print(manual::manual),
             Kind::Version => self.print(super::version),
@@ -71,12 +74,12 @@ impl Invocation {
         Stop::help(help::of_command(&self.program, self.row))
     }
 
-    fn refused(&self, reason: &str) -> Stop {
+    pub(super) fn refused(&self, reason: &str) -> Stop {
         Stop::refused(reason, "", &help::of_command(&self.program, self.row))
     }
 
     /// Refuses the first of `words`: the command takes no more.
-    fn none_left(&self, words: &[OsString]) -> Result<(), Stop> {
+    pub(super) fn none_left(&self, words: &[OsString]) -> Result<(), Stop> {
         match words.first() {
             None => Ok(()),
             Some(word) => {
@@ -87,7 +90,7 @@ impl Invocation {
     }
 
     /// The daemon to ask, and the words that are no flags of its address.
-    fn daemon(&self, words: Vec<OsString>) -> Result<(Box<Args>, Vec<OsString>), Stop> {
+    pub(super) fn daemon(&self, words: Vec<OsString>) -> Result<(Box<Args>, Vec<OsString>), Stop> {
         let flags = daemon_flags();
         let mut given = self.given.clone();
         let (mut left, mut others) = (words, Vec::new());

@@ -302,9 +302,9 @@ fn each_command_has_help_and_takes_no_more_than_it_says() {
                 .starts_with(&format!("Usage of p {}:\n", row.word))
         );
         assert_eq!(asked, command(&["help", row.word]).unwrap_err());
-        // A probe takes any number of addresses.
+        // A probe takes any number of addresses, a forward two words.
         let more = match row.word {
-            "probe" => command(&[row.word]),
+            "probe" | "forward" => command(&[row.word]),
             word => command(&[word, "bash", "more"]),
         };
         assert_eq!(more.unwrap_err().code, 2, "{}", row.word);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{arrivals::Arrivals, clients::Clients, guard::Guard};
+use super::{arrivals::Arrivals, clients::Clients, guard::Guard, tunnels::Tunnels};
 use crate::{dht::Dht, memory::Ledger, node::Node, pubsub::PubSub, shutdown::Drain};
 
 /// How long a frame may take to arrive once it has begun (SECURITY.md 3). Between frames a
@@ -31,6 +31,8 @@ pub struct Context {
     pub dht: Option<Dht>,
     /// Pubsub, unless it is off.
     pub pubsub: Option<PubSub>,
+    /// Local ports that are carried to peers.
+    pub tunnels: Arc<Tunnels>,
     /// Who may use the control socket, and how far requests reach.
     pub guard: Arc<Guard>,
     /// How many clients there are.

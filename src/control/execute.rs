@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     context::Context, events, judging, outcome::Outcome, pubsub, request::HostRequest, response,
-    steer,
+    steer, tunnels,
 };
 use crate::{
     memory::Account,
@@ -32,6 +32,9 @@ pub(super) async fn execute(
             return events::serve(context, account, kinds, present).await;
         }
         Request::Steer(request) => return steer::serve(context, account, request),
+        Request::Tunnel(request) => {
+            return tunnels::serve(context, account, origin, request).await;
+        }
         Request::Validate(request) => return judging::serve(context, account, request),
         Request::ValidateRecords(request) => {
             return judging::serve_records(context, account, request);

@@ -188,6 +188,12 @@ impl Guard {
         Ok(socket)
     }
 
+    /// Whether whoever has sent a request from `origin` could do itself what the daemon may.
+    pub(super) fn acts_as_daemon(&self, origin: RequestOrigin) -> bool {
+        let is_own = matches!(origin, RequestOrigin::User(uid) if uid == 0 || uid == self.own);
+        is_own || self.rules.handler_any
+    }
+
     /// Whether a request from `origin` may lead to a unix socket of the user `owner`.
     fn owns(&self, origin: RequestOrigin, owner: u32) -> bool {
         match origin {

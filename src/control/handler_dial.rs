@@ -90,7 +90,7 @@ struct Shared {
 }
 
 /// A turn to dial. None if there is none for as long as a dial may take.
-async fn turn(dials: &Semaphore, limit: Limit) -> Option<SemaphorePermit<'_>> {
+pub(super) async fn turn(dials: &Semaphore, limit: Limit) -> Option<SemaphorePermit<'_>> {
     if let Ok(permit) = dials.try_acquire() {
         return Some(permit);
     }

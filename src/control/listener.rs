@@ -1,6 +1,6 @@
 //! The control socket: bound before the daemon does anything else, guarded, removed at exit.
 
-mod bind;
+pub(super) mod bind;
 mod lock;
 
 use std::{
@@ -136,7 +136,9 @@ impl Listener {
 
 /// The next client. Only where the system has no room for one more it pauses: an error that
 /// concerns one client, who has gone for example, delays nobody else.
-async fn accepted<T>(mut accept: impl FnMut(&mut Waker<'_>) -> Poll<io::Result<T>>) -> T {
+pub(super) async fn accepted<T>(
+    mut accept: impl FnMut(&mut Waker<'_>) -> Poll<io::Result<T>>,
+) -> T {
     loop {
         match poll_fn(&mut accept).await {
             Ok(client) => return client,

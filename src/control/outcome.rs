@@ -1,6 +1,6 @@
 //! What a request leads to.
 
-use super::{request::Rejected, response};
+use super::{request::Rejected, response, tunnels::Kept};
 use crate::{
     dht::ClientValidator,
     events::Follower,
@@ -12,6 +12,8 @@ use crate::{
 /// What a request leads to.
 pub(super) enum Outcome {
     Answer(pb::Response),
+    /// What the answer tells of lasts as long as the connection.
+    Holding(pb::Response, Kept),
     /// The connection carries this stream from now on.
     Stream(pb::Response, Box<OpenedStream>),
     /// The connection carries these messages from now on.
@@ -38,7 +40,8 @@ impl Outcome {
         match self {
             Self::Answer(answer) => answer.r#type() == pb::response::Type::Ok,
             Self::Close(_) | Self::Abandoned => false,
-            Self::Stream(..)
+            Self::Holding(..)
+            | Self::Stream(..)
             | Self::Feed(..)
             | Self::Events(..)
             | Self::Judge(..)

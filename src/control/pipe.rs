@@ -66,6 +66,17 @@ impl Way {
     }
 }
 
+/// How a pipe has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// Both directions, each at its end.
+    Whole,
+    /// The stream was reset.
+    Reset,
+    /// The client has left, or nothing moved any more.
+    Left,
+}
+
 /// A running pipe. Resolves when both directions are done.
 #[derive(Debug)]
 pub(super) struct Pipe<S = UserStream> {
@@ -87,6 +98,10 @@ pub(super) struct Pipe<S = UserStream> {
     ending: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// The pipe has seen that the daemon ends.
     draining: bool,
+    /// A direction has ended by an error.
+    failed: bool,
+    /// The client is told when the stream is cut.
+    resetting: bool,
 }
 
 impl<S: Stream> Pipe<S> {
@@ -117,8 +132,17 @@ impl<S: Stream> Pipe<S> {
             tick: None,
             ending: None,
             draining: false,
+            failed: false,
+            resetting: false,
             drain,
         }
+    }
+
+    /// A tcp client sees a reset, not an end, unless both directions have come to theirs.
+    pub(super) fn resetting(mut self) -> Self {
+        self.socket.set_abortive(true);
+        self.resetting = true;
+        self
     }
 
     /// Socket to stream. An error means the stream must be reset.
@@ -258,39 +282,51 @@ impl<S: Stream> Pipe<S> {
         }
     }
 
-    fn poll_ways(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<()> {
+    fn poll_ways(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<End> {
         if !self.up.done {
             match self.poll_up(cx, scratch) {
                 // After an error, what the remote sent before it reset is still delivered; the same
                 // error then ends the other direction.
-                Poll::Ready(_) => self.up.done = true,
+                Poll::Ready(ended) => {
+                    self.failed |= ended.is_err();
+                    self.up.done = true;
+                }
                 Poll::Pending => {}
             }
         }
         if !self.down.done {
             match self.poll_down(cx, scratch) {
                 Poll::Ready(Ok(())) => self.down.done = true,
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Err(_)) => return Poll::Ready(End::Reset),
                 Poll::Pending => {}
             }
         }
+        if self.resetting && self.discard && (self.failed || self.socket.is_tcp()) {
+            // The client has reset its connection. What it sent before on tcp went with that.
+            return Poll::Ready(End::Left);
+        }
         if self.up.done && self.down.done {
-            return Poll::Ready(());
+            let whole = !self.failed && !self.discard;
+            return Poll::Ready(if whole { End::Whole } else { End::Left });
         }
         if self.up.done || self.down.done || self.discard || self.draining {
-            return self.poll_linger(cx);
+            return self.poll_linger(cx).map(|()| End::Left);
         }
         Poll::Pending
     }
 }
 
 impl<S: Stream> Future for Pipe<S> {
-    type Output = ();
+    type Output = End;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
         let this = self.get_mut();
         this.watch_drain(cx);
-        with_scratch(|scratch| this.poll_ways(cx, scratch))
+        let ended = ready!(with_scratch(|scratch| this.poll_ways(cx, scratch)));
+        if this.resetting && ended == End::Whole {
+            this.socket.set_abortive(false);
+        }
+        Poll::Ready(ended)
     }
 }
 

@@ -4,6 +4,7 @@ mod dht;
 mod own;
 pub(super) mod parts;
 mod steer;
+mod tunnel;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,6 +24,7 @@ use crate::{
 pub(super) use dht::{DhtRequest, Query};
 pub(super) use own::{Validate, ValidateRecords, record_verdicts, verdicts};
 pub(super) use steer::Steer;
+pub(super) use tunnel::Tunnelling;
 
 /// Time for CONNECT, STREAM_OPEN and DHT unless the client says otherwise (COMPATIBILITY.md 4.14).
 pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -119,6 +121,8 @@ pub(super) enum HostRequest {
     ValidateRecords(Result<ValidateRecords, Rejected>),
     /// See or change what the daemon is.
     Steer(Steer),
+    /// Carry local ports to peers.
+    Tunnel(Tunnelling),
     /// Looked at only if pubsub is on.
     PubSub(Result<PubSubRequest, Rejected>),
 }
@@ -141,6 +145,7 @@ impl HostRequest {
             Self::Validate(_) => "pubsub_validate",
             Self::ValidateRecords(_) => "dht_validator",
             Self::Steer(_) => "control",
+            Self::Tunnel(_) => "tunnel",
             Self::PubSub(_) => "pubsub",
         }
     }
@@ -165,6 +170,7 @@ impl HostRequest {
                 | Self::PubSub(_)
                 | Self::Events { .. }
                 | Self::Probe { .. }
+                | Self::Tunnel(_)
                 | Self::Trim
         )
     }
@@ -289,11 +295,9 @@ pub(super) fn parse(frame: Bytes) -> Result<Request, Rejected> {
         Type::Connmanager => conn_manager(request.conn_manager)?,
         Type::PubsubValidate => HostRequest::Validate(own::validate(request.pubsub_validate)),
         Type::Control => HostRequest::Steer(steer::parse(request.control)?),
+        Type::Tunnel => HostRequest::Tunnel(tunnel::parse(request.tunnel)?),
         Type::DhtValidator => {
             HostRequest::ValidateRecords(own::validate_records(request.dht_validator))
-        }
-        Type::Tunnel => {
-            return Err(unexpected(i64::from(i32::from(kind))));
         }
         Type::PersistentConnUpgrade => return persistent_or_peerstore(&request.extension),
     }))

@@ -5,6 +5,7 @@
 mod event;
 mod judge;
 mod steer;
+mod tunnel;
 
 use std::{fmt::Write as _, slice, sync::Arc};
 
@@ -28,6 +29,7 @@ use crate::{
 pub(super) use event::followed;
 pub(super) use judge::{to_judge, to_validator};
 pub(super) use steer::{announced, peer_records, tags};
+pub(super) use tunnel::tunnels;
 
 /// Failed addresses listed in one error (go-libp2p's dial error).
 const MAX_LISTED: usize = 16;

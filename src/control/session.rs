@@ -4,6 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::OwnedSemaphorePermit,
@@ -30,6 +31,7 @@ use super::{
     request::{self, DhtRequest, Rejected, Request},
     response,
     socket::Socket,
+    tunnels::Kept,
 };
 use crate::{
     faults,
@@ -70,6 +72,8 @@ pub(super) struct Session {
     /// The place among the clients that send requests.
     permit: OwnedSemaphorePermit,
     attention: Attention,
+    /// What lasts as long as the connection, whatever that becomes.
+    kept: Arc<Mutex<Vec<Kept>>>,
 }
 
 /// Why there is no further request.
@@ -104,6 +108,7 @@ impl Session {
             persistent,
             permit,
             attention,
+            kept: Arc::default(),
         }
     }
 
@@ -113,10 +118,12 @@ impl Session {
     /// If the client can no longer be written to.
     pub(super) fn run(self) -> impl Future<Output = io::Result<()>> {
         let clients = self.context.clients.clone();
+        let kept = self.kept.clone();
         // Boxed before the task begins, so that a pipe does not carry the far larger state of the
         // requests along.
         let requests = Box::pin(self.requests());
         async move {
+            let _kept = kept;
             let asking = clients.enter(Use::Requests);
             let pipe = match requests.await?.pipe() {
                 Ok(pipe) => pipe,
@@ -181,6 +188,10 @@ impl Session {
             };
             match outcome? {
                 Outcome::Answer(answer) => self.answer(&answer).await?,
+                Outcome::Holding(answer, kept) => {
+                    self.kept.lock().push(kept);
+                    self.answer(&answer).await?;
+                }
                 Outcome::Stream(answer, opened) => {
                     self.output.put_always(&answer);
                     self.attention.forget(&self.socket);
@@ -310,6 +321,7 @@ impl Session {
             persistent,
             permit,
             attention: _,
+            kept: _,
         } = self;
         let client = Client {
             socket,

@@ -12,7 +12,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size},
+    net::sockopt::{set_socket_linger, set_socket_send_buffer_size, socket_send_buffer_size},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
@@ -118,6 +118,19 @@ impl Socket {
         if let Self::Unix(stream) = self {
             // The kernel doubles what it is told.
             let _ = set_socket_send_buffer_size(stream, before / 2);
+        }
+    }
+
+    pub(super) fn is_tcp(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    /// From now on, closing resets a tcp connection, or does so no more. A unix socket has no reset: its
+    /// other end sees an end.
+    pub(super) fn set_abortive(&self, abortive: bool) {
+        if let Self::Tcp(stream) = self {
+            // Without it the other end sees an end.
+            let _ = set_socket_linger(stream, abortive.then_some(Duration::ZERO));
         }
     }
 

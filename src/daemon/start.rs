@@ -16,7 +16,12 @@ use super::{
 };
 use crate::{
     config::Config,
-    control::{context::Context, listener::Listener, persistent::Connections},
+    control::{
+        context::Context,
+        listener::Listener,
+        persistent::Connections,
+        tunnels::{self, Tunnels},
+    },
     dht::Dht,
     http::{self, Readiness},
     node::{Node, Started},
@@ -74,13 +79,14 @@ pub(super) async fn start(
     };
     let services = parts.start(records)?;
     let control_addr = listener.addr().clone();
+    let tunnels = tunnels(&node, &base, stop);
     let sources = sources(
         config,
         system,
         &node,
         &base,
         &services,
-        control_addr.clone(),
+        (control_addr.clone(), tunnels.clone()),
     );
     let watched = sources.clone();
     stop.spawn_task(async move { watched.watch().await });
@@ -101,7 +107,8 @@ pub(super) async fn start(
         show(address, server, stop).await;
     }
     let dht = services.dht.clone();
-    let context = context(config, &node, &base, services, sources.clone(), stop);
+    let shared = (sources.clone(), tunnels);
+    let context = context(config, &node, &base, services, shared, stop);
     let persistent = base.persistent.clone();
     let accepting = listener.run(
         context,
@@ -145,11 +152,12 @@ fn sources(
     node: &Node,
     base: &Base,
     services: &Services,
-    control: ControlAddr,
+    (control, tunnels): (ControlAddr, Arc<Tunnels>),
 ) -> Arc<Sources> {
     Arc::new(Sources {
         started: base.started,
         control,
+        tunnels,
         node: node.clone(),
         dht: services.dht.clone(),
         pubsub: services.pubsub.clone(),
@@ -165,18 +173,32 @@ fn sources(
     })
 }
 
+/// Local ports that are carried to peers; none yet.
+fn tunnels(node: &Node, base: &Base, stop: &Stop) -> Arc<Tunnels> {
+    Tunnels::new(tunnels::Parts {
+        node: node.clone(),
+        guard: base.guard.clone(),
+        descriptors: base.descriptors.clone(),
+        events: base.events.clone(),
+        tasks: stop.pipes.clone(),
+        closing: stop.serving.clone(),
+        drain: stop.drain.clone(),
+    })
+}
+
 /// What the sessions of clients share.
 fn context(
     config: &Config,
     node: &Node,
     base: &Base,
     services: Services,
-    sources: Arc<Sources>,
+    (sources, tunnels): (Arc<Sources>, Arc<Tunnels>),
     stop: &Stop,
 ) -> Arc<Context> {
     Arc::new(Context {
         clients: base.clients.clone(),
         reporter: sources,
+        tunnels,
         node: node.clone(),
         dht: services.dht,
         pubsub: services.pubsub,

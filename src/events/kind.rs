@@ -21,10 +21,12 @@ pub enum Kind {
     TopicLeft = 8,
     /// A limit has bitten.
     Limit = 9,
+    /// A connection of a tunnel has failed.
+    TunnelFailed = 10,
 }
 
 /// One more than the highest number of a kind.
-pub(super) const KINDS: usize = 10;
+pub(super) const KINDS: usize = 11;
 
 /// A set of kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

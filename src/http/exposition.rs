@@ -42,6 +42,7 @@ pub(super) fn text(sources: &Sources, ready: bool) -> String {
         services::pubsub(&mut registry, pubsub);
     }
     services::relay(&mut registry, now.relay.as_ref());
+    services::tunnels(&mut registry, &now.tunnels);
     if let Some(now) = &now.autorelay {
         autorelay::register(&mut registry, now);
     }

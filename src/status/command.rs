@@ -4,10 +4,12 @@
 //! widths of a terminal. Programs take `--json`.
 
 mod dials;
+mod tunnels;
 
 use std::{fmt::Write as _, time::Duration};
 
 pub use dials::{ping, probe};
+pub use tunnels::{close, expose, forward, list};
 
 use super::{
     document::{Connection, Document, Peer},
@@ -34,6 +36,9 @@ pub enum CommandError {
     /// What was named is neither a peer id nor an address of a peer.
     #[error("{0}: not a peer id, and not an address that ends in /p2p/PEER")]
     Target(String),
+    /// What was named is no place of a service.
+    #[error("{0}: not a port, and not an address such as 127.0.0.1:8080 or /unix/tmp/x.sock")]
+    Place(String),
     /// Two peers are named.
     #[error("{0} and {1}: addresses of one peer are probed at once, not of two")]
     TwoPeers(String, String),
@@ -199,7 +204,7 @@ fn text(now: &Document) -> String {
             },
         ),
     );
-    out + &relays(now) + &peers(now) + &handlers(now) + &topics(now) + &limits(now)
+    out + &relays(now) + &peers(now) + &handlers(now) + &tunnels(now) + &topics(now) + &limits(now)
 }
 
 /// Nothing without autorelay.
@@ -274,6 +279,37 @@ fn handlers(now: &Document) -> String {
         ]);
     }
     format!("\nHANDLERS {}\n{}", now.handlers.len(), table.text())
+}
+
+/// Nothing without tunnels.
+fn tunnels(now: &Document) -> String {
+    if now.tunnels.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&[
+        "TUNNEL", "KIND", "PROTOCOL", "ADDRESS", "PEER", "OPEN", "SO FAR", "FAILED", "RECEIVED",
+        "SENT",
+    ]);
+    for tunnel in &now.tunnels {
+        table.row([
+            tunnel.id.to_string(),
+            tunnel.kind.clone(),
+            escaped(&tunnel.protocol),
+            escaped(&tunnel.address),
+            match (tunnel.kind.as_str(), tunnel.allowed) {
+                ("forward", _) => tunnel.peer.clone(),
+                (_, Some(allowed)) => format!("{allowed} allowed"),
+                (_, None) => "all".to_owned(),
+            }
+            .replace(' ', "_"),
+            tunnel.open.to_string(),
+            tunnel.connections.to_string(),
+            tunnel.failed.to_string(),
+            size(tunnel.received).replace(' ', ""),
+            size(tunnel.sent).replace(' ', ""),
+        ]);
+    }
+    format!("\nTUNNELS {}\n{}", now.tunnels.len(), table.text())
 }
 
 fn topics(now: &Document) -> String {

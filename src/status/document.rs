@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::Snapshot;
 use crate::{
+    control::tunnels::TunnelSnapshot,
     dht::Mode,
     node::{self, Reach},
     relay::autorelay,
@@ -37,6 +38,7 @@ pub(crate) struct Document {
     pub(crate) streams: Streams,
     pub(crate) clients: Clients,
     pub(crate) handlers: Vec<Handler>,
+    pub(crate) tunnels: Vec<Tunnel>,
     pub(crate) dht: Option<Dht>,
     pub(crate) pubsub: Option<PubSub>,
     pub(crate) relay: Option<Relay>,
@@ -128,6 +130,30 @@ pub(crate) struct Handler {
     pub(crate) builtin: bool,
     pub(crate) streams: usize,
     pub(crate) calls: usize,
+}
+
+/// A local port that is carried to a peer, or a service that peers may use.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Tunnel {
+    pub(crate) id: u64,
+    /// `forward` or `expose`.
+    pub(crate) kind: String,
+    pub(crate) protocol: String,
+    /// Where it listens, or where it leads.
+    pub(crate) address: String,
+    /// Whom it leads to; empty for a service.
+    pub(crate) peer: String,
+    /// How many peers may use the service; absent for every peer.
+    pub(crate) allowed: Option<usize>,
+    pub(crate) open: usize,
+    /// So far, as the next three.
+    pub(crate) connections: u64,
+    pub(crate) failed: u64,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    /// Why the last connection that failed did.
+    pub(crate) error: Option<String>,
 }
 
 /// The DHT.
@@ -300,6 +326,7 @@ impl Document {
                     calls: handlers.calls,
                 })
                 .collect(),
+            tunnels: now.tunnels.tunnels.iter().map(Tunnel::of).collect(),
             dht: now.dht.as_ref().map(Dht::of),
             pubsub: now.pubsub.as_ref().map(PubSub::of),
             relay: now.relay.as_ref().map(|now| Relay {
@@ -379,6 +406,25 @@ impl AutoRelay {
             reservations: held.collect(),
             gained: now.counts.opened,
             lost: now.counts.closed,
+        }
+    }
+}
+
+impl Tunnel {
+    fn of(now: &TunnelSnapshot) -> Self {
+        Self {
+            id: now.id,
+            kind: if now.is_forward { "forward" } else { "expose" }.to_owned(),
+            protocol: now.protocol.clone(),
+            address: now.address.clone(),
+            peer: now.peer.clone().unwrap_or_default(),
+            allowed: now.allowed,
+            open: now.total.open,
+            connections: now.total.total,
+            failed: now.total.failed,
+            received: now.total.received,
+            sent: now.total.sent,
+            error: now.error.clone(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::Snapshot;
 use crate::{
+    control::tunnels,
     memory, node, pubsub,
     relay::{self, autorelay},
 };
@@ -23,6 +24,7 @@ impl fmt::Display for Snapshot {
         if let Some(now) = &self.autorelay {
             of_autorelay(now, f)?;
         }
+        of_tunnels(&self.tunnels, f)?;
         let memory::Snapshot { used, limit, .. } = self.memory;
         if limit > 0 {
             writeln!(f, "Memory: {used} of {limit} bytes")?;
@@ -50,6 +52,25 @@ fn of_node(node: &node::Snapshot, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
     let (served, refused) = (node.served, node.refused);
     writeln!(f, "Inbound streams served: {served}, refused: {refused}")
+}
+
+/// One line, or none while there never was a tunnel.
+fn of_tunnels(now: &tunnels::Snapshot, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let total = now.totals;
+    if now.tunnels.is_empty() && total.total == 0 {
+        return Ok(());
+    }
+    writeln!(
+        f,
+        "Tunnels: {}, connections: {}, connections so far: {}, failed: {}, bytes received: {}, \
+         bytes sent: {}",
+        now.tunnels.len(),
+        total.open,
+        total.total,
+        total.failed,
+        total.received,
+        total.sent
+    )
 }
 
 /// One line.

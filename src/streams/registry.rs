@@ -253,6 +253,15 @@ impl Registry {
         Ok(())
     }
 
+    /// Serves `name` by `service`, which a client wants.
+    ///
+    /// # Errors
+    /// See [`RegistryError`]: nothing is replaced.
+    pub fn expose(&self, name: &ProtocolName, service: &Service) -> Result<(), RegistryError> {
+        let names = std::slice::from_ref(name);
+        self.register(&Target::Service(service.clone()), names, Policy::Exclusive)
+    }
+
     /// The handler whose turn it is to serve a stream of `name`, and those to try after it.
     pub(super) fn select(self: &Arc<Self>, name: &[u8]) -> Option<Turn> {
         let told = self.slots.lock().get_mut(name).and_then(Slots::turn);

@@ -16,7 +16,8 @@ use rustix::{fs::Mode, process::umask};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 pub use error::BindError;
-use error::{Obstacle, bind_error};
+use error::Obstacle;
+pub(in crate::control) use error::bind_error;
 
 use super::lock::StartLock;
 use crate::systemd::Inherited;
@@ -33,10 +34,22 @@ pub(super) enum Bound {
 /// A socket file of ours. Removed when dropped, unless somebody has put another in its
 /// place.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(in crate::control) struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
+}
+
+impl SocketFile {
+    /// That at `path`, which has just been made.
+    pub(in crate::control) fn of(path: &Path) -> io::Result<Self> {
+        let meta = fs::symlink_metadata(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            device: meta.dev(),
+            inode: meta.ino(),
+        })
+    }
 }
 
 impl Drop for SocketFile {
@@ -103,13 +116,8 @@ fn unix(
         other => other,
     };
     let listener = listener.map_err(failed)?;
-    let meta = fs::symlink_metadata(path).map_err(failed)?;
     // From here on the file goes when the start fails.
-    let file = SocketFile {
-        path: path.to_owned(),
-        device: meta.dev(),
-        inode: meta.ino(),
-    };
+    let file = SocketFile::of(path).map_err(failed)?;
     if group.is_some() {
         chown(path, None, group).map_err(|error| failed(error).about("-listenGroup"))?;
     }
@@ -154,6 +162,11 @@ fn obstacle(path: &Path) -> Obstacle {
     }
 }
 
+/// Whether a socket lies at `path` that nobody listens on, and that may be replaced.
+pub(in crate::control) fn is_stale(path: &Path) -> bool {
+    obstacle(path) == Obstacle::Stale
+}
+
 /// Connects without waiting: a daemon that hangs may have a full queue.
 fn connect(path: &Path) -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -177,7 +190,7 @@ fn tcp(host: &Host, port: u16) -> Result<(Bound, ControlAddr), BindError> {
     Ok((Bound::Tcp(listener), bound))
 }
 
-fn tcp_address(listener: &TcpListener) -> io::Result<ControlAddr> {
+pub(in crate::control) fn tcp_address(listener: &TcpListener) -> io::Result<ControlAddr> {
     let address = listener.local_addr()?;
     let host = match address {
         SocketAddr::V4(address) => Host::Ip4(*address.ip()),

@@ -219,7 +219,7 @@ fn run<T>(test: impl Future<Output = T>) -> T {
     LocalSet::new().block_on(&runtime, test)
 }
 
-fn scene(drain: &Drain) -> (Scene, tokio::task::JoinHandle<()>) {
+fn scene(drain: &Drain) -> (Scene, tokio::task::JoinHandle<End>) {
     let (client, socket) = UnixStream::pair().expect("a pair");
     for end in [&client, &socket] {
         end.set_nonblocking(true).expect("not blocking");

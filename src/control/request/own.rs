@@ -184,5 +184,6 @@ fn own_kind(kind: event::Kind) -> Option<Kind> {
         event::Kind::TopicJoined => Kind::TopicJoined,
         event::Kind::TopicLeft => Kind::TopicLeft,
         event::Kind::Limit => Kind::Limit,
+        event::Kind::TunnelFailed => Kind::TunnelFailed,
     })
 }

@@ -89,6 +89,18 @@ fn told(entry: &Entry) -> pb::Event {
             reason: Some(reason.clone()),
             ..new(Kind::HandlerFailed)
         },
+        Event::TunnelFailed {
+            peer,
+            protocol,
+            addr,
+            reason,
+        } => pb::Event {
+            peer: Some(peer.to_bytes().into()),
+            proto: Some(protocol.clone()),
+            addrs: vec![addr.to_bytes().into()],
+            reason: Some(reason.clone()),
+            ..new(Kind::TunnelFailed)
+        },
         Event::TopicJoined { peer, topic } => of_topic(new(Kind::TopicJoined), *peer, topic),
         Event::TopicLeft { peer, topic } => of_topic(new(Kind::TopicLeft), *peer, topic),
         Event::Limit { limit, count } => pb::Event {

@@ -2,8 +2,8 @@
 
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 
-use super::{counters, gauge};
-use crate::{dht, metrics::metrics, pubsub, relay};
+use super::{counters, gauge, gauges, labels, signed};
+use crate::{control::tunnels, dht, metrics::metrics, pubsub, relay};
 
 /// The DHT.
 pub(super) fn dht(registry: &mut Registry, dht: &dht::Snapshot) {
@@ -108,5 +108,42 @@ pub(super) fn relay(registry: &mut Registry, relay: Option<&relay::Snapshot>) {
         "data_transferred_bytes",
         "Half of the bytes passed on",
         bytes,
+    );
+}
+
+/// Local ports that are carried to peers.
+pub(super) fn tunnels(registry: &mut Registry, now: &tunnels::Snapshot) {
+    let to = registry.sub_registry_with_prefix("rp2pd_tunnel");
+    let forwards = now.tunnels.iter().filter(|tunnel| tunnel.is_forward);
+    let forwards = forwards.count();
+    let kinds = [
+        ("forward", forwards),
+        ("expose", now.tunnels.len() - forwards),
+    ];
+    gauges(
+        to,
+        "count",
+        "Tunnels",
+        kinds.map(|(kind, count)| (labels([("kind", kind)]), signed(count))),
+    );
+    gauge(
+        to,
+        "open_connections",
+        "Connections of all tunnels",
+        now.totals.open,
+    );
+    counters(
+        to,
+        "connections",
+        "Connections of tunnels so far, and those of them that failed or were refused",
+        "event",
+        [("opened", now.totals.total), ("failed", now.totals.failed)],
+    );
+    counters(
+        to,
+        "bytes",
+        "Payload of tunnels",
+        "direction",
+        [("received", now.totals.received), ("sent", now.totals.sent)],
     );
 }

@@ -24,13 +24,13 @@ const PING_SIZE: usize = 32;
 const PING: &str = "/ipfs/ping/1.0.0";
 
 /// What a peer is named by.
-struct Named {
-    peer: PeerId,
-    address: Option<Multiaddr>,
+pub(super) struct Named {
+    pub(super) peer: PeerId,
+    pub(super) address: Option<Multiaddr>,
 }
 
 impl Named {
-    fn read(text: &str) -> Result<Self, CommandError> {
+    pub(super) fn read(text: &str) -> Result<Self, CommandError> {
         if let Ok(peer) = text.parse() {
             return Ok(Self {
                 peer,

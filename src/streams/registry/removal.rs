@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{Registry, RegistryError, changes::Changes};
 use crate::streams::{
     name::ProtocolName,
-    target::{Listening, PersistentId, Target},
+    target::{Listening, PersistentId, Service, Target},
 };
 
 impl Registry {
@@ -63,6 +63,12 @@ impl Registry {
         drop(table);
         self.remove(&mut changes, &target, [name]);
         Ok(())
+    }
+
+    /// Serves `name` by `service` no more. What else serves it goes on.
+    pub fn withdraw(&self, name: &ProtocolName, service: &Service) {
+        let mut changes = self.changes.lock();
+        self.remove(&mut changes, &Target::Service(service.clone()), [name]);
     }
 
     /// Removes every slot of the persistent connection `id`, which has ended.

@@ -31,7 +31,7 @@ pub(super) enum Obstacle {
     Unknown,
 }
 
-pub(super) fn bind_error(what: String, source: io::Error) -> BindError {
+pub(in crate::control) fn bind_error(what: String, source: io::Error) -> BindError {
     let other = "name an address of this host with -listen, such as /unix/tmp/p2pd.sock";
     let (reason, advice) = match source.kind() {
         io::ErrorKind::AddrInUse => (
