@@ -237,6 +237,60 @@ async def peers_are_tagged_and_known():
         assert await alice.peers() == []
 
 
+async def echo(connection):
+    async with connection:
+        async for part in connection:
+            await connection.send(part)
+
+
+async def through(tunnel, data):
+    async with await anyio.connect_tcp("127.0.0.1", tunnel.port) as socket:
+        await socket.send(data)
+        return await socket.receive()
+
+
+async def tunnels_resume_and_end():
+    server = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = server.extra(anyio.abc.SocketAttribute.local_port)
+    async with server, anyio.create_task_group() as tasks:
+        tasks.start_soon(server.serve, echo)
+        daemon = Local()
+        async with daemon as alice, Local() as bob:
+            try:
+                async with bob.expose("/x/echo", port):
+                    raise AssertionError("it names nobody")
+            except rp2pd.DaemonError as error:
+                assert "allow names no peer" in error.text
+            async with bob.expose("/x/echo", port, any_peer=True):
+                async with alice.forward(bob.peer_id, "/x/echo", addresses=bob.addresses) as tunnel:
+                    before = tunnel.address
+                    for run in range(2):
+                        if run:
+                            await kill(daemon, alice)
+                        assert await through(tunnel, b"%d" % run) == b"%d" % run
+                    assert tunnel.address == before
+                    try:
+                        async with bob.expose("/x/echo", port, any_peer=True):
+                            raise AssertionError("it is there already")
+                    except rp2pd.AlreadyExists:
+                        pass
+                while await alice.tunnels():
+                    await anyio.sleep(0.01)
+                async with alice.forward(bob.peer_id, "/x/echo", keep=True) as kept:
+                    pass
+                assert await through(kept, b"kept") == b"kept"
+                (info,) = await alice.tunnels()
+                assert (info.kind, info.address, info.peer) == ("forward", kept.address, bob.peer_id)
+                assert info.keep and info.total == 1 and info.received == 4
+                await alice.close_tunnels(info.id)
+                try:
+                    await alice.close_tunnels(info.id)
+                    raise AssertionError("it is closed")
+                except rp2pd.NotFound:
+                    pass
+        tasks.cancel_scope.cancel()
+
+
 CASES = [
     everything_resumes,
     what_is_under_way_fails,
@@ -247,6 +301,7 @@ CASES = [
     without_restarts_the_end_is_told,
     the_bodys_exception_comes_through,
     peers_are_tagged_and_known,
+    tunnels_resume_and_end,
 ]
 
 

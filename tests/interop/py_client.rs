@@ -18,7 +18,7 @@ const RUN: Duration = Duration::from_secs(300);
 const A_FILE: &str = "bafkreidtmxictbq6glcsd6aitmakn6zs3lygcubfw2nvthi44u2qdocfyi";
 
 /// Each program of `packaging/python/examples`, and what it prints.
-const EXAMPLES: [(&str, &str); 10] = [
+const EXAMPLES: [(&str, &str); 11] = [
     (
         "calls",
         "144\ninvalid literal for int() with base 10: b'twelve'",
@@ -37,6 +37,7 @@ const EXAMPLES: [(&str, &str); 10] = [
         "running",
         concat!("connected peers: 0\nversion: ", env!("CARGO_PKG_VERSION")),
     ),
+    ("tunnel", "hello from the other side\n1 connection"),
     ("validator", "validation failed\nnews: rain at noon"),
 ];
 
@@ -79,7 +80,7 @@ fn every_example() -> Result<(), String> {
 fn suite(event_loop: &str) -> Result<(), String> {
     let program = install::source("python/client_suite.py");
     let printed = run(python()?.arg(program).arg(event_loop), RUN)?;
-    assert_eq!(printed.lines().count(), 9, "{printed}");
+    assert_eq!(printed.lines().count(), 10, "{printed}");
     Ok(())
 }
 

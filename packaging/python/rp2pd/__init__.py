@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ._node import Node, connect
     from ._pubsub import Validator
     from ._stream import Stream
+    from ._tunnels import Tunnel, TunnelInfo
     from ._types import Connection, Event, EventKind, Message, PeerInfo, Verdict
     from .errors import (
         AlreadyExists,
@@ -43,6 +44,7 @@ _PLACES = {
     "_node": ("Node", "connect"),
     "_pubsub": ("Validator",),
     "_stream": ("Stream",),
+    "_tunnels": ("Tunnel", "TunnelInfo"),
     "_types": ("Connection", "Event", "EventKind", "Message", "PeerInfo", "Verdict"),
     "errors": (
         "AlreadyExists",
@@ -94,6 +96,8 @@ __all__ = [
     "Stream",
     "StreamReset",
     "Timeout",
+    "Tunnel",
+    "TunnelInfo",
     "Validator",
     "Verdict",
     "cid_of",

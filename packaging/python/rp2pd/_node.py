@@ -20,6 +20,8 @@ from ._protobuf import Fields, encode, name
 from ._pubsub import PubSub
 from ._session import IDENTIFY, Session
 from ._stream import Handler, Stream, StreamHandlers, opened
+from . import _tunnels
+from ._tunnels import TUNNEL, Place, Tunnel, TunnelInfo
 from ._types import KINDS, Event, EventKind, PeerInfo, event, peer_info
 from ._wire import Frames, address_parts
 from .errors import DaemonError
@@ -223,6 +225,55 @@ class Node:
             return self._later(handler, lambda: self.serve(protocols, handler))
 
         return take
+
+    # Tunnels.
+
+    def forward(
+        self,
+        peer: str,
+        protocol: str,
+        listen: Place = 0,
+        *,
+        addresses: Iterable[str] = (),
+        users: Iterable[int] = (),
+        any_interface: bool = False,
+        networks: Iterable[str] = (),
+        connections: Optional[int] = None,
+        keep: bool = False,
+    ) -> Tunnel:
+        """A port beside the daemon that leads to what a peer exposes: `async with node.forward(...) as tunnel`.
+
+        `listen` is a port of loopback, any free one unless given, or a multiaddr: `/unix/PATH`, which
+        `users` (uid) may connect to, or with `any_interface` another address, which `networks` may.
+        With `keep` it stays when the block ends, until `close_tunnels()` or the daemon's end.
+        """
+        return _tunnels.forward(
+            self._session, peer, protocol, listen, addresses, users, any_interface, networks, connections, keep
+        )
+
+    def expose(
+        self,
+        protocol: str,
+        target: Place,
+        allow: Iterable[str] = (),
+        *,
+        any_peer: bool = False,
+        connections: Optional[int] = None,
+        keep: bool = False,
+    ) -> Tunnel:
+        """Lets the peers of `allow` use a service beside the daemon: `async with node.expose(...)`.
+
+        `target` is a port of loopback or a multiaddr. AlreadyExists if the protocol has a handler.
+        """
+        return _tunnels.expose(self._session, protocol, target, allow, any_peer, connections, keep)
+
+    async def tunnels(self) -> List[TunnelInfo]:
+        """All tunnels of the daemon."""
+        return _tunnels.infos(await self._request(TUNNEL, (105, _tunnels.list_request())))
+
+    async def close_tunnels(self, *ids: int) -> None:
+        """Ends tunnels and their connections. NotFound if one is not there: none is ended then."""
+        await self._request(TUNNEL, (105, _tunnels.close_request(ids)))
 
     # Calls.
 

@@ -53,12 +53,13 @@ class EventKind(str, enum.Enum):
     TOPIC_JOINED = "topic joined"
     TOPIC_LEFT = "topic left"
     LIMIT = "limit"
+    TUNNEL_FAILED = "tunnel failed"
     # These two come from this package, never from the daemon. What happened in between is not known.
     DAEMON_LOST = "daemon lost"
     DAEMON_BACK = "daemon back"
 
 
-KINDS = tuple(EventKind)[:10]
+KINDS = tuple(EventKind)[:11]
 _CAUSES = ("unknown", "local", "remote", "timeout", "broken")
 _REACH = ("unknown", "public", "private")
 

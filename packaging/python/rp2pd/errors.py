@@ -48,7 +48,7 @@ class NoPeers(DaemonError):
 
 
 class AlreadyExists(DaemonError):
-    """There is another handler of that protocol, or another validator of that topic."""
+    """There is another handler of that protocol, another validator of that topic, or the port is taken."""
 
 
 class PermissionDenied(DaemonError):
@@ -95,6 +95,8 @@ _ENDS: _Table = (
     ("not found", NotFound),
     ("does not exist", NotFound),
     ("already set", AlreadyExists),
+    ("is served by the daemon itself", AlreadyExists),
+    ("address already in use", AlreadyExists),
     ("daemon is shutting down", ConnectionLost),
     ("not supported", NotSupported),
 )
