@@ -88,8 +88,10 @@ class Node:
     def log(self, message, **more):
         now = datetime.now(timezone.utc).isoformat()
         line = {"time": now, "level": "INFO", "msg": message, "service": "gossipsub", **more}
+        # One write: lines of several nodes that share an output stay whole.
         with self.output:
-            print(json.dumps(line), flush=True)
+            sys.stdout.write(json.dumps(line) + "\n")
+            sys.stdout.flush()
 
     def obey(self, instruction, depth):
         kind = instruction.get("type") if isinstance(instruction, dict) else None
