@@ -21,7 +21,7 @@ use crate::{
     pubsub::{Ask, Judge},
     wire::{
         frame::{FrameReader, ReadError},
-        pb,
+        parts, pb,
     },
 };
 
@@ -233,7 +233,7 @@ async fn hear(
             Err(ReadError::OverBudget(_)) => continue,
             Err(error) => return Err(error.into()),
         };
-        let Ok(_parts) = account.charge(request::parts::cost(&frame)) else {
+        let Ok(_parts) = account.charge(parts::cost(&frame)) else {
             continue;
         };
         let request = pb::Request::decode(frame).map_err(io::Error::other)?;

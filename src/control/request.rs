@@ -2,7 +2,6 @@
 
 mod dht;
 mod own;
-pub(super) mod parts;
 mod steer;
 mod tunnel;
 

@@ -41,7 +41,7 @@ use crate::{
     streams::RequestOrigin,
     wire::{
         frame::{FrameError, FrameReader, ReadError},
-        pb,
+        parts, pb,
     },
 };
 
@@ -389,7 +389,7 @@ impl Session {
     }
 
     async fn handle(&mut self, origin: RequestOrigin, frame: Bytes) -> io::Result<Outcome> {
-        let Ok(_parts) = self.account.charge(request::parts::cost(&frame)) else {
+        let Ok(_parts) = self.account.charge(parts::cost(&frame)) else {
             return Ok(Outcome::Answer(response::over_budget()));
         };
         let request = match request::parse(frame) {

@@ -46,7 +46,7 @@ pub(super) fn node_options(
     }
 }
 
-pub(super) fn pubsub_settings(wanted: &config::PubSub) -> pubsub::Settings {
+pub(super) fn pubsub_settings(wanted: &config::PubSub, memory: u64) -> pubsub::Settings {
     pubsub::Settings {
         router: wanted.router,
         signing: match (wanted.sign, wanted.sign_strict) {
@@ -56,6 +56,7 @@ pub(super) fn pubsub_settings(wanted: &config::PubSub) -> pubsub::Settings {
         },
         heartbeat_interval: wanted.heartbeat_interval,
         heartbeat_delay: wanted.heartbeat_delay,
+        memory,
     }
 }
 

@@ -19,7 +19,10 @@ use tokio::time::timeout;
 use crate::{
     memory::OverBudget,
     streams::{MAX_NAME, OpenError, Peer, Streams},
-    wire::frame::{FrameReader, ReadError},
+    wire::{
+        frame::{FrameReader, ReadError},
+        parts,
+    },
 };
 
 const PROTOCOL: &str = "/ipfs/id/1.0.0";
@@ -27,6 +30,9 @@ const PROTOCOL: &str = "/ipfs/id/1.0.0";
 /// Largest part of a message in bytes, and parts in a message, as in go-libp2p.
 const MAX_PART: usize = 8 << 10;
 const MAX_PARTS: usize = 10;
+
+/// Addresses of one message that are looked at, and protocols (SECURITY.md 3).
+const MAX_LISTED: usize = 256;
 
 /// Time for the whole message (go-libp2p's).
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -66,10 +72,12 @@ impl Identity {
             public_key: key,
             addresses: addresses
                 .filter_map(|bytes| Multiaddr::try_from(bytes.to_vec()).ok())
+                .take(MAX_LISTED)
                 .collect(),
             protocols: names
                 .filter(|name| name.len() <= MAX_NAME)
                 .filter_map(|name| Some(std::str::from_utf8(name).ok()?.to_owned()))
+                .take(MAX_LISTED)
                 .collect(),
         }
     }
@@ -144,13 +152,17 @@ async fn request(streams: &Streams, id: PeerId) -> Result<Identity, IdentifyErro
 async fn read(streams: &Streams, peer: &Peer) -> Result<Identify, IdentifyError> {
     let connection = peer.best_connection().ok_or(IdentifyError::Gone)?;
     // Each part, and what is kept of all of them.
-    let _charge = peer.account.charge(MAX_PART * (MAX_PARTS + 1))?;
+    let mut held = peer.account.charge(MAX_PART * (MAX_PARTS + 1))?;
     let (mut stream, _) = streams.open(&connection, &[], &[PROTOCOL.into()]).await?;
     let mut reader = FrameReader::new(MAX_PART, BytesMut::new());
     let mut message = Identify::default();
     for part in 0..MAX_PARTS {
         match reader.next(&mut stream).await {
-            Ok(Some(bytes)) => message.merge(bytes)?,
+            Ok(Some(bytes)) => {
+                // An entry of two bytes takes sixteen times as much.
+                held.merge(peer.account.charge(parts::cost(&bytes))?);
+                message.merge(bytes)?;
+            }
             Ok(None) if part == 0 => return Err(ReadError::Closed.into()),
             // However the stream ends, what came before is whole.
             Ok(None) => break,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::AsyncWriteExt as _;
 use libp2p::PeerId;
 use prost::{DecodeError, Message as _};
@@ -14,8 +15,9 @@ use super::{
     seen::IdHash,
 };
 use crate::{
-    memory::Charge,
+    memory::Account,
     streams::{InboundStream, MessageError, MessageReader, Service, UserStream},
+    wire::parts,
 };
 
 /// RPCs above 64 KiB that are read at once, of all peers together (SECURITY.md 3).
@@ -25,6 +27,10 @@ static LARGE_PERMITS: Semaphore = Semaphore::const_new(MAX_LARGE);
 
 /// Messages in one RPC (SECURITY.md 3). A peer that sent IWANT for many gets them together.
 const MAX_RPC_MESSAGES: usize = 5000;
+
+/// Topics and ids in the control part of one RPC (SECURITY.md 3): more than a mebibyte of any that are
+/// worth anything holds.
+const MAX_ENTRIES: usize = 65_536;
 
 /// New messages that are not yet queued for subscribers here, at most.
 const BURST: usize = 8;
@@ -66,7 +72,7 @@ impl Inner {
         let (number, superseded) = self.router.open_inbound(peer, &account);
         let mut fresh = Vec::with_capacity(BURST);
         let ended = superseded
-            .run_until_cancelled(self.read(peer, account.empty_charge(), &mut stream, &mut fresh))
+            .run_until_cancelled(self.read(peer, &account, &mut stream, &mut fresh))
             .await;
         self.notify_subscribers(&mut fresh).await;
         match ended {
@@ -89,11 +95,11 @@ impl Inner {
     async fn read(
         &self,
         peer: PeerId,
-        charge: Charge,
+        account: &Arc<Account>,
         stream: &mut UserStream,
         fresh: &mut Vec<Arc<Message>>,
     ) -> Result<(), ReadError> {
-        let mut rpcs = MessageReader::new(MAX_RPC, charge, &LARGE_PERMITS);
+        let mut rpcs = MessageReader::new(MAX_RPC, account.empty_charge(), &LARGE_PERMITS);
         let mut validator = Validator::new(self.signing);
         let malformed = |error: DecodeError| {
             self.router.malformed(peer);
@@ -125,8 +131,7 @@ impl Inner {
                     }
                     3 => {
                         work += TURN;
-                        let control = pb::Control::decode(value).map_err(malformed)?;
-                        self.router.on_control(peer, &control);
+                        self.control(peer, account, value).map_err(malformed)?;
                     }
                     _ => {}
                 }
@@ -139,6 +144,27 @@ impl Inner {
                 self.notify_subscribers(fresh).await;
             }
         }
+        Ok(())
+    }
+
+    /// Hands over what `peer` says of meshes and of the messages that it has. Entries of two bytes
+    /// take thirty times as much once they are decoded, which is charged before; without room for it
+    /// the peer is not heard. More than [`MAX_ENTRIES`] are a breach of the rules.
+    fn control(
+        &self,
+        peer: PeerId,
+        account: &Arc<Account>,
+        value: Bytes,
+    ) -> Result<(), DecodeError> {
+        let Some(cost) = parts::cost_within(&value, MAX_ENTRIES) else {
+            self.router.overlong_control(peer);
+            return Ok(());
+        };
+        let Ok(_parts) = account.charge(cost) else {
+            return Ok(());
+        };
+        let control = pb::Control::decode(value)?;
+        self.router.on_control(peer, &control);
         Ok(())
     }
 

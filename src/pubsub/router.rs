@@ -34,7 +34,7 @@ use super::{
     Signing,
     message::{Message, ValidationError},
     rpc_queue::RpcQueue,
-    seen::{IdHash, Origin},
+    seen::{IdHash, Origin, Seen},
     snapshot::Snapshot,
     subscriptions::Subscriptions,
 };
@@ -105,6 +105,12 @@ impl Router {
             room: Arc::new(Notify::new()),
             counters: Counters::default(),
         }
+    }
+
+    /// Remembers no more messages than fit into a process that may use so many bytes of memory. To be
+    /// called before the first message.
+    pub(super) fn limit_memory(&self, memory: u64) {
+        self.state().seen = Seen::of(memory);
     }
 
     /// Tells `report` of peers that break the rules, under the lock of the router.
@@ -255,6 +261,11 @@ impl Router {
     /// What `peer` sent is no RPC.
     pub(super) fn malformed(&self, peer: PeerId) {
         self.state().penalize(peer, Offence::Malformed);
+    }
+
+    /// `peer` has sent a control message with more in it than anybody takes.
+    pub(super) fn overlong_control(&self, peer: PeerId) {
+        self.state().penalize_control(peer);
     }
 
     /// Whether everything that `peer` sends is ignored.

@@ -22,8 +22,12 @@ const GENERATION: Duration = Duration::from_secs(15);
 /// Messages remembered (SECURITY.md 3); beyond, the oldest are forgotten early.
 const MAX_SEEN: usize = 1 << 20;
 
-/// Messages of one generation, so that forgetting early forgets a part only.
-const MAX_GENERATION: usize = MAX_SEEN / 8;
+/// Memory in bytes for each message that is remembered, where there is little: a sixteenth of it is for
+/// them, and one takes 40 bytes at the most.
+const SHARE: u64 = 16 * 40;
+
+/// Generations that are full when the limit is reached, so that forgetting early forgets a part only.
+const GENERATIONS: usize = 8;
 
 /// Authors whose numbers are noted in one generation (SECURITY.md 3). Further ones have their
 /// messages forgotten without a trace.
@@ -57,15 +61,36 @@ struct Generation {
 }
 
 /// The messages of the last two minutes, and what is known of older ones.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Seen {
     /// The newest last.
     generations: VecDeque<Generation>,
     count: usize,
+    max: usize,
     authors: Authors,
 }
 
+impl Default for Seen {
+    fn default() -> Self {
+        Self::of(0)
+    }
+}
+
 impl Seen {
+    /// For a process that may use so many bytes of memory; 0 stands for an unknown number.
+    pub(super) fn of(memory: u64) -> Self {
+        let share = match memory {
+            0 => usize::MAX,
+            memory => usize::try_from(memory / SHARE).unwrap_or(usize::MAX),
+        };
+        Self {
+            generations: VecDeque::new(),
+            count: 0,
+            max: share.min(MAX_SEEN),
+            authors: Authors::default(),
+        }
+    }
+
     pub(super) fn contains(&self, id: IdHash) -> bool {
         let mut generations = self.generations.iter().rev();
         generations.any(|generation| generation.ids.contains(&id))
@@ -83,13 +108,13 @@ impl Seen {
             return false;
         }
         self.expire(now);
-        if self.count >= MAX_SEEN {
+        if self.count >= self.max {
             Limit::PubsubSeen.hit();
             self.forget_oldest();
         }
+        let full = self.max / GENERATIONS;
         let fresh = |generation: &Generation| {
-            now.duration_since(generation.since) < GENERATION
-                && generation.ids.len() < MAX_GENERATION
+            now.duration_since(generation.since) < GENERATION && generation.ids.len() < full
         };
         if !self.generations.back().is_some_and(fresh) {
             self.generations.push_back(Generation {
@@ -163,13 +188,29 @@ mod tests {
     fn there_is_a_bound_and_the_oldest_go_first() {
         let mut seen = Seen::default();
         let now = Instant::now();
-        for number in 0..MAX_SEEN + MAX_GENERATION {
+        for number in 0..MAX_SEEN + MAX_SEEN / GENERATIONS {
             assert!(seen.insert(id(number), None, now));
             assert!(seen.count <= MAX_SEEN);
         }
         assert!(!seen.contains(id(0)));
-        assert!(seen.contains(id(MAX_GENERATION)));
-        assert!(seen.contains(id(MAX_SEEN + MAX_GENERATION - 1)));
+        assert!(seen.contains(id(MAX_SEEN / GENERATIONS)));
+        assert!(seen.contains(id(MAX_SEEN + MAX_SEEN / GENERATIONS - 1)));
+    }
+
+    #[test]
+    fn little_memory_remembers_less() {
+        let memory = 64 << 20;
+        let mut seen = Seen::of(memory);
+        let now = Instant::now();
+        for number in 0..200_000 {
+            assert!(seen.insert(id(number), None, now));
+            let slots = seen.generations.iter().map(|one| one.ids.capacity());
+            // A place takes 16 bytes and one for its state.
+            let bytes = slots.sum::<usize>() * 17;
+            assert!(bytes as u64 <= memory / 16, "{bytes} bytes");
+        }
+        assert!(seen.contains(id(199_999)) && !seen.contains(id(0)));
+        assert!(seen.count > 90_000, "{}", seen.count);
     }
 
     /// A message of `author`, the `number`th since its start.

@@ -45,6 +45,9 @@ const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
 /// Back-offs remembered of one topic (SECURITY.md 3). Further ones are not.
 const MAX_BACKOFFS: usize = 4096;
 
+/// The same, of all topics (SECURITY.md 3).
+const MAX_ALL_BACKOFFS: usize = 16_384;
+
 impl Router {
     /// Maintains meshes, sends gossip, and forgets what is old. Its work depends on the topics that
     /// this node takes part in and on the number of peers, not on what peers say.
@@ -148,17 +151,20 @@ impl State {
         let Some(topic) = self.topics.get_mut(name) else {
             return;
         };
-        if topic.backoff.len() >= MAX_BACKOFFS && !topic.backoff.contains_key(&peer) {
-            return;
-        }
         let until = Instant::now() + time.min(MAX_BACKOFF);
-        let known = topic.backoff.entry(peer).or_insert(until);
-        *known = (*known).max(until);
+        if let Some(known) = topic.backoff.get_mut(&peer) {
+            *known = (*known).max(until);
+        } else if topic.backoff.len() < MAX_BACKOFFS && self.backoffs < MAX_ALL_BACKOFFS {
+            topic.backoff.insert(peer, until);
+            self.backoffs += 1;
+        }
     }
 
     fn expire_backoffs(&mut self, name: &[u8], now: Instant) {
         if let Some(topic) = self.topics.get_mut(name) {
+            let before = topic.backoff.len();
             topic.backoff.retain(|_, until| *until > now);
+            self.backoffs -= before - topic.backoff.len();
         }
     }
 

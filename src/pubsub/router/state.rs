@@ -71,6 +71,8 @@ pub(super) struct State {
     pub(super) members: Members,
     /// Topics that this node takes part in.
     pub(super) topics: HashMap<Arc<[u8]>, Topic>,
+    /// Back-offs of all topics.
+    pub(super) backoffs: usize,
     /// Peers that get every message of their topics.
     pub(super) floodsub_peers: HashSet<PeerId>,
     pub(super) seen: Seen,

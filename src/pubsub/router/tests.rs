@@ -152,6 +152,32 @@ fn who_was_pruned_stays_out_for_its_time() {
 }
 
 #[test]
+fn back_offs_of_all_topics_have_a_bound() {
+    let scene = Scene::new(false);
+    let client = scene.ledger.client();
+    let names: Vec<String> = (0..10).map(|number| format!("topic {number}")).collect();
+    for name in &names {
+        let added = scene.router.subscriptions().add(name.as_bytes(), &client);
+        drop(added.expect("joined"));
+        scene.router.update_subscription(name.as_bytes());
+    }
+    let all: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 60)).collect();
+    for _ in 0..3000 {
+        let peer = PeerId::random();
+        scene.control(peer, &[], &all);
+    }
+    let state = scene.router.state();
+    let held: usize = state.topics.values().map(|topic| topic.backoff.len()).sum();
+    assert_eq!((held, state.backoffs), (16_384, 16_384));
+    drop(state);
+    // One that is there is lengthened.
+    let held = |name: &str| scene.router.state().topics[name.as_bytes()].backoff.clone();
+    let (peer, until) = held("topic 0").into_iter().next().expect("one");
+    scene.control(peer, &[], &[("topic 0", 600)]);
+    assert!(held("topic 0")[&peer] > until);
+}
+
+#[test]
 fn a_topic_without_subscribers_here_has_a_fanout() {
     let mut scene = Scene::new(false);
     assert_eq!(scene.recipients(None), 0);

@@ -1,30 +1,42 @@
-//! What a request takes in memory beside its frame.
+//! What a message takes in memory beside its encoded form.
 
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
-/// Bytes for each part: an entry of a list, and its name or address.
+/// Bytes charged for each part: an entry of a list, and its name or address.
 const PART: usize = 128;
 
 /// Bytes of memory that the parts of `frame` may take once it is decoded. A part of two bytes, such as
 /// an empty name, takes many more.
-pub(in crate::control) fn cost(frame: &[u8]) -> usize {
-    let mut count = 0;
-    each(frame, |body| {
-        count += 1;
-        if let Some(body) = body {
-            each(body, |_| count += 1);
-        }
-    });
-    count * PART
+pub(crate) fn cost(frame: &[u8]) -> usize {
+    count(frame, usize::MAX) * PART
 }
 
-/// Calls `part` for each field of a message, with its payload if it has a length, as far as the
-/// message can be read.
-fn each(mut message: &[u8], mut part: impl FnMut(Option<&[u8]>)) {
+/// As [`cost`]; `None` if there are more than `max` parts, which are not counted to the end.
+pub(crate) fn cost_within(frame: &[u8], max: usize) -> Option<usize> {
+    let count = count(frame, max);
+    (count <= max).then_some(count * PART)
+}
+
+/// The fields of a message, and of those that are messages, as far as they can be read. No more are
+/// counted than one above `max`.
+fn count(mut message: &[u8], max: usize) -> usize {
+    let mut count = 0;
     while let Some((body, rest)) = next(message) {
-        part(body);
+        count += 1;
+        let mut body = body.unwrap_or_default();
+        while let Some((_, rest)) = next(body) {
+            count += 1;
+            if count > max {
+                return count;
+            }
+            body = rest;
+        }
+        if count > max {
+            return count;
+        }
         message = rest;
     }
+    count
 }
 
 fn next(mut message: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
@@ -61,6 +73,9 @@ mod tests {
         };
         let cost = |names| cost(&open(names).encode_to_vec()) / PART;
         assert_eq!((cost(0), cost(1), cost(100_000)), (3, 4, 100_003));
+        let within = |names, max| cost_within(&open(names).encode_to_vec(), max);
+        assert_eq!(within(10, 13), Some(13 * PART));
+        assert_eq!((within(11, 13), within(100_000, 13)), (None, None));
     }
 
     #[test]
