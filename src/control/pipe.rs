@@ -40,11 +40,20 @@ const QUIET: Duration = Duration::from_millis(300);
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {
     /// So many bytes cannot be handed on; see [`UserStream::blocked`].
     fn blocked(&mut self, bytes: usize);
+
+    /// Whether the connection has ended; see [`UserStream::is_gone`].
+    fn is_gone(&self) -> bool {
+        false
+    }
 }
 
 impl Stream for UserStream {
     fn blocked(&mut self, bytes: usize) {
         Self::blocked(self, bytes);
+    }
+
+    fn is_gone(&self) -> bool {
+        Self::is_gone(self)
     }
 }
 
@@ -252,6 +261,10 @@ impl<S: Stream> Pipe<S> {
             self.tick = None;
             if self.up.done && (self.discard || self.socket.hung_up()) {
                 // The client is gone and has been told nothing for a whole tick.
+                return Poll::Ready(());
+            }
+            if self.down.done && self.stream.is_gone() {
+                // The peer is gone, after its last byte. What the client sends reaches nobody.
                 return Poll::Ready(());
             }
             let moved = std::mem::take(&mut self.moved);

@@ -12,19 +12,26 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Inner, QueryError,
+    Inner, PeerInfo, QueryError,
     key::{Distance, Key},
     message::{self, MAX_ADDRESSES, Message},
-    rpc::RpcError,
+    rpc::{Answer, RpcError},
     table::K,
 };
-use crate::{node::StreamError, telemetry::Chain};
+use crate::{memory::Charge, node::StreamError, telemetry::Chain};
 
 /// Requests under way in one lookup (go-libp2p-kad-dht's concurrency).
 const ALPHA: usize = 10;
 
 /// Peers remembered in one lookup; of more, the farthest are forgotten (SECURITY.md 3).
 const MAX_CANDIDATES: usize = 1000;
+
+/// Bytes of addresses that are heard of in one lookup (SECURITY.md 3). Further peers are known
+/// without any.
+const MAX_HEARD: usize = 1 << 20;
+
+/// Bytes that an address takes beside its own.
+const ADDRESS: usize = 64;
 
 /// How often a peer is tried again because others name further addresses of it.
 const MAX_RETRIES: usize = 3;
@@ -50,7 +57,7 @@ struct Candidate {
     retries: usize,
 }
 
-type Answer = (Distance, PeerId, Result<Message, RpcError>);
+type Answered = (Distance, PeerId, Result<Answer, RpcError>);
 
 /// A lookup under way. Dropping it ends it.
 pub(super) struct Lookup {
@@ -62,7 +69,10 @@ pub(super) struct Lookup {
     hold: Option<Instant>,
     frame: Bytes,
     candidates: BTreeMap<Distance, Candidate>,
-    under_way: FuturesUnordered<BoxFuture<'static, Answer>>,
+    under_way: FuturesUnordered<BoxFuture<'static, Answered>>,
+    /// Bytes of addresses so far, charged to those who have told them.
+    heard: usize,
+    charges: Vec<Charge>,
     deadline: Instant,
 }
 
@@ -87,6 +97,8 @@ impl Lookup {
             frame: crate::wire::frame::encode(request),
             candidates: BTreeMap::new(),
             under_way: FuturesUnordered::new(),
+            heard: 0,
+            charges: Vec::new(),
             deadline,
         };
         for peer in seeds {
@@ -108,7 +120,7 @@ impl Lookup {
     ///
     /// # Cancel safety
     /// No answer is lost.
-    pub(super) async fn next(&mut self) -> Option<(PeerId, Message)> {
+    pub(super) async fn next(&mut self) -> Option<(PeerId, Answer)> {
         loop {
             if !self.ask_further() {
                 return None;
@@ -141,10 +153,7 @@ impl Lookup {
             match result {
                 Ok(answer) => {
                     self.dht.table().answered(&peer);
-                    for closer in message::closer(&answer) {
-                        let closer = self.dht.admitted(&peer, closer);
-                        self.hear_of(closer.id, closer.addresses);
-                    }
+                    self.hear_from(&peer, &answer);
                     return Some((peer, answer));
                 }
                 Err(error) if error.is_own() => {
@@ -180,6 +189,28 @@ impl Lookup {
             .get(&distance)
             .map(|candidate| candidate.addresses.clone())
             .unwrap_or_default()
+    }
+
+    /// Takes note of whom `teller` names. Their addresses are charged to it; where there is no room
+    /// for them, they are left out.
+    fn hear_from(&mut self, teller: &PeerId, answer: &Message) {
+        let closer = message::closer(answer).map(|closer| self.dht.admitted(teller, closer));
+        let closer: Vec<PeerInfo> = closer.collect();
+        let addresses = closer.iter().flat_map(|info| &info.addresses);
+        let bytes: usize = addresses.map(|address| address.len() + ADDRESS).sum();
+        let known = self.dht.node.streams().peers.get(teller);
+        let charge = known
+            .filter(|_| self.heard + bytes <= MAX_HEARD)
+            .and_then(|teller| teller.account.charge(bytes).ok());
+        let charged = charge.is_some();
+        if charged {
+            self.heard += bytes;
+        }
+        self.charges.extend(charge);
+        for info in closer {
+            let addresses = if charged { info.addresses } else { Vec::new() };
+            self.hear_of(info.id, addresses);
+        }
     }
 
     fn hear_of(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
@@ -253,14 +284,14 @@ impl Lookup {
         distance: Distance,
         peer: PeerId,
         addresses: Vec<Multiaddr>,
-    ) -> BoxFuture<'static, Answer> {
+    ) -> BoxFuture<'static, Answered> {
         let dht = self.dht.clone();
         if self.sought == Some(peer) {
             let deadline = self.deadline;
             return async move {
                 let connected = dht.node.connect_directly(peer, addresses, deadline).await;
                 let answer = connected
-                    .map(|()| Message::default())
+                    .map(|()| Answer::default())
                     .map_err(|error| RpcError::Open(StreamError::Dial(error)));
                 (distance, peer, answer)
             }

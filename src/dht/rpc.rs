@@ -1,6 +1,6 @@
 //! Requests to other nodes, over streams that are kept for the next request.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, ops::Deref, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
 use parking_lot::Mutex;
@@ -13,8 +13,11 @@ use super::{
     PROTOCOL,
     message::{self, Channel, ChannelError, MAX_PROVIDERS, Message, Type},
 };
-use crate::node::{DialError, Node, StreamError};
-use crate::wire::frame;
+use crate::{
+    memory::Charge,
+    node::{DialError, Node, StreamError},
+    wire::frame,
+};
 
 /// Time for an answer (go-libp2p-kad-dht's read timeout).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,7 +58,8 @@ pub(super) enum RpcError {
     /// The peer answers, and never what it was asked.
     #[error("answers to questions nobody asked")]
     Unasked,
-    /// The answer waited for others to be read, of which there are as many as may be.
+    /// The answer waited for others to be read, of which there are as many as may be, or as much is
+    /// held because of the peer.
     #[error("too many large answers at once")]
     Busy,
     /// The daemon ends.
@@ -73,6 +77,22 @@ impl RpcError {
             Self::Busy | Self::Closing => true,
             Self::TimedOut | Self::Ended | Self::Unasked => false,
         }
+    }
+}
+
+/// What a peer has answered, charged to it for as long as it is held: whoever asked may wait for a
+/// client that does not read.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    message: Message,
+    _held: Option<Charge>,
+}
+
+impl Deref for Answer {
+    type Target = Message;
+
+    fn deref(&self) -> &Message {
+        &self.message
     }
 }
 
@@ -100,7 +120,7 @@ impl Rpc {
         peer: PeerId,
         addresses: Vec<Multiaddr>,
         frame: &[u8],
-    ) -> Result<Message, RpcError> {
+    ) -> Result<Answer, RpcError> {
         self.exchange(peer, addresses, frame, None).await
     }
 
@@ -127,7 +147,7 @@ impl Rpc {
         addresses: Vec<Multiaddr>,
         frames: &[u8],
         wanted: Option<Type>,
-    ) -> Result<Message, RpcError> {
+    ) -> Result<Answer, RpcError> {
         if let Some(channel) = self.take_idle(&peer) {
             match self.talk(peer, channel, frames, wanted).await {
                 // The peer may have closed the stream in the meantime.
@@ -148,7 +168,7 @@ impl Rpc {
         mut channel: Channel,
         frames: &[u8],
         wanted: Option<Type>,
-    ) -> Result<Message, RpcError> {
+    ) -> Result<Answer, RpcError> {
         let talk = async {
             channel.send(frames).await.map_err(RpcError::Stream)?;
             for _ in 0..MAX_UNASKED {
@@ -167,10 +187,14 @@ impl Rpc {
                 RpcError::TimedOut
             });
         };
-        let answer = answer?;
-        channel.release();
+        let message = answer?;
+        let held = channel.release_held(&message);
         self.keep(peer, channel).await;
-        Ok(answer)
+        let held = held.map_err(|_| RpcError::Busy)?;
+        Ok(Answer {
+            message,
+            _held: Some(held),
+        })
     }
 
     async fn open(&self, peer: PeerId, addresses: Vec<Multiaddr>) -> Result<Channel, RpcError> {

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use crate::{memory::received, metrics::metrics};
@@ -21,6 +21,8 @@ pub(super) struct StreamCounts {
     received: AtomicU64,
     /// Payload written to streams so far, in bytes.
     sent: AtomicU64,
+    /// The connection has ended.
+    gone: AtomicBool,
 }
 
 /// Who opened a stream.
@@ -78,6 +80,11 @@ impl StreamCounts {
         self.inbound() + self.outbound() <= background
     }
 
+    /// The connection has ended: what is written to its streams goes nowhere.
+    pub(super) fn set_gone(&self) {
+        self.gone.store(true, Ordering::Release);
+    }
+
     fn of(&self, direction: Direction) -> &AtomicUsize {
         match direction {
             Direction::Inbound => &self.inbound,
@@ -105,6 +112,11 @@ impl StreamGuard {
     pub(super) fn sent(&self, bytes: usize) {
         let sent = &self.counts.sent;
         sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Whether the connection has ended.
+    pub(super) fn is_gone(&self) -> bool {
+        self.counts.gone.load(Ordering::Acquire)
     }
 
     /// The stream is one of the daemon's own.

@@ -91,6 +91,12 @@ impl Substream {
         }
     }
 
+    /// Whether the connection has ended. A stream that nothing is read from or written to does not
+    /// notice by itself.
+    pub fn is_gone(&self) -> bool {
+        self.count.as_ref().is_some_and(StreamGuard::is_gone)
+    }
+
     /// From now on no reset follows a close. The library's protocols close and leave while
     /// the remote still has to write its part of the negotiation, which a reset would fail.
     #[must_use]

@@ -112,6 +112,7 @@ struct Registered(Arc<Connection>, Arc<dyn Host>);
 
 impl Drop for Registered {
     fn drop(&mut self) {
+        self.0.streams.set_gone();
         self.1.disconnected(&self.0);
     }
 }

@@ -1,8 +1,10 @@
 //! Which connections are worth keeping, as go-libp2p's connection manager sees it
 //! (COMPATIBILITY.md 4.17).
 
+mod tags;
+
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,18 +18,11 @@ use crate::{
     memory::{Account, Charge, OverBudget, Shed},
     muxer::Connection,
 };
+pub use tags::TagError;
+use tags::Tags;
 
 /// Time between looks at the number of connections (go-libp2p's silence period).
 const TRIM_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Tags of one peer (SECURITY.md 3).
-const MAX_TAGS: usize = 64;
-
-/// Longest tag, in bytes.
-const MAX_TAG: usize = 256;
-
-/// Peers that have tags; of those without a connection the first tagged goes.
-const MAX_TAGGED: usize = 8192;
 
 /// When connections are closed, and how many are left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,29 +44,14 @@ pub enum Standing {
     Worth(i64),
 }
 
-#[derive(Debug)]
-struct Tagged {
-    since: Instant,
-    tags: BTreeMap<Box<[u8]>, i64>,
-}
-
 /// A peer, and its tags with their weights.
 pub type PeerTags = (PeerId, Vec<(Box<[u8]>, i64)>);
-
-/// Why a peer was not tagged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TagError {
-    /// The tag is longer than the limit in bytes.
-    TooLong(usize),
-    /// The peer has as many tags as it may have.
-    TooMany,
-}
 
 /// The tags that clients, and the daemon itself, gave to peers.
 #[derive(Debug)]
 pub(super) struct ConnectionManager {
     watermarks: Watermarks,
-    peers: Mutex<HashMap<PeerId, Tagged>>,
+    tags: Mutex<Tags>,
     /// As many as those who protect them use: relays of this daemon.
     protected: Mutex<HashSet<PeerId>>,
 }
@@ -80,13 +60,13 @@ impl ConnectionManager {
     pub(super) fn new(watermarks: Watermarks) -> Self {
         Self {
             watermarks,
-            peers: Mutex::default(),
+            tags: Mutex::default(),
             protected: Mutex::default(),
         }
     }
 
-    fn peers(&self) -> MutexGuard<'_, HashMap<PeerId, Tagged>> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tags(&self) -> MutexGuard<'_, Tags> {
+        self.tags.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn protected(&self) -> MutexGuard<'_, HashSet<PeerId>> {
@@ -95,18 +75,9 @@ impl ConnectionManager {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The sum of the peer's tags.
-    fn value(&self, peer: &PeerId) -> i64 {
-        let peers = self.peers();
-        let tags = peers.get(peer).map(|tagged| tagged.tags.values());
-        tags.into_iter()
-            .flatten()
-            .fold(0, |sum, weight| sum.saturating_add(*weight))
-    }
-
     /// The tags of a peer go with its last connection.
     pub(super) fn disconnected(&self, peer: &PeerId) {
-        self.peers().remove(peer);
+        self.tags().forget(peer);
     }
 }
 
@@ -142,46 +113,14 @@ impl Node {
     /// # Errors
     /// See [`TagError`].
     pub fn tag(&self, peer: PeerId, tag: impl AsRef<[u8]>, weight: i64) -> Result<(), TagError> {
-        let tag = tag.as_ref();
-        if tag.len() > MAX_TAG {
-            return Err(TagError::TooLong(MAX_TAG));
-        }
-        let mut peers = self.0.connmgr.peers();
-        if peers.len() >= MAX_TAGGED && !peers.contains_key(&peer) {
-            let first = peers
-                .iter()
-                .filter(|(peer, _)| !self.is_connected(peer))
-                .min_by_key(|(_, tagged)| tagged.since)
-                .map(|(peer, _)| *peer);
-            match first {
-                Some(first) => peers.remove(&first),
-                None => {
-                    Limit::Tags.hit();
-                    return Err(TagError::TooMany);
-                }
-            };
-        }
-        let tagged = peers.entry(peer).or_insert_with(|| Tagged {
-            since: Instant::now(),
-            tags: BTreeMap::new(),
-        });
-        if tagged.tags.len() >= MAX_TAGS && !tagged.tags.contains_key(tag) {
-            Limit::Tags.hit();
-            return Err(TagError::TooMany);
-        }
-        tagged.tags.insert(tag.into(), weight);
-        Ok(())
+        let connected = |peer: &PeerId| self.is_connected(peer);
+        let mut tags = self.0.connmgr.tags();
+        tags.set(peer, tag.as_ref(), weight, connected)
     }
 
     /// Takes a tag from `peer`, if it has it.
     pub fn untag(&self, peer: &PeerId, tag: impl AsRef<[u8]>) {
-        let mut peers = self.0.connmgr.peers();
-        if let Some(tagged) = peers.get_mut(peer) {
-            tagged.tags.remove(tag.as_ref());
-            if tagged.tags.is_empty() {
-                peers.remove(peer);
-            }
-        }
+        self.0.connmgr.tags().unset(peer, tag.as_ref());
     }
 
     /// Spares the connections of `peer` whenever some are closed for being the least valued, until
@@ -206,19 +145,19 @@ impl Node {
         account: &Arc<Account>,
     ) -> Result<(Vec<PeerTags>, Charge), OverBudget> {
         const ENTRY: usize = 128;
-        let known = self.0.connmgr.peers();
+        let known = self.0.connmgr.tags();
         let wanted = |peer: &PeerId| peers.is_empty() || peers.contains(peer);
         let found = || known.iter().filter(|(peer, _)| wanted(peer));
         let size = |tag: &[u8]| ENTRY + tag.len();
-        let sizes = found().map(|(_, tagged)| {
-            let tags = tagged.tags.keys();
+        let sizes = found().map(|(_, tags)| {
+            let tags = tags.keys();
             ENTRY + tags.map(|tag| size(tag)).sum::<usize>()
         });
         // For what is found, and for the answer that is made of it.
         let charge = account.charge(2 * sizes.sum::<usize>())?;
         let mut list: Vec<PeerTags> = found()
-            .map(|(peer, tagged)| {
-                let tags = tagged.tags.iter();
+            .map(|(peer, tags)| {
+                let tags = tags.iter();
                 let tags = tags.map(|(tag, weight)| (tag.clone(), *weight));
                 (*peer, tags.collect())
             })
@@ -267,7 +206,7 @@ impl Node {
             }
             candidates.push(Candidate {
                 peer,
-                value: self.0.connmgr.value(&peer).saturating_add(worth),
+                value: self.0.connmgr.tags().value(&peer).saturating_add(worth),
                 streams: connections
                     .iter()
                     .map(|connection| connection.inbound_streams())

@@ -46,7 +46,7 @@ use crate::{
     events::{Event, Events, Follower, Kind, Kinds},
     faults,
     identity::contained_key,
-    memory::{Account, Ledger, OverBudget},
+    memory::{Account, Ledger, OverBudget, prefix},
     metrics::metrics,
     streams::Streams,
     telemetry::canonical::{PeerStatus, peer_status},
@@ -282,7 +282,7 @@ impl Driver {
                 let count = num_established.get() as usize;
                 self.events
                     .connected(peer_id, connection_id, &endpoint, &remote, count);
-                self.book.connected(peer_id, dialed);
+                self.book.connected(peer_id, dialed, prefix(&remote));
                 self.punches.connected(connection_id, &remote);
                 self.connections
                     .entry(peer_id)

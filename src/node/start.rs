@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Inner, Node,
     behaviour::{self, Behaviour},
+    book::AddressBook,
     circuit::{self, CircuitPort},
     connmgr::ConnectionManager,
     dial::NextRace,
@@ -91,7 +92,7 @@ impl Node {
             peer_id: *swarm.local_peer_id(),
             commands,
             streams,
-            book: Arc::default(),
+            book: Arc::new(AddressBook::new(options.memory)),
             filter: Arc::default(),
             addresses,
             reachability: Arc::new(Reachability::new(options.forced_reach)),

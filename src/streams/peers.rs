@@ -27,6 +27,9 @@ use crate::{
 /// Protocols remembered of one peer (SECURITY.md 3).
 const MAX_PROTOCOLS: usize = 256;
 
+/// Bytes of their names (SECURITY.md 3).
+const MAX_PROTOCOL_BYTES: usize = 16 * 1024;
+
 /// Names remembered that a peer has agreed to (SECURITY.md 3); more begin the list anew.
 const MAX_AGREED: usize = 256;
 
@@ -56,6 +59,9 @@ pub struct Peer {
     agreed: RwLock<HashSet<ProtocolName>>,
     /// A place for each large call that the peer is sending.
     pub large: Arc<Semaphore>,
+    /// Held while a request of the peer is answered, by services that take long over one: those of
+    /// all its streams are answered one after another.
+    pub answering: Arc<Semaphore>,
     /// A place for each of its streams whose handler is being connected to.
     pub(super) dials: Arc<Semaphore>,
     /// What is held because of the peer is charged here.
@@ -251,6 +257,7 @@ impl Peers {
                 round_trip: AtomicU64::new(0),
                 agreed: RwLock::default(),
                 large: Arc::new(Semaphore::new(MAX_LARGE)),
+                answering: Arc::new(Semaphore::new(1)),
                 dials: Arc::new(Semaphore::new(MAX_DIALS)),
                 account: self.ledger.peer(&connection.remote),
             })
@@ -372,6 +379,11 @@ impl Peers {
         peer.protocols.send_if_modified(|known| match protocols {
             Some(mut protocols) => {
                 protocols.truncate(MAX_PROTOCOLS);
+                let mut bytes = 0;
+                protocols.retain(|name| {
+                    bytes += name.len();
+                    bytes <= MAX_PROTOCOL_BYTES
+                });
                 *known = Some(protocols.into());
                 true
             }

@@ -8,7 +8,7 @@ use crate::support::by_hand::ByHand;
 use crate::support::{ControlClient, PATIENCE, raw};
 
 /// How many addresses of `peer` the daemon knows; nothing if it does not know the peer.
-fn known(client: &mut ControlClient, peer: PeerId) -> Option<usize> {
+pub fn known(client: &mut ControlClient, peer: PeerId) -> Option<usize> {
     let asked = raw::bytes(
         9,
         &[raw::int(1, 2), raw::bytes(2, &peer.to_bytes())].concat(),

@@ -1,5 +1,5 @@
-//! A peer written out by hand: plaintext, multistream-select and yamux, every byte as a test
-//! wants it. The daemon that it talks to needs `-plaintext=true`.
+//! A peer written out by hand: plaintext or noise, multistream-select and yamux, every byte as a test
+//! wants it. For plaintext the daemon that it talks to needs `-plaintext=true`.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -12,6 +12,7 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use socket2::{Domain, Socket as RawSocket, Type};
 
+use super::secured::{NOISE, Secured};
 use super::{Daemon, PATIENCE, Pipe, Socket, raw};
 
 pub const DATA: u8 = 0;
@@ -184,6 +185,20 @@ impl ByHand {
         Ok(Self { pipe, key, next: 1 })
     }
 
+    /// As [`ByHand::try_connect`], after a handshake of noise. Nobody else may read it meanwhile.
+    ///
+    /// # Errors
+    /// If the daemon refuses.
+    pub fn try_secured(daemon: &Daemon) -> io::Result<Self> {
+        let mut pipe = dial(daemon);
+        let key = Keypair::generate_ed25519();
+        agree(&mut pipe, NOISE)?;
+        let secured = Secured::new(pipe.socket, &key)?;
+        let mut pipe = Pipe::new(Socket::Secured(secured));
+        agree(&mut pipe, "/yamux/1.0.0")?;
+        Ok(Self { pipe, key, next: 1 })
+    }
+
     /// [`ByHand::try_connect`] where there is no reason to refuse.
     #[must_use]
     pub fn connect(daemon: &Daemon) -> Self {
@@ -260,13 +275,21 @@ impl ByHand {
     /// # Errors
     /// I/O.
     pub fn tell_identity(&mut self, message: &[u8]) -> io::Result<()> {
+        self.answer_identify(&raw::frame(message), FIN)
+    }
+
+    /// As [`ByHand::tell_identity`], with `frames` in place of the message and of the stream's end.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn answer_identify(&mut self, frames: &[u8], end: u16) -> io::Result<()> {
         const NAME: &str = "/ipfs/id/1.0.0";
         loop {
             let frame = self.receive()?;
             let asked = |body: &[u8]| body.windows(NAME.len()).any(|part| part == NAME.as_bytes());
             if frame.kind == DATA && asked(&frame.body) {
-                let answer = [messages(&[MULTISTREAM, NAME]), raw::frame(message)].concat();
-                return self.pipe.write_all(&data(ACK | FIN, frame.stream, &answer));
+                let answer = [&messages(&[MULTISTREAM, NAME])[..], frames].concat();
+                return self.pipe.write_all(&data(ACK | end, frame.stream, &answer));
             }
         }
     }

@@ -26,6 +26,7 @@ pub mod random;
 pub mod raw;
 pub mod relay;
 pub mod rpc;
+pub mod secured;
 pub mod socket;
 
 use std::time::{Duration, Instant};

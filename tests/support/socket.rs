@@ -1,15 +1,18 @@
 //! A stream socket of either family.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
+
+use super::secured::Secured;
 
 /// A connected socket of either family.
 #[derive(Debug)]
 pub enum Socket {
     Unix(UnixStream),
     Tcp(TcpStream),
+    Secured(Secured),
 }
 
 impl Socket {
@@ -21,6 +24,7 @@ impl Socket {
         match self {
             Self::Unix(socket) => socket.shutdown(Shutdown::Write),
             Self::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            Self::Secured(socket) => socket.raw.shutdown_write(),
         }
     }
 
@@ -29,6 +33,10 @@ impl Socket {
         let _ = match self {
             Self::Unix(socket) => socket.shutdown(Shutdown::Both),
             Self::Tcp(socket) => socket.shutdown(Shutdown::Both),
+            Self::Secured(socket) => {
+                socket.raw.shutdown();
+                Ok(())
+            }
         };
     }
 
@@ -46,17 +54,19 @@ impl Socket {
                 socket.set_read_timeout(Some(timeout))?;
                 socket.set_write_timeout(Some(timeout))
             }
+            Self::Secured(socket) => socket.raw.set_timeout(timeout),
         }
     }
 
     /// Another handle of the same socket.
     ///
     /// # Errors
-    /// As the operating system says.
+    /// As the operating system says. One end of a secured connection has one handle.
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(match self {
             Self::Unix(socket) => Self::Unix(socket.try_clone()?),
             Self::Tcp(socket) => Self::Tcp(socket.try_clone()?),
+            Self::Secured(_) => return Err(ErrorKind::Unsupported.into()),
         })
     }
 }
@@ -66,6 +76,7 @@ impl Read for Socket {
         match self {
             Self::Unix(socket) => socket.read(buf),
             Self::Tcp(socket) => socket.read(buf),
+            Self::Secured(socket) => socket.read(buf),
         }
     }
 }
@@ -75,6 +86,7 @@ impl Write for Socket {
         match self {
             Self::Unix(socket) => socket.write(buf),
             Self::Tcp(socket) => socket.write(buf),
+            Self::Secured(socket) => socket.write(buf),
         }
     }
 

@@ -3,12 +3,12 @@
 use std::{io, sync::Arc};
 
 use futures::AsyncWriteExt as _;
-use prost::DecodeError;
+use prost::{DecodeError, Message as _};
 use tokio::sync::Semaphore;
 
 use super::{decode::decode, pb::Message};
 use crate::{
-    memory::Account,
+    memory::{Account, Charge, OverBudget},
     streams::{MessageError, MessageReader, UserStream},
 };
 
@@ -63,6 +63,7 @@ impl ChannelError {
 #[derive(Debug)]
 pub(in super::super) struct Channel {
     stream: UserStream,
+    account: Arc<Account>,
     reader: MessageReader,
 }
 
@@ -72,6 +73,7 @@ impl Channel {
         let charge = account.empty_charge();
         Self {
             stream,
+            account: account.clone(),
             reader: MessageReader::new(MAX_MESSAGE, charge, &LARGE_PERMITS),
         }
     }
@@ -112,6 +114,15 @@ impl Channel {
     /// The message received last is no longer held.
     pub(in super::super) fn release(&mut self) {
         self.reader.release();
+    }
+
+    /// The message received last is held by somebody else, for whom it is charged.
+    ///
+    /// # Errors
+    /// If there is no room for it.
+    pub(in super::super) fn release_held(&mut self, held: &Message) -> Result<Charge, OverBudget> {
+        self.release();
+        self.account.charge(held.encoded_len())
     }
 
     /// Finishes the sending side.

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use super::super::{
     Inner, QueryError, RecordError,
     lookup::Lookup,
-    message::{self, Message, Type},
+    message::{self, Type},
+    rpc::Answer,
     store::Holder,
     validators::Asker,
 };
@@ -106,7 +107,7 @@ impl Search {
                 }
                 Some((value, judged)) = self.judging.next() => self.judged(value, judged),
                 told = walk(&mut self.lookup), if has_room && self.lookup.is_some() => match told {
-                    Some((peer, answer)) => self.told(peer, answer),
+                    Some((peer, answer)) => self.told(peer, &answer),
                     None => {
                         let walked = self.lookup.take();
                         self.closest = walked.map(|walked| walked.closest()).unwrap_or_default();
@@ -124,11 +125,9 @@ impl Search {
         best.ok_or_else(|| unjudged().unwrap_or(QueryError::NotFound))
     }
 
-    fn told(&mut self, peer: PeerId, answer: Message) {
-        let Some(record) = answer
-            .record
-            .filter(|record| record.key[..] == self.key[..])
-        else {
+    fn told(&mut self, peer: PeerId, answer: &Answer) {
+        let record = answer.record.as_ref();
+        let Some(record) = record.filter(|record| record.key[..] == self.key[..]) else {
             return;
         };
         if self.best.as_ref() == Some(&record.value) {
@@ -239,6 +238,6 @@ async fn under_way<T>(comparing: &mut Option<BoxFuture<'static, T>>) -> T {
 ///
 /// # Cancel safety
 /// See [`Lookup::next`].
-async fn walk(lookup: &mut Option<Lookup>) -> Option<(PeerId, Message)> {
+async fn walk(lookup: &mut Option<Lookup>) -> Option<(PeerId, Answer)> {
     lookup.as_mut()?.next().await
 }

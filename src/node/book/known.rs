@@ -1,6 +1,6 @@
 //! What is known of one peer.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use libp2p::{Multiaddr, identity::PublicKey};
 
@@ -10,6 +10,20 @@ use super::super::dial::{History, Origin};
 pub(super) const MAX_ADDRESSES: usize = 64;
 /// Longest address remembered, in bytes.
 pub(super) const MAX_ADDRESS: usize = 512;
+/// Bytes of all addresses of one peer, each with what it takes beside its own (SECURITY.md 3).
+pub(super) const MAX_ADDRESS_BYTES: usize = 16 * 1024;
+
+/// Bytes that an address takes beside its own.
+const ENTRY: usize = 128;
+
+/// Bytes that a peer takes beside its addresses, protocols and key.
+const PEER: usize = 256;
+
+/// Bytes that a protocol takes beside its name.
+const NAME: usize = 32;
+
+/// Bytes that a key takes; those that ids do not contain are of RSA, with 8,192 bits at the most.
+const KEY: usize = 1200;
 
 /// One address of a peer.
 #[derive(Debug)]
@@ -46,6 +60,10 @@ pub(super) struct Known {
     pub(super) protocols: Option<Arc<[String]>>,
     /// Unless the peer id contains it.
     pub(super) key: Option<PublicKey>,
+    /// The address prefix that it was met at last.
+    pub(super) prefix: Option<IpAddr>,
+    /// What it counted when it was changed last.
+    pub(super) bytes: usize,
 }
 
 impl Known {
@@ -55,6 +73,19 @@ impl Known {
 
     pub(super) fn is_worthless(&self, now: Instant) -> bool {
         !self.connected && self.expiry().is_none_or(|expiry| expiry <= now)
+    }
+
+    fn address_bytes(&self) -> usize {
+        let entries = self.addresses.iter();
+        entries.map(|entry| entry.address.len() + ENTRY).sum()
+    }
+
+    /// Bytes of memory that this counts.
+    pub(super) fn cost(&self) -> usize {
+        let names = self.protocols.iter().flat_map(|names| names.iter());
+        let names: usize = names.map(|name| name.len() + NAME).sum();
+        let key = self.key.as_ref().map_or(0, |_| KEY);
+        PEER + self.address_bytes() + names + key
     }
 
     /// Remembers `address` until `expiry` at least. None if it is too long, or one too many.
@@ -73,7 +104,9 @@ impl Known {
             .position(|entry| entry.address == address);
         let place = match place {
             Some(place) => place,
-            None if self.addresses.len() < MAX_ADDRESSES => {
+            None if self.addresses.len() < MAX_ADDRESSES
+                && self.address_bytes() + address.len() + ENTRY <= MAX_ADDRESS_BYTES =>
+            {
                 self.addresses.push(Entry {
                     address,
                     expiry,

@@ -64,6 +64,11 @@ impl UserStream {
         self.io.blocked(bytes);
     }
 
+    /// See [`Substream::is_gone`].
+    pub fn is_gone(&self) -> bool {
+        self.io.is_gone()
+    }
+
     fn poll_expected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(expected) = &self.expected {
             let n = expected.len().min(self.buffer.len());
