@@ -115,6 +115,8 @@ pub struct Settings {
     pub heartbeat_interval: Option<Duration>,
     /// Time before the first.
     pub heartbeat_delay: Option<Duration>,
+    /// Bytes of memory that the process may use, 0 if that is unknown.
+    pub memory: u64,
 }
 
 /// Why a message was not published.
@@ -207,6 +209,7 @@ impl PubSub {
             tasks,
             closing,
         });
+        inner.router.limit_memory(settings.memory);
         let told = node.clone();
         inner.router.set_report(move |peer, offence| {
             told.misbehaves(peer, "pubsub", &format!("{offence:?}"));

@@ -24,13 +24,20 @@ pub use service::{Relay, RelaySettings, Snapshot};
 
 /// Lets `node` dial addresses with a relay, and accept circuits that relays bring. Identify tells
 /// of the latter if it is `told`: Go's `-relay=0` switches neither off. Where there is a `puncher`,
-/// it gets direct connections to those who call.
+/// it gets direct connections to those who call. The node has so many `places` for inbound
+/// connections, of which the relays of one address may use a part.
 ///
 /// Nothing is waited for once `closing` is cancelled.
-pub fn start(node: &Node, told: bool, puncher: Option<Arc<Puncher>>, closing: CancellationToken) {
+pub fn start(
+    node: &Node,
+    told: bool,
+    puncher: Option<Arc<Puncher>>,
+    places: usize,
+    closing: CancellationToken,
+) {
     node.set_circuit_dialer(Arc::new(Dialer(node.clone())));
     let registry = &node.streams().registry;
-    let service = stop::service(node, puncher, closing);
+    let service = stop::service(node, puncher, places, closing);
     if told {
         registry.set_service(message::STOP, Some(service));
     } else {

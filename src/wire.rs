@@ -8,6 +8,7 @@ pub mod frame;
 pub(crate) mod fuzzing;
 pub mod maddr;
 pub mod multihash;
+pub(crate) mod parts;
 pub(crate) mod scratch;
 
 /// The messages of `proto/p2pd.proto`.

@@ -94,6 +94,32 @@ fn every_test_named_exists() {
     assert!(named > 50, "only {named} names found: the reader is wrong");
 }
 
+/// Tables of sections 1 and 2 promise something in each row: it stands there who tries it.
+#[test]
+fn every_promise_names_its_test() {
+    let text = read("SECURITY.md");
+    let (_, promises) = text.split_once("\n# 1. ").unwrap();
+    let (promises, _) = promises.split_once("\n# 3. ").unwrap();
+    let mut found = 0;
+    for row in rows(promises) {
+        assert!(row.iter().all(|cell| cell.len() <= 340), "{row:?}");
+        let [.., tests] = row[..] else {
+            panic!("{row:?}")
+        };
+        if tests == "tests" || tests.starts_with("---") {
+            continue;
+        }
+        assert!(
+            ticked(&row.join(" "))
+                .iter()
+                .any(|name| name.contains("::")),
+            "no test: {row:?}"
+        );
+        found += 1;
+    }
+    assert!(found > 90, "only {found} promises found");
+}
+
 #[test]
 fn every_flag_is_in_the_table_and_no_other() {
     let output = Command::new(env!("CARGO_BIN_EXE_rp2pd"))

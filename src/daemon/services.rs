@@ -62,7 +62,8 @@ impl Parts<'_> {
         self.rendezvous();
         self.find_reach()?;
         let closing = stop.serving.clone();
-        relay::start(node, config.relay.enabled, self.puncher(), closing);
+        let places = self.options.limits.established_inbound;
+        relay::start(node, config.relay.enabled, self.puncher(), places, closing);
         let dht = config.dht.map(|mode| self.dht(mode, records));
         let services = Services {
             pubsub: self.pubsub()?,
@@ -120,7 +121,7 @@ impl Parts<'_> {
             return Ok(None);
         };
         let (pipes, closing) = (self.stop.pipes.clone(), self.stop.serving.clone());
-        let settings = pubsub_settings(wanted);
+        let settings = pubsub_settings(wanted, self.system.memory.bytes);
         let place = (self.node, &self.base.events);
         let pubsub = PubSub::start(self.identity, &settings, place, pipes, closing)?;
         Ok(Some(pubsub))

@@ -85,10 +85,12 @@ fn limit(groups: &str, mounts: &str, read: impl Fn(&Path) -> Option<String>) -> 
         let (Some(controllers), Some(group)) = (parts.next(), parts.next()) else {
             continue;
         };
-        let (kind, file) = match controllers {
-            "" => ("cgroup2", "memory.max"),
+        // Above `memory.high` the kernel does not kill: it slows every allocation down until the group
+        // is below it again, which is no better.
+        let (kind, files): (&str, &[&str]) = match controllers {
+            "" => ("cgroup2", &["memory.max", "memory.high"]),
             list if list.split(',').any(|name| name == "memory") => {
-                ("cgroup", "memory.limit_in_bytes")
+                ("cgroup", &["memory.limit_in_bytes"])
             }
             _ => continue,
         };
@@ -105,12 +107,14 @@ fn limit(groups: &str, mounts: &str, read: impl Fn(&Path) -> Option<String>) -> 
             if !folder.starts_with(&top) {
                 break;
             }
-            // `max`, like everything else that is no number, is no limit.
-            let bytes = read(&folder.join(file)).and_then(|text| text.trim().parse().ok());
-            smallest = match (smallest, bytes) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
+            for file in files {
+                // `max`, like everything else that is no number, is no limit.
+                let bytes = read(&folder.join(file)).and_then(|text| text.trim().parse().ok());
+                smallest = match (smallest, bytes) {
+                    (Some(a), Some(b)) => Some(a.min(b)),
+                    (a, b) => a.or(b),
+                };
+            }
         }
     }
     smallest
@@ -166,6 +170,23 @@ mod tests {
         assert_eq!(found("0::/a/b\n", V2, &[]), None);
         assert_eq!(found("", V2, &files), None);
         assert_eq!(found("0::/a/b\n", "", &files), None);
+    }
+
+    #[test]
+    fn where_the_kernel_slows_a_group_down_is_a_limit() {
+        let mut files = vec![
+            ("/sys/fs/cgroup/a/memory.max", "2000\n"),
+            ("/sys/fs/cgroup/a/memory.high", "1500\n"),
+            ("/sys/fs/cgroup/a/memory.current", "900\n"),
+        ];
+        assert_eq!(found("0::/a\n", V2, &files), Some(1500));
+        files[1].1 = "max\n";
+        assert_eq!(found("0::/a\n", V2, &files), Some(2000));
+        files[0].1 = "max\n";
+        assert_eq!(found("0::/a\n", V2, &files), None);
+        // Of a group around it as well.
+        files.push(("/sys/fs/cgroup/memory.high", "700\n"));
+        assert_eq!(found("0::/a\n", V2, &files), Some(700));
     }
 
     #[test]

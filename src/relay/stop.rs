@@ -31,6 +31,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// are in no other way counted by address.
 const MAX_PER_RELAY: usize = 256;
 
+/// The part of the places for inbound connections that these may be, where that is less
+/// (SECURITY.md 3): each circuit becomes such a connection.
+const PLACES_SHARE: usize = 4;
+
 /// Where a relay is, or who it is where its address does not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Origin {
@@ -39,8 +43,21 @@ enum Origin {
 }
 
 /// Circuits brought from each origin.
-#[derive(Debug, Default)]
-struct Counts(Mutex<HashMap<Origin, usize>>);
+#[derive(Debug)]
+struct Counts {
+    table: Mutex<HashMap<Origin, usize>>,
+    max: usize,
+}
+
+impl Counts {
+    /// None yet, on a node with so many places for inbound connections.
+    fn new(places: usize) -> Self {
+        Self {
+            table: Mutex::default(),
+            max: (places / PLACES_SHARE).clamp(1, MAX_PER_RELAY),
+        }
+    }
+}
 
 /// Counts one circuit of an origin for as long as it is held.
 #[derive(Debug)]
@@ -52,9 +69,9 @@ struct Counted {
 impl Counted {
     fn take(counts: &Arc<Counts>, relay: PeerId, remote: &Multiaddr) -> Option<Self> {
         let origin = prefix(remote).map_or(Origin::Unknown(relay), Origin::At);
-        let mut table = counts.0.lock();
+        let mut table = counts.table.lock();
         let count = table.entry(origin).or_default();
-        if *count >= MAX_PER_RELAY {
+        if *count >= counts.max {
             return None;
         }
         *count += 1;
@@ -67,7 +84,7 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let mut table = self.counts.0.lock();
+        let mut table = self.counts.table.lock();
         match table.get_mut(&self.origin) {
             Some(count) if *count > 1 => *count -= 1,
             _ => drop(table.remove(&self.origin)),
@@ -76,16 +93,18 @@ impl Drop for Counted {
 }
 
 /// Makes connections of the circuits that connected relays bring. None of them needs to have
-/// granted a reservation to the daemon: clients reserve by themselves, on streams of their own.
+/// granted a reservation to the daemon: clients reserve by themselves, on streams of their own. The
+/// node has so many `places` for inbound connections.
 ///
 /// Once `closing` is cancelled nobody waits for a circuit: it ends with the swarm.
 pub(super) fn service(
     node: &Node,
     puncher: Option<Arc<Puncher>>,
+    places: usize,
     closing: CancellationToken,
 ) -> Service {
     let node = node.clone();
-    let counts = Arc::new(Counts::default());
+    let counts = Arc::new(Counts::new(places));
     Service::lasting(Box::new(move |inbound| {
         let (node, counts, closing) = (node.clone(), counts.clone(), closing.clone());
         let puncher = puncher.clone();
@@ -185,7 +204,7 @@ mod tests {
 
     #[test]
     fn relays_of_one_address_bring_circuits_together_however_many_ids_they_have() {
-        let counts = Arc::<Counts>::default();
+        let counts = Arc::new(Counts::new(usize::MAX));
         let take = |remote: &str| {
             let remote = remote.parse().unwrap();
             Counted::take(&counts, PeerId::random(), &remote)
@@ -201,6 +220,19 @@ mod tests {
         held.extend(take("/ip4/1.2.3.4/tcp/1"));
         assert_eq!(held.len(), MAX_PER_RELAY + 2);
         drop(held);
-        assert!(counts.0.lock().is_empty());
+        assert!(counts.table.lock().is_empty());
+    }
+
+    #[test]
+    fn on_a_small_node_they_bring_fewer() {
+        for (places, expected) in [(16, 4), (40, 10), (2, 1), (2048, 256)] {
+            let counts = Arc::new(Counts::new(places));
+            let take = |_| {
+                let remote = "/ip4/1.2.3.4/tcp/1".parse().unwrap();
+                Counted::take(&counts, PeerId::random(), &remote)
+            };
+            let held: Vec<_> = (0..1000).filter_map(take).collect();
+            assert_eq!(held.len(), expected, "{places}");
+        }
     }
 }

@@ -21,7 +21,7 @@ use super::{
     registrations::Registrations,
 };
 use crate::{
-    memory::{Account, prefix},
+    memory::{Account, Charge, prefix},
     node::Node,
     streams::{InboundStream, Service},
     wire::frame::{self, FrameReader},
@@ -40,8 +40,13 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const BURST: usize = 32;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What a request may take in memory once it is read: an entry of two bytes takes 32.
+/// What a request may take in memory once it is read: an entry of two bytes takes 32. An answer takes
+/// [`MAX_ANSWER`] with its encoded form.
 const REQUEST_COST: usize = 32 * MAX_REQUEST;
+
+/// It is no request, or there is no room for its answer.
+#[derive(Debug)]
+struct Refused;
 
 pub(super) struct Server {
     node: Node,
@@ -67,10 +72,13 @@ impl Server {
 
     /// Answers requests until there is none in time, or one that is cut, oversized or none.
     async fn serve(&self, mut inbound: InboundStream) {
+        let Some(peer) = self.node.streams().peers.get(&inbound.peer) else {
+            return;
+        };
         // What it speaks follows from what it says of itself.
-        if let Some(peer) = self.node.streams().peers.get(&inbound.peer) {
-            let _ = timeout(IDENTIFY_TIMEOUT, peer.identified()).await;
-        }
+        let _ = timeout(IDENTIFY_TIMEOUT, peer.identified()).await;
+        let turns = peer.answering.clone();
+        drop(peer);
         let charge = inbound.account.empty_charge();
         let mut reader = FrameReader::new(MAX_REQUEST, BytesMut::new()).charged(charge);
         for served in 0_usize.. {
@@ -79,22 +87,39 @@ impl Server {
             }
             let read = timeout(READ_TIMEOUT, reader.next(&mut inbound.stream)).await;
             let Ok(Ok(Some(frame))) = read else { break };
-            let Ok(_parts) = inbound.account.charge(REQUEST_COST) else {
-                break;
+            let answer = {
+                // However many streams the peer has: others' requests wait for few of its own.
+                let _turn = turns.acquire().await;
+                self.encoded_answer(&inbound, frame)
             };
-            let Some(answer) = Message::decode(frame)
-                .ok()
-                .and_then(|request| self.answer(&inbound, request))
-            else {
-                break;
-            };
-            if let Some(answer) = answer
-                && !say(&mut inbound, &answer).await
-            {
-                return;
+            match answer {
+                Err(Refused) => break,
+                Ok(None) => {}
+                Ok(Some((answer, _held))) => {
+                    if !say(&mut inbound, &answer).await {
+                        return;
+                    }
+                }
             }
         }
         let _ = timeout(WRITE_TIMEOUT, inbound.stream.close()).await;
+    }
+
+    /// The answer to a request, if it has one, charged for as long as the peer takes to read it.
+    fn encoded_answer(
+        &self,
+        inbound: &InboundStream,
+        request: Bytes,
+    ) -> Result<Option<(Bytes, Charge)>, Refused> {
+        let held = inbound.account.charge(REQUEST_COST + MAX_ANSWER);
+        let mut held = held.map_err(|_| Refused)?;
+        let request = Message::decode(request).map_err(|_| Refused)?;
+        let answer = self.answer(inbound, request).ok_or(Refused)?;
+        Ok(answer.map(|answer| {
+            let encoded = frame::encode(&answer);
+            held.shrink(encoded.len());
+            (encoded, held)
+        }))
     }
 
     /// `None` if it is no request, nothing inside if it has no answer.
@@ -194,19 +219,15 @@ fn charge(
     account: &Arc<Account>,
     namespace: &Bytes,
     record: &Record,
-) -> Result<crate::memory::Charge, (Status, &'static str)> {
+) -> Result<Charge, (Status, &'static str)> {
     let charge = account.charge(record.size() + 2 * namespace.len() + 256);
     charge.map_err(|_| (Status::Unavailable, "no memory is left"))
 }
 
 /// Whether the peer takes the answer.
-async fn say(inbound: &mut InboundStream, answer: &Message) -> bool {
-    let Ok(_charge) = inbound.account.charge(answer.encoded_len().min(MAX_ANSWER)) else {
-        return false;
-    };
-    let frame = frame::encode(answer);
+async fn say(inbound: &mut InboundStream, frame: &[u8]) -> bool {
     let said = async {
-        inbound.stream.write_all(&frame).await?;
+        inbound.stream.write_all(frame).await?;
         inbound.stream.flush().await
     };
     matches!(timeout(WRITE_TIMEOUT, said).await, Ok(Ok(())))

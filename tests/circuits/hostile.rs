@@ -160,3 +160,21 @@ fn a_relay_brings_so_many_circuits_and_no_more() {
     assert!(again, "circuits are taken again");
     quiet.assert_again(&a, "silent circuits");
 }
+
+/// Each circuit becomes an inbound connection. Where there are few places for those, one relay does
+/// not get all of them.
+#[test]
+fn on_a_small_node_a_relay_gets_a_share_of_the_places() {
+    let relay = ByHand::new();
+    let a = Daemon::spawn(&[LISTEN, "-connMaxInbound=40"]);
+    relay.daemon.connect_to(&a);
+    let rung: Vec<_> = (0..40)
+        .map(|_| relay.ring(&a, PeerId::random()))
+        .filter(|(status, _)| *status == Some(100))
+        .collect();
+    assert!((1..=10).contains(&rung.len()), "{} rung", rung.len());
+    assert!(a.bites("inbound circuits from one relay") >= 25);
+    for _ in 0..5 {
+        Daemon::spawn(&["-noListenAddrs"]).connect_to(&a);
+    }
+}

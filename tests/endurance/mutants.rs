@@ -1,5 +1,5 @@
 //! Mutated input at the two doors of a daemon, beside a hundred normal clients: streams of peers after
-//! a real handshake, and requests of clients. `RP2PD_TEST_FUZZ_SECONDS` is how long, 5 unless told.
+//! a real handshake of noise, and requests of clients. `RP2PD_TEST_FUZZ_SECONDS` is how long, 5 unless told.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -100,13 +100,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let listen = "-hostAddrs=/ip4/127.0.0.1/tcp/0";
-        let flags = [
-            listen,
-            "-plaintext=true",
-            "-dhtServer",
-            "-pubsub",
-            "-stayAlive",
-        ];
+        let flags = [listen, "-dhtServer", "-pubsub", "-stayAlive"];
         let victim = Launch::new().args(flags).spawn();
         let other = Daemon::spawn(&[listen]);
         victim.connect_to(&other);
@@ -196,7 +190,7 @@ pub fn of_peers() {
     let scene = Scene::new();
     let conversations = conversations();
     scene.under("mutants of peers", |random, counts| {
-        let Ok(mut peer) = ByHand::try_connect(&scene.victim) else {
+        let Ok(mut peer) = ByHand::try_secured(&scene.victim) else {
             return;
         };
         counts.connections.fetch_add(1, Ordering::Relaxed);

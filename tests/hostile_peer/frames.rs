@@ -88,6 +88,9 @@ const ATTACKS: &[(&str, bool, Frames)] = &[
         });
         frames.flatten().collect()
     }),
+    ("credit of nothing", false, |stream| {
+        header(WINDOW_UPDATE, 0, stream, 0).repeat(20_000)
+    }),
     ("streams opened and reset at once", false, |_| {
         (0..20_000)
             .flat_map(|stream| {

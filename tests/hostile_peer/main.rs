@@ -12,6 +12,7 @@ mod support;
 
 mod clients;
 mod connections;
+mod controls;
 mod dht;
 mod dials;
 mod frames;
@@ -21,10 +22,14 @@ mod identify;
 mod memory;
 mod negotiation;
 mod panics;
+mod rendezvous;
+mod resets;
 mod slow;
 mod streams;
 mod together;
+mod told;
 mod topics;
+mod watchers;
 mod websocket;
 
 use std::process::ExitCode;
@@ -75,6 +80,16 @@ cases! {
     hop::reservations_from_one_address_without_end,
     hop::messages_that_never_end,
     hop::calls_that_are_never_answered,
+    told::pushes_without_end,
+    told::peers_that_tell_and_go,
+    told::messages_of_empty_entries,
+    controls::half_a_million_entries_within_128_mib,
+    controls::prunes_that_name_thousands,
+    resets::streams_reset_as_soon_as_they_ask,
+    resets::half_closed_streams_kept_for_ever,
+    watchers::statuses_without_end,
+    watchers::thousands_of_http_connections,
+    rendezvous::requests_without_end,
 }
 
 cases! {
