@@ -35,10 +35,10 @@ pub fn pushes_without_end() {
         peer.tell_identity(&key).expect("it is asked");
         let told = peer.discard();
         let mut pushed = 0;
-        while crowd.rounds() < start + ENOUGH || pushed < 5000 {
+        while crowd.rounds() < start + ENOUGH || pushed < 3000 {
             for _ in 0..50 {
-                let first = 1000 + pushed % 50_000;
-                let message = addresses(first..first + 200, 0);
+                let first = pushed % 50_000;
+                let message = addresses(first..first + 100, 0);
                 let said = [messages(&[MULTISTREAM, PUSH]), raw::frame(&message)].concat();
                 let number = peer.number();
                 let frame = data(SYN | FIN, number, &said);
@@ -67,11 +67,11 @@ pub fn pushes_without_end() {
 
 /// What is remembered of peers that have left has a bound, and those of one address share it.
 pub fn peers_that_tell_and_go() {
-    const PEERS: usize = 1000;
+    const PEERS: usize = 700;
     /// Makes addresses of 489 bytes, nearly the largest size.
     const LENGTH: usize = 13;
-    /// A sixteenth of the memory, and what else a debug build takes for a thousand connections.
-    const MOST: u64 = 28 << 10;
+    /// A sixteenth of the memory, and what else a debug build takes for so many connections.
+    const MOST: u64 = 20 << 10;
     let scene = Scene::new(&["-memoryLimit=134217728"]);
     let crowd = Crowd::start(&scene.victim, &scene.other, Streams::New);
     let before = scene.victim.rss_kib();
