@@ -67,6 +67,10 @@ limits! {
     DeadAddress "addresses that never led anywhere";
     PerAddress "inbound connections from one address";
     AddressRate "new inbound connections from one address";
+    Blocked "connections that rules forbid";
+    TrafficConnections "connections with one peer that a client has limited";
+    TrafficStreams "streams that a client has limited";
+    Bandwidth "payload that a client has limited";
     Tags "tags of peers";
     AutonatDials "dials that other nodes ask for";
     DhtQueries "DHT queries under way";

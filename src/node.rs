@@ -31,11 +31,13 @@ mod protocols;
 mod punch;
 mod reach;
 mod readahead;
+pub mod rules;
 mod security;
 mod shared_port;
 mod shed;
 mod snapshot;
 mod start;
+mod steering;
 mod thin_waist;
 mod timed;
 mod tls;
@@ -76,7 +78,7 @@ pub use host_addresses::Port;
 pub(crate) use interfaces::addresses as interface_addresses;
 pub use limits::{AddressLimits, ConnectionLimits};
 pub(crate) use limits::{CONNECTION_COST, PER_PEER};
-pub use listen::ListenError;
+pub use listen::{ListenError, ListenerInfo, ListenersError};
 pub use open_stream::{OpenedStream, StreamError};
 pub use options::{Options, StartError};
 pub use peer_address::{PeerIdMismatch, is_relayed, through};
@@ -85,6 +87,7 @@ use probe::Prober;
 pub use probe::{ProbeError, Probed};
 pub use reach::Reach;
 use reach::Reachability;
+use rules::Rules;
 pub(crate) use shared_port::ports as shared_ports;
 use shed::Leaving;
 pub use snapshot::{ConnectionSnapshot, PeerSnapshot, Snapshot};
@@ -131,6 +134,7 @@ struct Inner {
     circuits: CircuitPort,
     connmgr: Arc<ConnectionManager>,
     prober: Prober,
+    rules: Rules,
     events: Events,
     leaving: Leaving,
 }

@@ -16,7 +16,7 @@ use crate::{
     dht::disk::DiskError,
     healthcheck::HealthError,
     identity::{IdentityError, KeyFileError, KeygenError},
-    node::StartError,
+    node::{StartError, rules::RulesFileError},
     private_network::PrivateNetworkError,
     status::command::CommandError,
     wire::maddr::ControlAddr,
@@ -49,6 +49,9 @@ fn advice(error: &anyhow::Error) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<StartError>() {
         return for_start(error);
+    }
+    if let Some(error) = error.downcast_ref::<RulesFileError>() {
+        return Some(for_rules(error).into());
     }
     if let Some(error) = error.downcast_ref::<DiskError>() {
         return for_datastore(error);
@@ -156,6 +159,13 @@ fn for_datastore(error: &DiskError) -> Option<String> {
         | DiskError::InUse(_)
         | DiskError::Foreign(_)
         | DiskError::Damaged { .. } => None,
+    }
+}
+
+fn for_rules(error: &RulesFileError) -> &'static str {
+    match error {
+        RulesFileError::File { .. } => "it must be a file that the daemon may read",
+        RulesFileError::Damaged { .. } => "mend it, or move it away to start without rules",
     }
 }
 

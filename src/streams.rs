@@ -11,6 +11,7 @@ mod open;
 mod peers;
 pub(crate) mod registry;
 mod target;
+pub(crate) mod traffic;
 
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -24,13 +25,15 @@ pub use limits::{MAX_INBOUND, StreamLimits};
 pub(crate) use message_reader::{MessageError, MessageReader};
 pub use name::ProtocolName;
 pub use negotiate::{MAX_NAME, NegotiationError, UserStream};
-pub use open::OpenError;
+pub use open::{OpenError, StreamUser};
 pub(crate) use peers::MAX_DIALS as MAX_PEER_DIALS;
 pub use peers::{Observer, Peer, Peers};
 pub use registry::{Handlers, Policy, Registry, RegistryError};
 pub use target::{
     InboundStream, Listening, PersistentId, RequestOrigin, Serve, Service, Target, Targets,
 };
+
+pub use traffic::{LimitError, LimitSubject, Moved, Traffic, TrafficLimit};
 
 use crate::memory::{Ledger, Pressure};
 
@@ -81,6 +84,8 @@ pub struct Streams {
     pub peers: Peers,
     /// Registered protocols.
     pub registry: Arc<Registry>,
+    /// What moves on streams, and its limits.
+    pub traffic: Traffic,
     /// What was served and refused.
     pub counters: Counters,
     serve: Serve,
@@ -118,6 +123,7 @@ impl Streams {
         Self {
             peers: Peers::new(ledger),
             registry,
+            traffic: Traffic::default(),
             counters: Counters::default(),
             serve,
             limits,

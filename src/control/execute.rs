@@ -31,7 +31,7 @@ pub(super) async fn execute(
         Request::Events { kinds, present } => {
             return events::serve(context, account, kinds, present).await;
         }
-        Request::Steer(request) => return steer::serve(context, account, request),
+        Request::Steer(request) => return steer::serve(context, account, request).await,
         Request::Tunnel(request) => {
             return tunnels::serve(context, account, origin, request).await;
         }

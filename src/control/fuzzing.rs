@@ -2,10 +2,18 @@
 
 use bytes::{Bytes, BytesMut};
 
+use prost::Message as _;
+
 use super::request;
-use crate::{fuzzing::input::Input, wire::frame};
+use crate::{
+    fuzzing::input::Input,
+    wire::{frame, pb},
+};
 
 pub(crate) use super::persistent::fuzzing::operations;
+
+/// Bytes of a reason as text: what is not UTF-8 takes three for one.
+const MAX_REASON: usize = 3 * 256;
 
 /// Small, so that inputs reach it.
 const MAX_FRAME: usize = 1 << 10;
@@ -54,6 +62,14 @@ pub(crate) fn requests(data: &[u8]) {
 }
 
 fn check(payload: Bytes) {
+    if let Ok(request) = pb::Request::decode(payload.clone()) {
+        // What a validator says.
+        let _ = request::verdicts(&request).last();
+        for (_, verdict) in request::record_verdicts(&request) {
+            let reason = verdict.reason.map_or(0, |reason| reason.len());
+            assert!(reason <= MAX_REASON, "a reason is cut");
+        }
+    }
     match request::parse(payload) {
         Ok(request) => drop(format!("{request:?}")),
         Err(rejected) => assert!(!rejected.reason.is_empty(), "a refusal has a reason"),

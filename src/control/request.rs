@@ -171,7 +171,7 @@ impl HostRequest {
                 | Self::Probe { .. }
                 | Self::Tunnel(_)
                 | Self::Trim
-        )
+        ) || matches!(self, Self::Steer(steer) if steer.waits())
     }
 }
 

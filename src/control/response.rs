@@ -28,7 +28,7 @@ use crate::{
 
 pub(super) use event::followed;
 pub(super) use judge::{to_judge, to_validator};
-pub(super) use steer::{announced, peer_records, tags};
+pub(super) use steer::{announced, limits, listeners, peer_records, rules, tags, traffic};
 pub(super) use tunnel::tunnels;
 
 /// Failed addresses listed in one error (go-libp2p's dial error).

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     config::{self, Config, Muxer, Reachability},
-    node::{Options, Reach},
+    node::{Options, Reach, rules::Rules},
     pubsub::{self, Signing},
     relay::RelaySettings,
 };
@@ -15,7 +15,7 @@ use crate::{
 pub(super) fn node_options(
     config: &Config,
     secrets: &Secrets,
-    system: System,
+    (system, rules): (System, Rules),
     base: &Base,
 ) -> Options {
     Options {
@@ -42,6 +42,7 @@ pub(super) fn node_options(
         pressure: base.pressure.clone(),
         ledger: base.ledger.clone(),
         descriptors: base.descriptors.clone(),
+        rules,
         events: base.events.clone(),
     }
 }

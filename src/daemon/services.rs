@@ -20,7 +20,7 @@ use crate::{
         disk::{Contents, Disk},
     },
     mdns, memory,
-    node::{DialBack, Node, Options, Reach, StartError},
+    node::{DialBack, Node, Options, Reach, StartError, rules::Rules},
     port_mapping,
     pubsub::PubSub,
     relay::{self, AutoRelay, Puncher, Relay, RelayParts},
@@ -193,6 +193,17 @@ async fn serve_dht(
             }
         }
     }
+}
+
+/// The rules about connections, which stand in a file beside the datastore. As with that, errors end the
+/// start.
+pub(super) async fn rules(config: &Config) -> anyhow::Result<Rules> {
+    let Some(datastore) = &config.datastore else {
+        return Ok(Rules::default());
+    };
+    let mut path = datastore.clone().into_os_string();
+    path.push(".rules");
+    Ok(tokio::task::spawn_blocking(move || Rules::open(path.into())).await??)
 }
 
 /// The datastore, and what it held. Opened before anything listens: its errors end the start. A

@@ -11,7 +11,7 @@ use super::{
     base::Base,
     limits::{System, connection_limits, stream_limits},
     options::node_options,
-    services::{Parts, Services, datastore},
+    services::{Parts, Services, datastore, rules},
     stop::Stop,
 };
 use crate::{
@@ -58,10 +58,11 @@ pub(super) async fn start(
     stop: &Stop,
 ) -> anyhow::Result<Running> {
     let records = datastore(config).await?;
+    let rules = rules(config).await?;
     let base = Base::new(config, system);
     let streams = base.streams(config, system, stop);
     let identity = &secrets.keypair;
-    let options = node_options(config, secrets, system, &base);
+    let options = node_options(config, secrets, (system, rules), &base);
     let started = Node::start(identity, &options, streams, stop.node.clone()).await?;
     tell_operator(&started, &listener);
     if let Some(key) = &secrets.network {

@@ -24,6 +24,7 @@ use super::{Options, StartError, circuit::Circuits, dial::NextRace, limits::Admi
 use crate::{
     descriptors::{Descriptors, RESERVE},
     muxer::{Connection, Handover, Host, Substream},
+    streams::Traffic,
 };
 
 /// Sockets being connected for all peers together (SECURITY.md 3).
@@ -59,13 +60,7 @@ impl DialBack {
         let identity = Keypair::generate_ed25519();
         let host: Arc<dyn Host> = Arc::new(Nobody);
         // Nothing comes in here, so there is nothing to admit.
-        let admission = Admission::new(
-            options.limits,
-            Vec::new(),
-            Vec::new(),
-            options.pressure.clone(),
-            options.ledger.clone(),
-        );
+        let admission = Admission::new(options, Vec::new(), Traffic::default());
         let parts = transport::Parts {
             host: &host,
             next_race: &NextRace::default(),
@@ -173,11 +168,12 @@ mod tests {
     use crate::{
         events::Events,
         memory::Ledger,
-        node::{connmgr::Watermarks, limits::ConnectionLimits},
+        node::{connmgr::Watermarks, limits::ConnectionLimits, rules::Rules},
     };
 
     fn dial_back() -> DialBack {
         let options = Options {
+            rules: Rules::default(),
             noise: true,
             tls: true,
             plaintext: false,

@@ -5,6 +5,8 @@ mod connection_events;
 mod dials;
 mod handshakes;
 mod identified;
+mod openings;
+mod steering;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -41,6 +43,7 @@ use super::{
     listen::{Listeners, Rescan},
     peer_address::remote_address,
     reach::Reachability,
+    rules::Rules,
 };
 use crate::{
     events::{Event, Events, Follower, Kind, Kinds},
@@ -54,6 +57,8 @@ use crate::{
 use closings::Closings;
 use connection_events::ConnectionEvents;
 use identified::count_key;
+use openings::Openings;
+pub(super) use steering::Steer;
 
 /// How long connections may take to close when the daemon ends.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
@@ -87,6 +92,8 @@ pub(super) enum Command {
         peer: PeerId,
         reply: oneshot::Sender<()>,
     },
+    /// Changes what is listened on, or who may be connected with.
+    Steer(Steer),
     /// Shows that the loop turns.
     Turn(oneshot::Sender<()>),
     /// Follows events from now on.
@@ -106,6 +113,8 @@ pub(super) struct Driver {
     connmgr: Arc<ConnectionManager>,
     addresses: HostAddresses,
     listeners: Listeners,
+    openings: Openings,
+    rules: Rules,
     reachability: Arc<Reachability>,
     observed: Observed,
     dials: Dials,
@@ -129,6 +138,7 @@ pub(super) struct Parts {
     pub(super) connmgr: Arc<ConnectionManager>,
     pub(super) addresses: HostAddresses,
     pub(super) listeners: Listeners,
+    pub(super) rules: Rules,
     pub(super) reachability: Arc<Reachability>,
     pub(super) next_race: NextRace,
     pub(super) max_dials: usize,
@@ -146,6 +156,8 @@ impl Driver {
             connmgr: parts.connmgr,
             addresses: parts.addresses,
             listeners: parts.listeners,
+            openings: Openings::default(),
+            rules: parts.rules,
             reachability: parts.reachability,
             observed: Observed::default(),
             dials: Dials::new(parts.max_dials, parts.ledger),
@@ -239,6 +251,7 @@ impl Driver {
                 self.on_dial(peer, candidates, via, reply, gone);
             }
             Command::Punch(punch) => self.on_punch(punch),
+            Command::Steer(steer) => self.on_steer(steer),
             Command::Disconnect { peer, reply } => {
                 let connections: HashSet<_> = self
                     .connections
@@ -259,6 +272,8 @@ impl Driver {
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         if self.listeners.on_event(&event) {
             self.addresses.set_listened(self.listeners.told());
+            let failed = self.openings.on_event(&event);
+            self.close_listeners(&failed);
         }
         match event {
             SwarmEvent::ConnectionEstablished {
@@ -324,6 +339,11 @@ impl Driver {
                 error,
                 ..
             } => handshakes::failed(&send_back_addr, &error),
+            SwarmEvent::ListenerClosed {
+                addresses,
+                reason: Ok(()),
+                ..
+            } => tracing::debug!(?addresses, "no longer listened on"),
             SwarmEvent::ListenerClosed {
                 addresses, reason, ..
             } => {

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::{
     memory::OverBudget,
-    streams::{MAX_NAME, OpenError, Peer, Streams},
+    streams::{MAX_NAME, OpenError, Peer, StreamUser, Streams},
     wire::{
         frame::{FrameReader, ReadError},
         parts,
@@ -153,7 +153,9 @@ async fn read(streams: &Streams, peer: &Peer) -> Result<Identify, IdentifyError>
     let connection = peer.best_connection().ok_or(IdentifyError::Gone)?;
     // Each part, and what is kept of all of them.
     let mut held = peer.account.charge(MAX_PART * (MAX_PARTS + 1))?;
-    let (mut stream, _) = streams.open(&connection, &[], &[PROTOCOL.into()]).await?;
+    let (mut stream, _) = streams
+        .open(&connection, &[], &[PROTOCOL.into()], StreamUser::Daemon)
+        .await?;
     let mut reader = FrameReader::new(MAX_PART, BytesMut::new());
     let mut message = Identify::default();
     for part in 0..MAX_PARTS {

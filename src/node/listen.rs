@@ -10,9 +10,11 @@ use std::{net::IpAddr, time::Duration};
 use futures::StreamExt as _;
 use libp2p::{Multiaddr, Swarm, TransportError, core::transport::ListenerId, swarm::SwarmEvent};
 
-pub use error::ListenError;
+pub use error::{ListenError, ListenersError};
+pub(super) use plan::Plan;
 pub(super) use rescan::Rescan;
-pub(super) use told::Listeners;
+pub use told::ListenerInfo;
+pub(super) use told::{Listeners, MAX_LISTENERS};
 
 use super::{
     behaviour::{Behaviour, BehaviourEvent},
@@ -55,8 +57,17 @@ pub(super) async fn listen(
     let known = found.is_ok();
     let host = rescan::or_loopback(found);
     for (socket, address) in &plan.sockets {
-        match open(swarm, socket, &host, &mut listeners, &mut notices) {
-            Ok(ids) => pending.extend(ids.into_iter().map(|id| Pending { id, address })),
+        match open(
+            swarm,
+            (socket, address),
+            &host,
+            &mut listeners,
+            &mut notices,
+        ) {
+            Ok(ids) => {
+                listeners.add(address.clone(), ids.clone());
+                pending.extend(ids.into_iter().map(|id| Pending { id, address }));
+            }
             Err(reason) => failures.push(ListenError {
                 address: address.clone(),
                 reason,
@@ -105,6 +116,54 @@ pub(super) async fn listen(
     }
 }
 
+/// What is to be done for `wanted` while the daemon runs: all of it, or nothing. Names are resolved, and
+/// sockets bound for a moment.
+///
+/// # Errors
+/// Why the first of them cannot be listened on.
+pub(super) async fn plan(wanted: &[Multiaddr]) -> Result<(Plan, Vec<IpAddr>), ListenError> {
+    let mut plan = plan::make(wanted).await;
+    if !plan.failures.is_empty() {
+        return Err(plan.failures.swap_remove(0));
+    }
+    let found = tokio::task::spawn_blocking(interfaces::addresses).await;
+    let found = found.unwrap_or_else(|error| Err(error.into()));
+    Ok((plan, rescan::or_loopback(found)))
+}
+
+/// Listens on all that is planned, or on nothing. Returns those whose addresses are not known yet.
+///
+/// # Errors
+/// Why the first of them cannot be listened on.
+pub(super) fn add(
+    swarm: &mut Swarm<Guarded<Behaviour>>,
+    plan: Plan,
+    host: &[IpAddr],
+    listeners: &mut Listeners,
+) -> Result<Vec<ListenerId>, ListenError> {
+    let (mut opened, mut notices) = (Vec::new(), Vec::new());
+    for (socket, address) in &plan.sockets {
+        match open(swarm, (socket, address), host, listeners, &mut notices) {
+            Ok(ids) => {
+                listeners.add(address.clone(), ids.clone());
+                opened.extend(ids);
+            }
+            Err(reason) => {
+                listeners.close(swarm, &opened);
+                return Err(ListenError {
+                    address: address.clone(),
+                    reason,
+                });
+            }
+        }
+    }
+    for notice in notices {
+        tracing::warn!("{notice}");
+    }
+    listeners.add_aliases(plan.aliases);
+    Ok(opened)
+}
+
 /// Takes a listener that has an address, or has closed, off the list. Why it has closed.
 fn settle(
     event: &SwarmEvent<BehaviourEvent>,
@@ -136,7 +195,7 @@ fn settle(
 /// of `host`, the addresses that the host has now.
 fn open(
     swarm: &mut Swarm<Guarded<Behaviour>>,
-    socket: &Socket,
+    (socket, asked): (&Socket, &Multiaddr),
     host: &[IpAddr],
     listeners: &mut Listeners,
     notices: &mut Vec<String>,
@@ -163,7 +222,7 @@ fn open(
         socket.address,
         rescan::INTERVAL.as_secs()
     ));
-    let ids = listeners.open_each(swarm, socket, wildcard, host);
+    let ids = listeners.open_each(swarm, (socket, asked), wildcard, host);
     if ids.is_empty() { Err(reason) } else { Ok(ids) }
 }
 

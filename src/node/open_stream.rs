@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     muxer::Connection,
-    streams::{OpenError, Peer, ProtocolName, UserStream},
+    streams::{OpenError, Peer, ProtocolName, StreamUser, UserStream},
 };
 
 /// Why a stream could not be opened.
@@ -66,7 +66,10 @@ impl Node {
             return Err(StreamError::NoProtocols);
         }
         let (known, connection) = ready(&connected, deadline).await?;
-        let opening = self.0.streams.open(&connection, &known, protocols);
+        let opening = self
+            .0
+            .streams
+            .open(&connection, &known, protocols, StreamUser::Client);
         let (stream, protocol) = agreed(opening, deadline).await?;
         Ok(OpenedStream {
             stream,
@@ -93,7 +96,10 @@ impl Node {
             .await
             .map_err(StreamError::Dial)?;
         let (known, names) = ([protocol.to_owned()], [protocol.into()]);
-        let opening = self.0.streams.open(&connection, &known, &names);
+        let opening = self
+            .0
+            .streams
+            .open(&connection, &known, &names, StreamUser::Daemon);
         Ok(agreed(opening, deadline).await?.0)
     }
 
@@ -115,7 +121,10 @@ impl Node {
             .map_err(StreamError::Dial)?;
         let known = connected.protocols().unwrap_or_default();
         let names = [protocol.into()];
-        let opening = self.0.streams.open(&connection, &known, &names);
+        let opening = self
+            .0
+            .streams
+            .open(&connection, &known, &names, StreamUser::Daemon);
         let (stream, protocol) = agreed(opening, deadline).await?;
         Ok(OpenedStream {
             stream,

@@ -7,6 +7,7 @@ use libp2p::{Multiaddr, pnet::PreSharedKey};
 
 use super::{
     connmgr::Watermarks, limits::ConnectionLimits, listen::error::ListenError, reach::Reach,
+    rules::Rules,
 };
 use crate::{
     descriptors::Descriptors,
@@ -49,6 +50,8 @@ pub struct Options {
     pub ledger: Arc<Ledger>,
     /// Whether there are descriptors for them.
     pub descriptors: Descriptors,
+    /// Who may be connected with.
+    pub rules: Rules,
     /// Where it tells what happens.
     pub events: Events,
 }

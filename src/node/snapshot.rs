@@ -7,7 +7,7 @@ use libp2p::{Multiaddr, PeerId};
 use super::Node;
 use crate::{
     muxer::Connection,
-    streams::{Handlers, Peer},
+    streams::{Handlers, Moved, Peer, ProtocolName},
     wire::carrier::transport_name,
 };
 
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub received: u64,
     /// Payload sent on all connections since the start, in bytes.
     pub sent: u64,
+    /// What has moved of each protocol, by their names. Clients and the daemon itself choose them.
+    pub moved: Vec<(ProtocolName, Moved)>,
 }
 
 /// A connected peer.
@@ -93,6 +95,7 @@ impl Node {
             refused: streams.counters.refused.load(Relaxed),
             received,
             sent,
+            moved: streams.traffic.protocols(),
         }
     }
 }

@@ -101,6 +101,7 @@ impl Node {
             connmgr: Arc::new(ConnectionManager::new(options.watermarks)),
             leaving: Leaving::default(),
             events: options.events.clone(),
+            rules: options.rules.clone(),
             prober: Prober::new(options.clone()),
         }));
         let driver = Driver::new(driver::Parts {
@@ -111,6 +112,7 @@ impl Node {
             connmgr: node.0.connmgr.clone(),
             addresses: node.0.addresses.clone(),
             listeners,
+            rules: options.rules.clone(),
             reachability: node.0.reachability.clone(),
             next_race,
             max_dials: options.limits.pending_outbound,
@@ -137,13 +139,8 @@ async fn build(
     let host: Arc<dyn Host> = Arc::new(StreamHost(streams.clone()));
     let next_race = NextRace::default();
     let own = spawn_blocking(interfaces::addresses).await;
-    let admission = Admission::new(
-        options.limits,
-        options.exempt.clone(),
-        own.ok().and_then(Result::ok).unwrap_or_default(),
-        options.pressure.clone(),
-        options.ledger.clone(),
-    );
+    let own = own.ok().and_then(Result::ok).unwrap_or_default();
+    let admission = Admission::new(options, own, streams.traffic.clone());
     let (circuit_port, circuits) = circuit::pair(streams);
     let parts = transport::Parts {
         host: &host,

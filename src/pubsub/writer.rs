@@ -17,7 +17,10 @@ use super::{
     rpc_queue::{self, RpcQueue},
 };
 use crate::telemetry::Chain;
-use crate::{muxer::Connection, streams::UserStream};
+use crate::{
+    muxer::Connection,
+    streams::{StreamUser, UserStream},
+};
 
 /// Time to open a stream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -136,7 +139,11 @@ impl Inner {
         known: &[String],
     ) -> io::Result<(UserStream, PeerKind)> {
         let names: Vec<_> = self.protocols().iter().copied().map(Into::into).collect();
-        let opened = self.node.streams().open(connection, known, &names).await;
+        let opened = self
+            .node
+            .streams()
+            .open(connection, known, &names, StreamUser::Daemon)
+            .await;
         let (stream, name) = opened.map_err(io::Error::other)?;
         let kind = match name.to_str() {
             Some(super::MESHSUB_11) => PeerKind::Gossipsub11,

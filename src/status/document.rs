@@ -14,6 +14,7 @@ use crate::{
     dht::Mode,
     node::{self, Reach},
     relay::autorelay,
+    streams::{Moved, ProtocolName},
 };
 
 /// Peers that a document names. The number of all is in `peers_connected`.
@@ -102,6 +103,18 @@ pub(crate) struct Traffic {
     pub(crate) received_history: Vec<u64>,
     /// The same, sent.
     pub(crate) sent_history: Vec<u64>,
+    /// By protocol, in the order of their names.
+    pub(crate) protocols: Vec<Protocol>,
+}
+
+/// The payload of a protocol.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Protocol {
+    pub(crate) name: String,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) streams: usize,
 }
 
 /// Inbound streams so far.
@@ -305,6 +318,7 @@ impl Document {
                 interval: now.traffic.interval.as_secs(),
                 received_history: now.traffic.samples.iter().map(|one| one.0).collect(),
                 sent_history: now.traffic.samples.iter().map(|one| one.1).collect(),
+                protocols: node.moved.iter().map(of_protocol).collect(),
             },
             streams: Streams {
                 served: node.served,
@@ -351,6 +365,15 @@ impl Document {
                 })
                 .collect(),
         }
+    }
+}
+
+fn of_protocol((name, moved): &(ProtocolName, Moved)) -> Protocol {
+    Protocol {
+        name: name.to_string(),
+        received: moved.received,
+        sent: moved.sent,
+        streams: moved.streams,
     }
 }
 

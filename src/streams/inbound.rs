@@ -145,6 +145,16 @@ impl Streams {
             stream.set_background();
         }
         let peer = self.peers.get(&connection.peer)?;
+        if *choice.first() != Target::Ping {
+            let open = (!endless).then_some(&peer.open);
+            match self.traffic.open(connection.peer, &name, open) {
+                Ok(tap) => stream.set_tap(tap),
+                Err(error) => {
+                    tracing::debug!(peer = %connection.peer, %error, "inbound stream refused");
+                    return None;
+                }
+            }
+        }
         let handled = metrics().streams.handle(name.to_str().unwrap_or("other"));
         let inbound = InboundStream {
             peer: connection.peer,

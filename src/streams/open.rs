@@ -7,6 +7,15 @@ use bytes::BytesMut;
 use super::{NegotiationError, Streams, UserStream, name::ProtocolName, negotiate, peers::Peer};
 use crate::{memory::Charge, muxer::Connection};
 
+/// Who uses an outbound stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamUser {
+    /// A client, whose streams with a peer may be limited.
+    Client,
+    /// The daemon itself.
+    Daemon,
+}
+
 impl Streams {
     /// Agrees on one of `protocols` with `peer` on a new stream of `connection`.
     ///
@@ -23,6 +32,7 @@ impl Streams {
         connection: &Arc<Connection>,
         known: &[String],
         protocols: &[ProtocolName],
+        user: StreamUser,
     ) -> Result<(UserStream, ProtocolName), OpenError> {
         let stream = connection.open().await.map_err(OpenError::Open)?;
         if let Some(name) = protocols
@@ -32,12 +42,13 @@ impl Streams {
             let stream = negotiate::dial_lazily(stream, name)
                 .await
                 .map_err(|error| OpenError::Negotiation(error.into()))?;
-            return Ok((stream, name.clone()));
+            return Ok((self.tapped(connection, stream, name, user)?, name.clone()));
         }
         let (stream, index) = negotiate::dial(stream, self.charge(connection), protocols)
             .await
             .map_err(OpenError::Negotiation)?;
-        Ok((stream, protocols[index].clone()))
+        let name = &protocols[index];
+        Ok((self.tapped(connection, stream, name, user)?, name.clone()))
     }
 
     /// A stream of `connection` to `peer` for one call of `protocol`, and what must be sent before
@@ -59,14 +70,36 @@ impl Streams {
     ) -> Result<(UserStream, BytesMut), OpenError> {
         let stream = connection.open().await.map_err(OpenError::Open)?;
         if peer.speaks(protocol) {
-            return Ok(negotiate::propose(stream, protocol));
+            let (stream, first) = negotiate::propose(stream, protocol);
+            return Ok((
+                self.tapped(connection, stream, protocol, StreamUser::Client)?,
+                first,
+            ));
         }
         let names = std::slice::from_ref(protocol);
         let (stream, _) = negotiate::dial(stream, Some(peer.account.empty_charge()), names)
             .await
             .map_err(OpenError::Negotiation)?;
         peer.agreed(protocol);
+        let stream = self.tapped(connection, stream, protocol, StreamUser::Client)?;
         Ok((stream, BytesMut::new()))
+    }
+
+    /// Counts a new stream, unless a limit forbids it.
+    fn tapped(
+        &self,
+        connection: &Connection,
+        mut stream: UserStream,
+        name: &ProtocolName,
+        user: StreamUser,
+    ) -> Result<UserStream, OpenError> {
+        // Whoever has gone meanwhile has no streams.
+        if let Some(peer) = self.peers.get(&connection.peer) {
+            let open = (user == StreamUser::Client).then_some(&peer.open);
+            let tap = self.traffic.open(connection.peer, name, open);
+            stream.set_tap(tap.map_err(|error| OpenError::Open(io::Error::other(error)))?);
+        }
+        Ok(stream)
     }
 
     /// For what is received on a stream of `connection`.

@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -66,6 +66,10 @@ pub struct Peer {
     pub(super) dials: Arc<Semaphore>,
     /// What is held because of the peer is charged here.
     pub account: Arc<Account>,
+    /// Its streams that are counted by their protocols.
+    pub(super) open: Arc<AtomicUsize>,
+    /// Bytes received and sent on its connections that are gone.
+    gone: Mutex<(u64, u64)>,
 }
 
 impl Peer {
@@ -135,6 +139,23 @@ impl Peer {
             0 => None,
             micros => Some(Duration::from_micros(micros)),
         }
+    }
+
+    /// Payload of its connections since it connected: received and sent, in bytes.
+    #[must_use]
+    pub fn traffic(&self) -> (u64, u64) {
+        // Under the lock no connection passes from the living to the gone.
+        let connections = self.connections.read();
+        let gone = *self.gone.lock();
+        connections.iter().fold(gone, |(received, sent), one| {
+            (received + one.received(), sent + one.sent())
+        })
+    }
+
+    /// Streams with it whose protocol is agreed on, but those that the library serves.
+    #[must_use]
+    pub fn open_streams(&self) -> usize {
+        self.open.load(Relaxed)
     }
 
     /// Whether the peer spoke `name` when last asked, or lists it.
@@ -260,6 +281,8 @@ impl Peers {
                 answering: Arc::new(Semaphore::new(1)),
                 dials: Arc::new(Semaphore::new(MAX_DIALS)),
                 account: self.ledger.peer(&connection.remote),
+                open: Arc::default(),
+                gone: Mutex::default(),
             })
         });
         let met = !connection.relayed && peer.direct_connection().is_none();
@@ -285,9 +308,11 @@ impl Peers {
         let before = connections.len();
         connections.retain(|other| !Arc::ptr_eq(other, connection));
         if connections.len() < before {
-            let mut gone = self.gone.lock();
-            gone.0 += connection.received();
-            gone.1 += connection.sent();
+            for gone in [&self.gone, &peer.gone] {
+                let mut gone = gone.lock();
+                gone.0 += connection.received();
+                gone.1 += connection.sent();
+            }
             let new = count(&connections, connection.dialed);
             metrics().peers.connections(connection.dialed, new + 1, new);
         }

@@ -6,8 +6,12 @@ mod support;
 mod document;
 mod events;
 mod follower;
+mod hostile;
+mod listeners;
 mod records;
+mod rules;
 mod steering;
+mod traffic;
 mod validators;
 
 use rp2pd::wire::pb::{Request, request};

@@ -11,14 +11,14 @@ use super::node;
 use super::support::control::typed;
 use super::support::{Daemon, PATIENCE, eventually};
 
-fn control(kind: Type) -> ControlRequest {
+pub fn control(kind: Type) -> ControlRequest {
     ControlRequest {
         r#type: Some(i64::from(kind as i32)),
         ..ControlRequest::default()
     }
 }
 
-fn ask(daemon: &Daemon, part: ControlRequest) -> Result<ControlResponse, String> {
+pub fn ask(daemon: &Daemon, part: ControlRequest) -> Result<ControlResponse, String> {
     let request = Request {
         control: Some(Box::new(part)),
         ..typed(request::Type::Control)
@@ -98,7 +98,7 @@ fn peers(daemon: &Daemon, query: PeerQuery) -> (Vec<PeerRecord>, Option<bytes::B
     (answer.peers, answer.next)
 }
 
-fn peer(daemon: &Daemon, peer: PeerId) -> PeerRecord {
+pub fn peer(daemon: &Daemon, peer: PeerId) -> PeerRecord {
     let query = PeerQuery {
         peer: Some(peer.to_bytes().into()),
         ..PeerQuery::default()
@@ -204,7 +204,7 @@ fn what_is_no_such_request_is_refused_with_a_reason() {
         r#type: Some(kind),
         ..ControlRequest::default()
     };
-    for kind in [3, 20, -1, 1 << 40] {
+    for kind in [3, 23, -1, 1 << 40] {
         let refused = ask(&daemon, numbered(kind)).err();
         assert_eq!(refused, Some(format!("unknown control type {kind}")));
     }

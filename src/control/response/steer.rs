@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, PeerId};
 
 use super::{Bytes, bytes, ok};
 use crate::{
-    node::{KnownAddress, PeerRecord, PeerTags},
+    node::{
+        KnownAddress, ListenerInfo, PeerRecord, PeerTags,
+        rules::{Action, Rule, Subject},
+    },
+    streams::{LimitSubject, Moved, ProtocolName, TrafficLimit},
     wire::pb,
 };
 
@@ -70,4 +74,92 @@ fn known_address(known: &KnownAddress) -> pb::KnownAddress {
         expires: known.expires.map_or(0, millis),
         proven: known.proven,
     }
+}
+
+pub(in crate::control) fn listeners(listeners: &[ListenerInfo]) -> pb::Response {
+    let listener = |one: &ListenerInfo| pb::ListenerInfo {
+        addr: one.asked.to_vec().into(),
+        bound: bytes(&one.bound),
+    };
+    answer(pb::ControlResponse {
+        listeners: listeners.iter().map(listener).collect(),
+        ..pb::ControlResponse::default()
+    })
+}
+
+pub(in crate::control) fn rules(rules: &[Rule]) -> pb::Response {
+    let rule = |rule: &Rule| {
+        let action = match rule.action {
+            Action::Block => pb::rule::Action::Block,
+            Action::Allow => pb::rule::Action::Allow,
+        };
+        let mut told = pb::Rule {
+            action: Some(action.into()),
+            ..pb::Rule::default()
+        };
+        match rule.subject {
+            Subject::Peer(peer) => told.peer = Some(peer.to_bytes().into()),
+            Subject::Network(network) => told.network = Some(network.to_string().into()),
+            Subject::EveryPeer => told.every_peer = Some(true),
+        }
+        told
+    };
+    answer(pb::ControlResponse {
+        rules: rules.iter().map(rule).collect(),
+        ..pb::ControlResponse::default()
+    })
+}
+
+pub(in crate::control) fn limits(limits: &[(LimitSubject, TrafficLimit)]) -> pb::Response {
+    let set = |value: u64| (value > 0).then_some(value);
+    let count = |value: usize| (value > 0).then(|| clamped(value));
+    let limit = |(subject, limit): &(LimitSubject, TrafficLimit)| pb::TrafficLimit {
+        peer: subject.peer.map(|peer| peer.to_bytes().into()),
+        proto: subject.protocol.as_ref().map(name),
+        receive: set(limit.receive),
+        send: set(limit.send),
+        connections: count(limit.connections),
+        streams: count(limit.streams),
+    };
+    answer(pb::ControlResponse {
+        limits: limits.iter().map(limit).collect(),
+        ..pb::ControlResponse::default()
+    })
+}
+
+/// Of peers, each with the number of its connections, and of protocols.
+pub(in crate::control) fn traffic(
+    peers: &[(PeerId, usize, Moved)],
+    protocols: &[(ProtocolName, Moved)],
+) -> pb::Response {
+    let info = |moved: &Moved| pb::TrafficInfo {
+        received: moved.received,
+        sent: moved.sent,
+        streams: clamped(moved.streams),
+        waited: moved.waited,
+        ..pb::TrafficInfo::default()
+    };
+    let peers = peers
+        .iter()
+        .map(|(peer, connections, moved)| pb::TrafficInfo {
+            peer: Some(peer.to_bytes().into()),
+            connections: clamped(*connections),
+            ..info(moved)
+        });
+    let protocols = protocols.iter().map(|(protocol, moved)| pb::TrafficInfo {
+        proto: Some(name(protocol)),
+        ..info(moved)
+    });
+    answer(pb::ControlResponse {
+        traffic: peers.chain(protocols).collect(),
+        ..pb::ControlResponse::default()
+    })
+}
+
+fn name(name: &ProtocolName) -> Bytes {
+    Bytes::copy_from_slice(name.as_bytes())
+}
+
+fn clamped(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -1,6 +1,7 @@
 //! Who may have an inbound connection, decided before the handshake.
 
 use std::{
+    io,
     net::IpAddr,
     sync::{
         Arc, LazyLock,
@@ -9,8 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ipnet::IpNet;
-use libp2p::{Multiaddr, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use parking_lot::{Mutex, RwLock};
 
 use super::{
@@ -21,8 +21,13 @@ use super::{
 };
 use crate::{
     limit_hits::Limit,
-    memory::{Account, Charge, Ledger, OverBudget, Pressure},
-    node::interfaces,
+    memory::{Account, Charge, Ledger, Pressure},
+    node::{
+        interfaces,
+        options::Options,
+        rules::{Forbidden, Rules},
+    },
+    streams::Traffic,
     telemetry::canonical::{PeerStatus, peer_status},
 };
 
@@ -63,6 +68,8 @@ pub(in crate::node) struct Admission {
     classes: Classes,
     pressure: Arc<Pressure>,
     ledger: Arc<Ledger>,
+    rules: Rules,
+    traffic: Traffic,
     /// Established connections that were dialed.
     outbound: AtomicUsize,
     own: Arc<RwLock<Own>>,
@@ -71,20 +78,16 @@ pub(in crate::node) struct Admission {
 }
 
 impl Admission {
-    /// Limits connections by `limits`, and by address those that are not from `exempt`. `own` are
-    /// the machine's addresses.
-    pub(in crate::node) fn new(
-        limits: ConnectionLimits,
-        exempt: Vec<IpNet>,
-        own: Vec<IpAddr>,
-        pressure: Arc<Pressure>,
-        ledger: Arc<Ledger>,
-    ) -> Arc<Self> {
+    /// Limits connections by the limits and rules of `options`, and by those that clients have set in
+    /// `traffic`. `own` are the machine's addresses.
+    pub(in crate::node) fn new(options: &Options, own: Vec<IpAddr>, traffic: Traffic) -> Arc<Self> {
         Arc::new(Self {
-            limits,
-            classes: Classes::new(&limits, exempt),
-            pressure,
-            ledger,
+            limits: options.limits,
+            classes: Classes::new(&options.limits, options.exempt.clone()),
+            pressure: options.pressure.clone(),
+            ledger: options.ledger.clone(),
+            rules: options.rules.clone(),
+            traffic,
             outbound: AtomicUsize::new(0),
             own: Arc::new(RwLock::new(Own {
                 addresses: own,
@@ -107,6 +110,10 @@ impl Admission {
     /// A ticket for a connection from `remote`. `None` if it is refused, which is counted and
     /// told.
     pub(super) fn admit(self: &Arc<Self>, remote: &Multiaddr) -> Option<Ticket> {
+        if !self.rules.allow_address(remote) {
+            Limit::Blocked.hit();
+            return None;
+        }
         if self.pressure.refuses_connections() {
             Limit::MemoryInbound.hit();
             return None;
@@ -189,9 +196,30 @@ impl Admission {
     }
 
     /// Charges the handshake of a dial to the prefix that it leads to.
-    pub(super) fn charge_dial(&self, address: &Multiaddr) -> Result<Charge, OverBudget> {
+    ///
+    /// # Errors
+    /// If there is no room for it, or rules forbid it.
+    pub(super) fn charge_dial(&self, address: &Multiaddr) -> io::Result<Charge> {
+        if !self.rules.allow_address(address) {
+            return Err(io::Error::other(Forbidden));
+        }
         let account = self.ledger.peer(address);
-        account.charge(cost(is_websocket(address), &account))
+        let charge = account.charge(cost(is_websocket(address), &account));
+        charge.map_err(io::Error::other)
+    }
+
+    /// Whether rules let `peer` connect, or be dialed.
+    pub(super) fn allows(&self, peer: &PeerId) -> Result<(), Forbidden> {
+        if self.rules.allow_peer(peer) {
+            return Ok(());
+        }
+        Limit::Blocked.hit();
+        Err(Forbidden)
+    }
+
+    /// How many connections `peer` may have, if clients have limited it.
+    pub(super) fn max_connections(&self, peer: &PeerId) -> Option<usize> {
+        self.traffic.max_connections(peer)
     }
 
     /// Charges `remote`, whose handshake is charged as one of tcp, for what a websocket takes more.

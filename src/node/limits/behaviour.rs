@@ -51,6 +51,11 @@ impl Limiter {
 
     fn established(&self, peer: &PeerId) -> Result<THandler<Self>, ConnectionDenied> {
         let limits = self.admission.limits();
+        self.admission.allows(peer).map_err(ConnectionDenied::new)?;
+        if let Some(limit) = self.admission.max_connections(peer) {
+            let current = self.per_peer.get(peer).copied().unwrap_or(0);
+            check(Limit::TrafficConnections, "connections", current, limit)?;
+        }
         check(
             Limit::Established,
             "connections",
@@ -97,10 +102,15 @@ impl NetworkBehaviour for Limiter {
     fn handle_pending_outbound_connection(
         &mut self,
         id: ConnectionId,
-        _: Option<PeerId>,
+        peer: Option<PeerId>,
         _: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        if let Some(peer) = peer {
+            self.admission
+                .allows(&peer)
+                .map_err(ConnectionDenied::new)?;
+        }
         check(
             Limit::PendingOutbound,
             "pending outbound connections",

@@ -103,7 +103,7 @@ where
         options: DialOpts,
     ) -> Result<Self::Dial, TransportError<io::Error>> {
         let charge = self.admission.charge_dial(&address);
-        let charge = charge.map_err(|error| TransportError::Other(io::Error::other(error)))?;
+        let charge = charge.map_err(TransportError::Other)?;
         let dial = self.inner.dial(address, options)?;
         Ok(async move {
             let _charge = charge;

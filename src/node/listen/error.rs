@@ -10,3 +10,27 @@ pub struct ListenError {
     pub address: Multiaddr,
     pub(super) reason: String,
 }
+
+impl ListenError {
+    pub(in super::super) fn closed(address: Multiaddr, reason: Option<&std::io::Error>) -> Self {
+        let reason = reason.map_or_else(|| "closed".to_owned(), super::innermost);
+        Self { address, reason }
+    }
+}
+
+/// Why listeners are not added or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenersError {
+    /// One address cannot be listened on; none is.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// There would be more than may be.
+    #[error("too many listeners: at most {}", super::told::MAX_LISTENERS)]
+    TooMany,
+    /// There is none to remove; none is removed.
+    #[error("address {0} is not listened on")]
+    Unknown(Multiaddr),
+    /// The daemon is stopping.
+    #[error("daemon is shutting down")]
+    Stopping,
+}

@@ -31,6 +31,14 @@ fn takes(wildcard: &ThinWaist, other: &ThinWaist) -> bool {
         && *wildcard == same
 }
 
+/// Whether what comes for `address` comes to the socket of `wildcard`, an address that was asked for.
+pub(super) fn covers(wildcard: &Multiaddr, address: &Multiaddr) -> bool {
+    match (ThinWaist::of(wildcard), ThinWaist::of(address)) {
+        (Some(wildcard), Some(address)) => takes(&wildcard, &address),
+        _ => false,
+    }
+}
+
 /// Whether one socket does for both: see [`super::super::shared_port`].
 fn share(one: &ThinWaist, other: &ThinWaist) -> bool {
     let websocket = Multiaddr::from(Protocol::Ws("/".into()));
@@ -71,7 +79,7 @@ impl Socket {
 
 /// What is to be done for the configured addresses.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(in super::super) struct Plan {
     /// Sockets, each with the address as configured.
     pub(super) sockets: Vec<(Socket, Multiaddr)>,
     /// Addresses that need no socket of their own, since a wildcard's takes what comes for them.
@@ -124,6 +132,11 @@ pub(super) async fn make(wanted: &[Multiaddr]) -> Plan {
 }
 
 impl Plan {
+    /// How many addresses there are.
+    pub(in super::super) fn len(&self) -> usize {
+        self.sockets.len() + self.aliases.len()
+    }
+
     fn fail(&mut self, address: &Multiaddr, reason: String) {
         self.failures.push(ListenError {
             address: address.clone(),

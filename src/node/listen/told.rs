@@ -12,8 +12,28 @@ use super::{
         guarded::Guarded,
         interfaces,
     },
-    plan::Socket,
+    error::ListenersError,
+    plan::{self, Socket},
 };
+
+/// Addresses that may be listened on (SECURITY.md 3); those of the start are not counted beforehand.
+pub(crate) const MAX_LISTENERS: usize = 64;
+
+/// An address that is listened on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerInfo {
+    /// As it was asked for.
+    pub asked: Multiaddr,
+    /// What it is bound to.
+    pub bound: Vec<Multiaddr>,
+}
+
+/// What was asked for, and the listeners for it.
+#[derive(Debug)]
+struct Asked {
+    address: Multiaddr,
+    ids: Vec<ListenerId>,
+}
 
 /// The listeners of a node.
 #[derive(Debug)]
@@ -23,8 +43,10 @@ pub(in super::super) struct Listeners {
     wildcards: HashMap<ListenerId, IpAddr>,
     /// Configured addresses that a wildcard listener covers.
     aliases: Vec<Multiaddr>,
-    /// Wildcard sockets in whose place there are listeners on single addresses.
-    unwatched: Vec<(Socket, IpAddr)>,
+    /// Wildcard sockets in whose place there are listeners on single addresses, each with the address
+    /// that was asked for.
+    unwatched: Vec<(Socket, IpAddr, Multiaddr)>,
+    asked: Vec<Asked>,
 }
 
 impl Listeners {
@@ -34,7 +56,92 @@ impl Listeners {
             wildcards: HashMap::new(),
             aliases,
             unwatched: Vec::new(),
+            asked: Vec::new(),
         }
+    }
+
+    /// These are the listeners for `address`.
+    pub(super) fn add(&mut self, address: Multiaddr, ids: Vec<ListenerId>) {
+        self.asked.push(Asked { address, ids });
+    }
+
+    pub(super) fn add_aliases(&mut self, aliases: Vec<Multiaddr>) {
+        self.aliases.extend(aliases);
+    }
+
+    /// Whether there may be so many more.
+    pub(in super::super) fn has_room(&self, more: usize) -> bool {
+        self.asked.len() + self.aliases.len() + more <= MAX_LISTENERS
+    }
+
+    /// All that is listened on.
+    pub(in super::super) fn list(&self) -> Vec<ListenerInfo> {
+        let asked = self.asked.iter().map(|asked| ListenerInfo {
+            asked: asked.address.clone(),
+            bound: self.bound(asked).cloned().collect(),
+        });
+        let aliases = self.aliases.iter().map(|alias| ListenerInfo {
+            asked: alias.clone(),
+            bound: vec![alias.clone()],
+        });
+        asked.chain(aliases).collect()
+    }
+
+    fn bound<'a>(&'a self, asked: &'a Asked) -> impl Iterator<Item = &'a Multiaddr> {
+        let own = self
+            .addresses
+            .iter()
+            .filter(|(id, _)| asked.ids.contains(id));
+        own.map(|(_, address)| address)
+    }
+
+    /// Stops listening on `addresses`, as they were asked for or are bound, or on none of them.
+    pub(in super::super) fn remove(
+        &mut self,
+        swarm: &mut Swarm<Guarded<Behaviour>>,
+        addresses: &[Multiaddr],
+    ) -> Result<(), ListenersError> {
+        let is_meant = |asked: &Asked, address: &Multiaddr| {
+            asked.address == *address || self.bound(asked).any(|bound| bound == address)
+        };
+        let mut meant: Vec<Multiaddr> = Vec::new();
+        for address in addresses {
+            let mut asked = self.asked.iter().filter(|asked| is_meant(asked, address));
+            match asked.next() {
+                Some(asked) => meant.push(asked.address.clone()),
+                None if self.aliases.contains(address) => {}
+                None => return Err(ListenersError::Unknown(address.clone())),
+            }
+        }
+        let gone = |asked: &&Asked| meant.contains(&asked.address);
+        let ids = self
+            .asked
+            .iter()
+            .filter(gone)
+            .flat_map(|asked| asked.ids.clone());
+        let ids: Vec<ListenerId> = ids.collect();
+        self.unwatched.retain(|(.., asked)| !meant.contains(asked));
+        self.close(swarm, &ids);
+        let asked = &self.asked;
+        let covered = |alias: &Multiaddr| asked.iter().any(|one| plan::covers(&one.address, alias));
+        self.aliases
+            .retain(|alias| !addresses.contains(alias) && covered(alias));
+        Ok(())
+    }
+
+    /// Closes these, and forgets what they are for.
+    pub(in super::super) fn close(
+        &mut self,
+        swarm: &mut Swarm<Guarded<Behaviour>>,
+        ids: &[ListenerId],
+    ) {
+        for id in ids {
+            swarm.remove_listener(*id);
+            self.wildcards.remove(id);
+        }
+        self.addresses.retain(|(id, _)| !ids.contains(id));
+        self.asked
+            .retain(|asked| asked.ids.is_empty() || !asked.ids.iter().all(|id| ids.contains(id)));
     }
 
     pub(super) fn add_wildcard(&mut self, id: ListenerId, ip: IpAddr) {
@@ -102,11 +209,11 @@ impl Listeners {
     pub(super) fn open_each(
         &mut self,
         swarm: &mut Swarm<Guarded<Behaviour>>,
-        socket: &Socket,
+        (socket, asked): (&Socket, &Multiaddr),
         wildcard: IpAddr,
         host: &[IpAddr],
     ) -> Vec<ListenerId> {
-        let entry = (socket.clone(), wildcard);
+        let entry = (socket.clone(), wildcard, asked.clone());
         if !self.unwatched.contains(&entry) {
             self.unwatched.push(entry);
         }
@@ -127,7 +234,7 @@ impl Listeners {
         host: &[IpAddr],
     ) -> Vec<ListenerId> {
         let mut opened = Vec::new();
-        for (socket, wildcard) in self.unwatched.clone() {
+        for (socket, wildcard, asked) in self.unwatched.clone() {
             let family = |ip: &&IpAddr| ip.is_ipv4() == wildcard.is_ipv4();
             for ip in host.iter().filter(family) {
                 let address = socket.on(*ip);
@@ -142,6 +249,10 @@ impl Listeners {
                 match swarm.listen_on(address) {
                     Ok(id) => {
                         self.wildcards.insert(id, wildcard);
+                        let known = self.asked.iter_mut().find(|one| one.address == asked);
+                        if let Some(known) = known {
+                            known.ids.push(id);
+                        }
                         opened.push(id);
                     }
                     Err(error) => tracing::debug!(%ip, %error, "not listened on"),

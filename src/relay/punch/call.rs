@@ -18,7 +18,7 @@ use crate::{
     muxer::Connection,
     node::{DialError, Reach},
     relay::message::{MessageError, read, write},
-    streams::{OpenError, UserStream},
+    streams::{OpenError, StreamUser, UserStream},
 };
 
 /// Time for the circuit to become a connection.
@@ -183,7 +183,9 @@ impl Puncher {
         known: &[String],
     ) -> Result<(Vec<Multiaddr>, Duration, UserStream), CallError> {
         let streams = self.node.streams();
-        let opened = streams.open(circuit, known, &[PROTOCOL.into()]).await;
+        let opened = streams
+            .open(circuit, known, &[PROTOCOL.into()], StreamUser::Daemon)
+            .await;
         let (mut stream, _) = opened.map_err(CallError::Open)?;
         let peer = streams.peers.get(&circuit.peer).ok_or(CallError::Order)?;
         let charged = peer.account.charge(MESSAGE_COST);

@@ -14,7 +14,7 @@ use crate::{
         message::{self, STOP, Status, StopMessage, stop_message},
         pipe::{CircuitLimits, CircuitPipe, Leg},
     },
-    streams::{InboundStream, Peer, UserStream},
+    streams::{InboundStream, Peer, StreamUser, UserStream},
 };
 
 /// Marks the connections of the ends of circuits, and what that is worth (go-libp2p's value).
@@ -143,7 +143,10 @@ impl Inner {
     ) -> Result<UserStream, Status> {
         let known = destination.protocols().unwrap_or_default();
         let names = [STOP.into()];
-        let opening = self.node.streams().open(connection, &known, &names);
+        let opening = self
+            .node
+            .streams()
+            .open(connection, &known, &names, StreamUser::Daemon);
         let opened = timeout(OPEN_TIMEOUT, opening).await;
         let Ok(Ok((mut stream, _))) = opened else {
             return Err(Status::ConnectionFailed);

@@ -9,7 +9,7 @@ use std::{
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures::io::{AsyncRead, AsyncWrite};
 
-use crate::{memory::Charge, muxer::Substream, wire::frame::Source};
+use crate::{memory::Charge, muxer::Substream, streams::traffic::Tap, wire::frame::Source};
 
 /// A stream whose protocol is agreed on, or proposed to a remote known to speak it.
 ///
@@ -23,6 +23,8 @@ pub struct UserStream {
     charge: Option<Charge>,
     /// What the remote must still answer before its first byte of payload.
     expected: Option<Bytes>,
+    /// Counts the payload, and holds it up where that is limited.
+    tap: Option<Box<Tap>>,
 }
 
 impl UserStream {
@@ -34,6 +36,7 @@ impl UserStream {
             charge: charge.filter(|_| !buffer.is_empty()),
             buffer,
             expected: None,
+            tap: None,
         }
     }
 
@@ -44,7 +47,13 @@ impl UserStream {
             buffer: BytesMut::new(),
             charge: None,
             expected: Some(expected),
+            tap: None,
         }
+    }
+
+    /// `tap` counts the payload from now on.
+    pub(in super::super) fn set_tap(&mut self, tap: Box<Tap>) {
+        self.tap = Some(tap);
     }
 
     /// See [`Substream::close_only`].
@@ -99,6 +108,20 @@ impl AsyncRead for UserStream {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        let max = match &mut self.tap {
+            Some(tap) => ready!(tap.poll_receive(cx)).min(buf.len()),
+            None => buf.len(),
+        };
+        let read = ready!(self.poll_payload(cx, &mut buf[..max]))?;
+        if let Some(tap) = &self.tap {
+            tap.received(read);
+        }
+        Poll::Ready(Ok(read))
+    }
+}
+
+impl UserStream {
+    fn poll_payload(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         if self.expected.is_some() {
             ready!(self.poll_expected(cx))?;
         }
@@ -128,7 +151,15 @@ impl AsyncWrite for UserStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let max = match &mut self.tap {
+            Some(tap) => ready!(tap.poll_send(cx)).min(buf.len()),
+            None => buf.len(),
+        };
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, &buf[..max]))?;
+        if let Some(tap) = &self.tap {
+            tap.sent(written);
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
