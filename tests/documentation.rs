@@ -257,7 +257,7 @@ fn the_readme_shows_the_example_that_is_tested() {
     let readme = read("README.md");
     let (_, shown) = readme.split_once("```python\n").unwrap();
     let (shown, _) = shown.split_once("```").unwrap();
-    assert_eq!(shown, read("interop/python/quickstart.py"));
+    assert_eq!(shown, read("packaging/python/examples/echo.py"));
 }
 
 /// The image from the sources and the one from a binary are the same image.

@@ -27,7 +27,7 @@ async def kill(daemon, node):
 
 async def everything_resumes():
     """Twice: what was put back once must be put back again."""
-    daemon = Local()
+    daemon = Local(dht=True)
     async with daemon as alice, Local() as bob:
 
         async def hello(stream):
@@ -40,9 +40,13 @@ async def everything_resumes():
             return Verdict.IGNORE if message.data == b"spam" else Verdict.ACCEPT
 
         peer = alice.peer_id
+        async def right(key, value):
+            return value != b"wrong" or "this is wrong"
+
         await alice.serve("/hello", hello)
         await alice.serve_calls("/double", double)
         await alice.pubsub.validate("t", judge, deadline=20)
+        await alice.dht.validate("app", right, deadline=20)
         async with alice.pubsub.subscribe("t") as messages:
             for run in range(3):
                 if run:
@@ -57,6 +61,11 @@ async def everything_resumes():
                     raise AssertionError("the validator does not judge")
                 except rp2pd.MessageIgnored:
                     pass
+                try:
+                    await alice.dht.put_value("/app/key", b"wrong")
+                    raise AssertionError("the validator of records does not judge")
+                except rp2pd.DaemonError as error:
+                    assert error.text == "this is wrong", error.text
                 await alice.pubsub.publish("t", b"%d" % run)
                 assert (await messages.__anext__()).data == b"%d" % run
 
@@ -291,7 +300,102 @@ async def tunnels_resume_and_end():
         tasks.cancel_scope.cancel()
 
 
+async def listeners_and_announced_addresses_change():
+    async with Local() as alice, Local() as bob:
+        [first] = await alice.listeners.list()
+        assert first.address == LOCAL and list(first.bound) == alice.addresses
+        web = LOCAL + "/ws"
+        second = (await alice.listeners.add(web))[-1]
+        assert second.address == web
+        assert second.bound[0] in (await alice.identify()).addresses
+        await bob.connect(alice.peer_id, second.bound)
+        assert await alice.listeners.remove(web) == [first]
+        assert [peer.id for peer in await alice.peers()] == [bob.peer_id]
+        taken = bob.addresses[0]
+        try:
+            await alice.listeners.add(LOCAL, taken)
+            raise AssertionError("two daemons on one port")
+        except rp2pd.DaemonError as error:
+            assert error.text.endswith("bind: address already in use"), error.text
+        assert await alice.listeners.list() == [first]
+        told = "/dns4/example.com/tcp/4001"
+        assert await alice.announced.add(told) == [told]
+        assert (await alice.identify()).addresses == (told,)
+        assert await alice.announced.remove(told) == await alice.announced.list() == []
+
+
+async def peers_are_blocked_and_allowed():
+    async with Local() as alice, Local() as bob:
+        await alice.connect(bob)
+        rules = await alice.rules.block(rp2pd.EVERY_PEER, "10.0.0.0/8")
+        assert rules == [rp2pd.Rule("10.0.0.0/8", False), rp2pd.Rule(rp2pd.EVERY_PEER, False)]
+        assert await alice.peers() == []
+        try:
+            await alice.connect(bob)
+            raise AssertionError("every peer is blocked")
+        except rp2pd.PermissionDenied:
+            pass
+        await alice.rules.allow(bob.peer_id)
+        await alice.connect(bob)
+        await alice.rules.remove("10.0.0.0/8", rp2pd.EVERY_PEER)
+        assert await alice.rules.list() == [rp2pd.Rule(bob.peer_id, True)]
+        try:
+            await alice.rules.remove("192.0.2.0/24")
+            raise AssertionError("there is no such rule")
+        except rp2pd.NotFound:
+            pass
+
+
+async def traffic_is_counted_and_limited():
+    async with Local() as alice, Local() as bob:
+
+        @bob.handle("/sink")
+        async def sink(stream):
+            await stream.send(b"%d" % len(await stream.read_all()))
+
+        await bob.identify()
+        await alice.connect(bob)
+        limit = rp2pd.Limit(peer=bob.peer_id, protocol="/sink", send=100_000, streams=1)
+        assert await alice.limits.set(limit) == await alice.limits.list() == [limit]
+        begun = anyio.current_time()
+        async with await alice.open_stream(bob.peer_id, "/sink") as stream:
+            try:
+                await alice.open_stream(bob.peer_id, "/sink")
+                raise AssertionError("a stream too many")
+            except rp2pd.LimitReached:
+                pass
+            await stream.send(bytes(100_000))
+            await stream.send_eof()
+            assert await stream.read_all() == b"100000"
+        assert anyio.current_time() - begun > 0.4
+        [moved] = await alice.traffic(protocols=["/sink"])
+        assert (moved.sent, moved.received, moved.peer) == (100_000, 6, None)
+        [of_peer] = await alice.traffic([bob.peer_id])
+        assert of_peer.sent >= 100_000 and of_peer.connections == 1
+        assert len(await alice.traffic()) >= 2
+        assert await alice.limits.remove(limit) == []
+
+
+async def the_peerstore_and_addresses_are_looked_at():
+    async with Local() as alice, Local() as bob:
+        await alice.connect(bob)
+        await alice.tag(bob.peer_id, "friend", -5)
+        assert await alice.peerstore.tags() == {bob.peer_id: {"friend": -5}}
+        found = [peer async for peer in alice.peerstore.find(agent="rp2pd/", connected=True)]
+        assert [peer.id for peer in found] == [bob.peer_id]
+        assert "/ipfs/ping/1.0.0" in found[0].protocols
+        [address] = found[0].addresses
+        assert address.proven and address.expires is None and address.address == bob.addresses[0]
+        probed = await alice.probe(None, bob.addresses[0], "/ip4/127.0.0.1/tcp/1")
+        assert [one.peer for one in probed] == [bob.peer_id, None]
+        assert probed[0].error is None and "refused" in probed[1].error
+
+
 CASES = [
+    listeners_and_announced_addresses_change,
+    peers_are_blocked_and_allowed,
+    traffic_is_counted_and_limited,
+    the_peerstore_and_addresses_are_looked_at,
     everything_resumes,
     what_is_under_way_fails,
     a_cancelled_call_is_cancelled_there,

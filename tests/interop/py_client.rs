@@ -18,7 +18,7 @@ const RUN: Duration = Duration::from_secs(300);
 const A_FILE: &str = "bafkreidtmxictbq6glcsd6aitmakn6zs3lygcubfw2nvthi44u2qdocfyi";
 
 /// Each program of `packaging/python/examples`, and what it prints.
-const EXAMPLES: [(&str, &str); 11] = [
+const EXAMPLES: [(&str, &str); 13] = [
     (
         "calls",
         "144\ninvalid literal for int() with base 10: b'twelve'",
@@ -30,12 +30,20 @@ const EXAMPLES: [(&str, &str); 11] = [
         "failed to negotiate protocol: protocols not supported: [/nothing/1.0.0]\nDHT not enabled",
     ),
     ("events", "peer connected\npeer disconnected remote"),
+    (
+        "names",
+        "2 cellar\na record begins with its version\ncan't replace a newer value with an older value",
+    ),
     ("providers", "bob has "),
     ("records", "blue\nrouting: not found"),
     ("restart", "daemon lost\ndaemon back\nhello\nstill here"),
     (
         "running",
         concat!("connected peers: 0\nversion: ", env!("CARGO_PKG_VERSION")),
+    ),
+    (
+        "steering",
+        "100000 bytes\nreceived 100000 and waited\nfailed to dial: gater disallows connection to peer",
     ),
     ("tunnel", "hello from the other side\n1 connection"),
     ("validator", "validation failed\nnews: rain at noon"),
@@ -80,7 +88,7 @@ fn every_example() -> Result<(), String> {
 fn suite(event_loop: &str) -> Result<(), String> {
     let program = install::source("python/client_suite.py");
     let printed = run(python()?.arg(program).arg(event_loop), RUN)?;
-    assert_eq!(printed.lines().count(), 10, "{printed}");
+    assert_eq!(printed.lines().count(), 14, "{printed}");
     Ok(())
 }
 

@@ -17,7 +17,7 @@ const RUN: Duration = Duration::from_secs(180);
 pub fn trials() -> Vec<Trial> {
     vec![
         trial(SUITE, "two_daemons_echo_100MiB", two_daemons),
-        trial(SUITE, "readme_example", readme_example),
+        trial(SUITE, "p2pclient_example", p2pclient_example),
     ]
 }
 
@@ -35,8 +35,8 @@ fn two_daemons() -> Result<(), String> {
     Err(printed)
 }
 
-/// The example as printed, with its sockets moved out of the way of other runs.
-fn readme_example() -> Result<(), String> {
+/// The example, with its sockets moved out of the way of other runs.
+fn p2pclient_example() -> Result<(), String> {
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
     let sockets = format!("/unix{}/", dir.path().display());
     let daemon = |name: &str| {

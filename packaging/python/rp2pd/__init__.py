@@ -8,14 +8,24 @@ from typing import TYPE_CHECKING, Any
 from ._find import find_rp2pd_bin
 
 if TYPE_CHECKING:
+    from ._control import (
+        EVERY_PEER,
+        KnownAddress,
+        KnownPeer,
+        Limit,
+        Listener,
+        Probed,
+        Rule,
+        Traffic,
+    )
     from ._daemon import Daemon
     from ._feed import Feed
     from ._ids import cid_of
     from ._node import Node, connect
-    from ._pubsub import Validator
     from ._stream import Stream
     from ._tunnels import Tunnel, TunnelInfo
     from ._types import Connection, Event, EventKind, Message, PeerInfo, Verdict
+    from ._validator import Validator
     from .errors import (
         AlreadyExists,
         CallFailed,
@@ -33,19 +43,30 @@ if TYPE_CHECKING:
         PeerUnreachable,
         PermissionDenied,
         ProtocolNotSupported,
+        RecordRefused,
         StreamReset,
         Timeout,
     )
 
 _PLACES = {
+    "_control": (
+        "EVERY_PEER",
+        "KnownAddress",
+        "KnownPeer",
+        "Limit",
+        "Listener",
+        "Probed",
+        "Rule",
+        "Traffic",
+    ),
     "_daemon": ("Daemon",),
     "_feed": ("Feed",),
     "_ids": ("cid_of",),
     "_node": ("Node", "connect"),
-    "_pubsub": ("Validator",),
     "_stream": ("Stream",),
     "_tunnels": ("Tunnel", "TunnelInfo"),
     "_types": ("Connection", "Event", "EventKind", "Message", "PeerInfo", "Verdict"),
+    "_validator": ("Validator",),
     "errors": (
         "AlreadyExists",
         "CallFailed",
@@ -63,6 +84,7 @@ _PLACES = {
         "PeerUnreachable",
         "PermissionDenied",
         "ProtocolNotSupported",
+        "RecordRefused",
         "StreamReset",
         "Timeout",
     ),
@@ -76,11 +98,16 @@ __all__ = [
     "Daemon",
     "DaemonError",
     "DaemonUnavailable",
+    "EVERY_PEER",
     "Event",
     "EventKind",
     "Feed",
     "InvalidRequest",
+    "KnownAddress",
+    "KnownPeer",
+    "Limit",
     "LimitReached",
+    "Listener",
     "Message",
     "MessageIgnored",
     "MessageRejected",
@@ -92,10 +119,14 @@ __all__ = [
     "PeerInfo",
     "PeerUnreachable",
     "PermissionDenied",
+    "Probed",
     "ProtocolNotSupported",
+    "RecordRefused",
+    "Rule",
     "Stream",
     "StreamReset",
     "Timeout",
+    "Traffic",
     "Tunnel",
     "TunnelInfo",
     "Validator",

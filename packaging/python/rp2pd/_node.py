@@ -12,6 +12,7 @@ import anyio
 
 from ._background import Background, log
 from ._calls import CallHandler, Calls
+from ._control import Announced, Limits, Listeners, Peerstore, Probed, Rules, Traffic, probe
 from ._dht import Dht, seconds
 from ._feed import Feed
 from ._ids import base58, peer_bytes
@@ -55,8 +56,13 @@ class Node:
         self._wanted: List[Callable[[], Any]] = []
         self._refused: Optional[DaemonError] = None
         self._registering = anyio.Lock()
-        self.dht = Dht(self._session)
+        self.dht = Dht(self._session, self._tasks)
         self.pubsub = PubSub(self._session, self._tasks)
+        self.announced = Announced(self._session)
+        self.listeners = Listeners(self._session)
+        self.rules = Rules(self._session)
+        self.limits = Limits(self._session)
+        self.peerstore = Peerstore(self._session)
 
     async def __aenter__(self) -> "Node":
         async with AsyncExitStack() as stack:
@@ -123,6 +129,21 @@ class Node:
             return Event(EventKind.DAEMON_BACK if back else EventKind.DAEMON_LOST, time.time())
 
         return Feed(self._session, begin, read, resumes=True, tell=tell)
+
+    async def traffic(
+        self, peers: Iterable[str] = (), protocols: Iterable[str] = ()
+    ) -> List[Traffic]:
+        """What has moved of connected peers and of protocols; of all if none is named."""
+        return await self.peerstore.traffic(peers, protocols)
+
+    async def probe(
+        self, peer: Optional[str] = None, *addresses: str, timeout: float = 30.0
+    ) -> List[Probed]:
+        """What each address answers: the given ones, and with a peer those that are known of it.
+
+        Nobody is connected afterwards. `timeout` is for all of them together, up to 60 seconds.
+        """
+        return await probe(self._session, peer, addresses, timeout)
 
     # Peers.
 

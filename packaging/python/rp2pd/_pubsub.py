@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from typing import Awaitable, Callable, List, NamedTuple, Optional, Union
-
-import anyio
+from typing import Awaitable, Callable, List, Optional, Union
 
 from ._background import Background
 from ._feed import Feed
@@ -14,67 +12,19 @@ from ._ids import base58
 from ._protobuf import Fields, encode, name
 from ._session import Session
 from ._types import Message, Verdict, message
+from ._validator import Validator, register
 from ._wire import Frames
-from .errors import DaemonError
 
 log = logging.getLogger("rp2pd")
 
 PUBSUB, PUBSUB_VALIDATE = 8, 102
 _TOPICS, _PEERS, _PUBLISH, _SUBSCRIBE = 0, 1, 2, 3
-# Messages that one validator has in hand; the daemon holds those that wait.
-_AT_ONCE = 256
 
 # Gets the message and the peer that sent it (None: a client of this daemon). True stands for
 # ACCEPT, False for REJECT.
 Judge = Callable[
     [Message, Optional[str]], Union[bool, Verdict, Awaitable[Union[bool, Verdict]]]
 ]
-
-
-class _Case(NamedTuple):
-    frames: Frames
-    id: int
-    message: Message
-    peer: Optional[str]
-
-
-class Validator:
-    """A registered validator. It ends with the node, or by `aclose()`."""
-
-    def __init__(self, feed: "Feed[_Case]", judge: Judge) -> None:
-        self._feed = feed
-        self._judge = judge
-        self._room = anyio.Semaphore(_AT_ONCE)
-
-    async def aclose(self) -> None:
-        """From then on messages are not judged, unless the validator has `hold`."""
-        await self._feed.aclose()
-
-    async def _run(self, tasks: Background) -> None:
-        try:
-            async for case in self._feed:
-                await self._room.acquire()
-                tasks.spawn(self._answer, case)
-        except DaemonError as error:
-            log.error("the validator has ended: %s", error)
-
-    async def _answer(self, case: _Case) -> None:
-        try:
-            try:
-                said = self._judge(case.message, case.peer)
-                if inspect.isawaitable(said):
-                    said = await said
-                verdict = _verdict(said)
-            except Exception:
-                log.exception("a validator failed: the message is ignored")
-                verdict = Verdict.IGNORE
-            with anyio.CancelScope(shield=True):
-                one = encode((1, case.id), (2, verdict))
-                await case.frames.send(encode((1, PUBSUB_VALIDATE), (102, encode((5, [one])))))
-        except (DaemonError, anyio.ClosedResourceError):
-            log.debug("the verdict is not wanted any more")
-        finally:
-            self._room.release()
 
 
 def _verdict(said: object) -> Verdict:
@@ -137,23 +87,20 @@ class PubSub:
             (4, round(hold * 1000)),
         )
 
-        async def begin(frames: Frames) -> None:
-            await frames.ask(PUBSUB_VALIDATE, (102, request))
+        async def decide(question: Fields) -> bytes:
+            peer = base58(question.raw(2)) if question.has(2) else None
+            try:
+                said = judge(message(question.message(3)), peer)
+                if inspect.isawaitable(said):
+                    said = await said
+                verdict = _verdict(said)
+            except Exception:
+                log.exception("a validator failed: the message is ignored")
+                verdict = Verdict.IGNORE
+            one = encode((1, question.number(1)), (2, verdict))
+            return encode((1, PUBSUB_VALIDATE), (102, encode((5, [one]))))
 
-        async def read(frames: Frames) -> _Case:
-            while True:
-                answer = await frames.receive()
-                if answer.has(102):
-                    break
-            case = answer.message(102)
-            peer = base58(case.raw(2)) if case.has(2) else None
-            return _Case(frames, case.number(1), message(case.message(3)), peer)
-
-        feed = Feed(self._session, begin, read, resumes=True)
-        await feed.__aenter__()
-        validator = Validator(feed, judge)
-        self._tasks.spawn(validator._run, self._tasks)
-        return validator
+        return await register(self._session, self._tasks, PUBSUB_VALIDATE, request, decide)
 
     async def _ask(self, *fields: "tuple[int, Union[int, bytes]]") -> Fields:
         return (await self._session.request(PUBSUB, (8, encode(*fields)))).message(7)

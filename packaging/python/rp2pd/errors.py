@@ -67,6 +67,10 @@ class MessageIgnored(DaemonError):
     """The validator of the topic ignored the message, or did not answer in time."""
 
 
+class RecordRefused(DaemonError):
+    """The validator of its namespace refused the record, or did not answer in time."""
+
+
 class CallFailed(DaemonError):
     """The peer's handler answered with an error; `text` is the handler's."""
 
@@ -99,17 +103,26 @@ _ENDS: _Table = (
     ("address already in use", AlreadyExists),
     ("daemon is shutting down", ConnectionLost),
     ("not supported", NotSupported),
+    ("is not listened on", NotFound),
+    ("is not announced", NotFound),
+    ("no such limit", NotFound),
 )
 _STARTS: _Table = (
     ("Unexpected request", NotSupported),
     ("Malformed request", InvalidRequest),
     ("permission denied", PermissionDenied),
     ("duplicate validator", AlreadyExists),
+    ("no verdict from the validator", RecordRefused),
+    ("record refused by the validator", RecordRefused),
+    ("invalid network", InvalidRequest),
     ("too many", LimitReached),
+    ("no rule for", NotFound),
 )
 _INSIDE: _Table = (
     ("limit reached", LimitReached),
     ("limit exceeded", LimitReached),
+    ("gater disallows connection", PermissionDenied),
+    ("too many streams", LimitReached),
     ("protocols not supported", ProtocolNotSupported),
     ("all dials failed", PeerUnreachable),
     ("failed to parse", InvalidRequest),
