@@ -14,6 +14,7 @@ import threading
 import time
 from datetime import datetime, timezone
 
+from control import Refused
 from daemon import Daemon
 from environment import Misuse
 from failure import Deadline, Failure
@@ -21,6 +22,8 @@ from identity import key_file
 from protobuf import fields, first
 
 PORT = 9000
+# Seconds for which a refused CONNECT is tried again.
+OTHERS_START = 20
 # The longest script of the matrix lasts about 6 minutes of simulated time.
 TIMEOUT = 3600
 LARGEST_SCRIPT = 16 << 20
@@ -134,7 +137,18 @@ class Node:
     def on_connect(self, connectTo):
         for node in connectTo:
             _, peer, _ = key_file(seed(node))
-            self.control().connect(peer, [f"/ip4/{address(node)}/tcp/{PORT}"])
+            self._dial(peer, f"/ip4/{address(node)}/tcp/{PORT}")
+
+    def _dial(self, peer, address):
+        """CONNECT, and again for a while: the other's daemon may still be starting."""
+        deadline = Deadline(min(OTHERS_START, self.deadline.left()))
+        while True:
+            try:
+                return self.control().connect(peer, [address], deadline.left())
+            except Refused:
+                if deadline.is_over():
+                    raise
+            time.sleep(min(0.5, deadline.left()))
 
     def on_ifNodeIDEquals(self, nodeID, instruction, depth):
         if nodeID == self.node:

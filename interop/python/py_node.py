@@ -3,7 +3,7 @@
     py_node.py serve LISTEN NAME...   prints its address, echoes streams until stdin ends
     py_node.py dial TARGET NAME...    echoes 1 MiB through one stream of each name
     py_node.py answer TARGET TOPIC    prints its address, answers the topic's first message
-                                      with the reverse of it
+                                      with the reverse of it, once TARGET is in its mesh
 
 Addresses are multiaddrs; the printed one and TARGET end in /p2p/<peer id>.
 """
@@ -81,11 +81,18 @@ async def answer(target, topics):
     ):
         await pubsub.wait_until_ready()
         print(host.get_addrs()[0], flush=True)
-        subscription = await pubsub.subscribe(topics[0])
-        await host.connect(info_from_p2p_addr(target))
+        [topic] = topics
+        subscription = await pubsub.subscribe(topic)
+        info = info_from_p2p_addr(target)
+        await host.connect(info)
         with trio.fail_after(PATIENCE):
             message = await subscription.get()
-        await pubsub.publish(topics[0], message.data[::-1])
+        # The message may have come before the mesh has anybody. The library sends an answer to the
+        # mesh alone, on a stream of its own, and gossips about it only at its next heartbeat, which
+        # is two minutes away.
+        await pubsub.wait_for_peer(info.peer_id, PATIENCE)
+        await pubsub.wait_for_mesh(info.peer_id, topic, PATIENCE)
+        await pubsub.publish(topic, message.data[::-1])
         await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
 
 

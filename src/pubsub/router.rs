@@ -323,6 +323,7 @@ impl Router {
             return None;
         }
         let queue = entry.queue.clone();
+        state.flooded.insert(peer);
         state.hello(&queue);
         // Nothing is taken before there is a stream.
         queue.progress(false);
@@ -354,7 +355,7 @@ impl Router {
             entry.has_writer = false;
             entry.kind = None;
         }
-        state.floodsub_peers.remove(&peer);
+        state.flooded.remove(&peer);
         state.forget_if_gone(peer);
         true
     }

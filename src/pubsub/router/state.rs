@@ -73,8 +73,10 @@ pub(super) struct State {
     pub(super) topics: HashMap<Arc<[u8]>, Topic>,
     /// Back-offs of all topics.
     pub(super) backoffs: usize,
-    /// Peers that get every message of their topics.
-    pub(super) floodsub_peers: HashSet<PeerId>,
+    /// Peers that get every message of their topics: those that speak floodsub, and those of which
+    /// it is not known yet what they speak. The latter are in no mesh, and would not hear of a
+    /// message by gossip once they are in one.
+    pub(super) flooded: HashSet<PeerId>,
     pub(super) seen: Seen,
     pub(super) mcache: MessageCache,
     pub(super) scores: Scores,
@@ -90,16 +92,22 @@ impl State {
         account: &Arc<Account>,
         room: &Arc<Notify>,
     ) -> &mut Peer {
-        let members = &mut self.members;
-        self.peers.entry(peer).or_insert_with(|| Peer {
-            queue: Arc::new(RpcQueue::new(room.clone())),
-            kind: None,
-            has_writer: false,
-            inbound: None,
-            topics: members.add_peer(peer, account),
-            outbound: false,
-            prefix: account.prefix(),
-            used: Used::default(),
+        let (members, flooded) = (&mut self.members, &mut self.flooded);
+        self.peers.entry(peer).or_insert_with(|| {
+            flooded.insert(peer);
+            let queue = Arc::new(RpcQueue::new(room.clone()));
+            // Nothing is taken before there is a stream.
+            queue.progress(false);
+            Peer {
+                queue,
+                kind: None,
+                has_writer: false,
+                inbound: None,
+                topics: members.add_peer(peer, account),
+                outbound: false,
+                prefix: account.prefix(),
+                used: Used::default(),
+            }
         })
     }
 
@@ -119,10 +127,7 @@ impl State {
     ) -> Vec<Arc<RpcQueue>> {
         let name = message.topic();
         let fits = |peer: &PeerId| Some(*peer) != source && Some(*peer) != message.author();
-        let queue = |peer: PeerId| {
-            let peer = self.peers.get(&peer).filter(|peer| peer.has_writer)?;
-            Some(peer.queue.clone())
-        };
+        let queue = |peer: PeerId| Some(self.peers.get(&peer)?.queue.clone());
         if flood {
             let peers = self.members.of(name).filter(fits);
             return peers.filter_map(queue).collect();
@@ -138,15 +143,11 @@ impl State {
             (Some(fanout), false) => &fanout.peers,
             (None, false) => return Vec::new(),
         };
-        let queue = |peer: PeerId| {
-            let peer = self.peers.get(&peer).filter(|peer| peer.has_writer)?;
-            Some(peer.queue.clone())
-        };
-        let floodsub_peers = self
-            .floodsub_peers
-            .iter()
-            .filter(|peer| !chosen.contains(*peer) && self.is_subscribed(peer, name));
-        let peers = chosen.iter().chain(floodsub_peers).copied();
+        let queue = |peer: PeerId| Some(self.peers.get(&peer)?.queue.clone());
+        let flooded = self.flooded.iter();
+        let flooded =
+            flooded.filter(|peer| !chosen.contains(*peer) && self.is_subscribed(peer, name));
+        let peers = chosen.iter().chain(flooded).copied();
         peers.filter(fits).filter_map(queue).collect()
     }
 
@@ -224,7 +225,7 @@ impl State {
         if let Some(entry) = self.peers.remove(&peer) {
             self.members.remove_peer(entry.topics);
         }
-        self.floodsub_peers.remove(&peer);
+        self.flooded.remove(&peer);
         for topic in self.topics.values_mut() {
             topic.mesh.remove(&peer);
             if let Some(fanout) = &mut topic.fanout {
@@ -249,9 +250,9 @@ impl State {
         entry.kind = Some(kind);
         entry.outbound = outbound;
         if kind == PeerKind::Floodsub {
-            self.floodsub_peers.insert(peer);
+            self.flooded.insert(peer);
         } else {
-            self.floodsub_peers.remove(&peer);
+            self.flooded.remove(&peer);
         }
         true
     }

@@ -136,6 +136,26 @@ fn a_mesh_is_filled_up_and_cut() {
 }
 
 #[test]
+fn a_subscriber_without_a_stream_yet_gets_what_is_published() {
+    for (flood, joined) in [(false, true), (false, false), (true, true)] {
+        let mut scene = Scene::new(flood);
+        if joined {
+            scene.join();
+        }
+        let peer = PeerId::random();
+        let account = scene.ledger.client();
+        scene.router.open_inbound(peer, &account);
+        assert_eq!(scene.recipients(None), 0, "not subscribed");
+        scene.subscribe(peer, b"t", true);
+        assert_eq!(scene.recipients(None), 1, "it has opened a stream");
+        scene.router.new_peer(peer, &account).expect("a new peer");
+        assert_eq!(scene.recipients(None), 1, "it is known by identify");
+        scene.router.add_peer(peer, PeerKind::Gossipsub11, false);
+        assert_eq!(scene.recipients(None), 1, "it is in the mesh or fanout");
+    }
+}
+
+#[test]
 fn who_was_pruned_stays_out_for_its_time() {
     let scene = Scene::new(false);
     scene.join();
