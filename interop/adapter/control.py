@@ -14,6 +14,8 @@ IDENTIFY, CONNECT, STREAM_OPEN, STREAM_HANDLER, DHT, LIST_PEERS = range(6)
 PUBSUB = 8
 FIND_PROVIDERS, GET_CLOSEST_PEERS, PUT_VALUE, PROVIDE = 2, 3, 7, 8
 PUBLISH, SUBSCRIBE = 2, 3
+# A request that only rp2pd has; field and type have one number.
+PUBSUB_VALIDATE = 102
 END = 2
 
 
@@ -201,4 +203,14 @@ class Control:
         with self._connection(what) as frames:
             request = message((1, SUBSCRIBE), (2, topic.encode()))
             self._answer(frames, what, message((1, PUBSUB), (8, request)))
+            yield frames
+
+    @contextmanager
+    def validate(self, topic, milliseconds):
+        """Frames that each hold a message to judge, in that time, before anybody gets it; Failure
+        from daemons that have no such request."""
+        what = f"PUBSUB_VALIDATE {topic}"
+        with self._connection(what) as frames:
+            request = message((1, topic.encode()), (2, milliseconds))
+            self._answer(frames, what, message((1, PUBSUB_VALIDATE), (PUBSUB_VALIDATE, request)))
             yield frames

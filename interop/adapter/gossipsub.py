@@ -1,34 +1,39 @@
 """The gossipsub matrix: a script of instructions for node N of many, and a log of what arrived.
 
 What Go's control protocol has no words for: duplicates, partial messages, message ids other than
-author and sequence number, validation by clients. A script with partial messages fails here; a
-validation delay is taken note of and not imposed. For the same reason messages carry an author,
-which nodes with the policy StrictNoSign reject.
+author and sequence number, validation by clients. A script with partial messages fails here. A
+validation delay is imposed where the daemon has PUBSUB_VALIDATE, and else taken note of. Messages
+carry an author, which nodes with the policy StrictNoSign reject.
 """
 
 import json
 import os
+import queue
 import socket
 import sys
 import threading
 import time
 from datetime import datetime, timezone
 
-from control import Refused
+from control import PUBSUB_VALIDATE, Refused
 from daemon import Daemon
 from environment import Misuse
 from failure import Deadline, Failure
 from identity import key_file
-from protobuf import fields, first
+from protobuf import fields, first, message
 
 PORT = 9000
 # Seconds for which a refused CONNECT is tried again.
 OTHERS_START = 20
+PAUSE = 0.5
 # The longest script of the matrix lasts about 6 minutes of simulated time.
 TIMEOUT = 3600
 LARGEST_SCRIPT = 16 << 20
 # Daemons take control messages of 4 MiB.
 LARGEST_MESSAGE = (4 << 20) - 1024
+# Seconds: a verdict has a minute at most.
+LONGEST_DELAY = 50
+ACCEPT = 0
 MOST_NODES = 1 << 20
 DEEPEST = 8
 
@@ -74,6 +79,8 @@ class Node:
         self.start = start
         self.deadline = Deadline(environment.timeout(TIMEOUT))
         self.daemon = None
+        # Topic to seconds.
+        self.delays = {}
         self.is_over = False
         self.output = threading.Lock()
         self.key, _, self.name = key_file(seed(node))
@@ -146,9 +153,9 @@ class Node:
             try:
                 return self.control().connect(peer, [address], deadline.left())
             except Refused:
-                if deadline.is_over():
+                if deadline.left() < PAUSE:
                     raise
-            time.sleep(min(0.5, deadline.left()))
+            time.sleep(PAUSE)
 
     def on_ifNodeIDEquals(self, nodeID, instruction, depth):
         if nodeID == self.node:
@@ -177,7 +184,50 @@ class Node:
             raise Failure(f"no subscription to {topicID}")
 
     def on_setTopicValidationDelay(self, topicID, delaySeconds):
-        self.note(f"p2pd's clients validate nothing: no delay of {delaySeconds} s on {topicID}")
+        if not 0 <= delaySeconds <= LONGEST_DELAY:
+            raise Failure(f"a validation delay of {delaySeconds} s; p2pd takes 0 to {LONGEST_DELAY}")
+        control = self.control()
+        if topicID in self.delays:
+            self.delays[topicID] = delaySeconds
+            return
+        self.delays[topicID] = delaySeconds
+        ready = threading.Event()
+        threading.Thread(
+            target=self._judge, args=(control, topicID, ready), daemon=True
+        ).start()
+        if not ready.wait(self.deadline.left()):
+            raise Failure(f"no validator of {topicID}")
+
+    def _judge(self, control, topic, ready):
+        """Accepts every message of a topic after its delay."""
+        # In the order of their times: a topic's delay is one for all its messages.
+        due = queue.Queue()
+        try:
+            with control.validate(topic, int(LONGEST_DELAY * 1000) + 5000) as frames:
+                frames.socket.settimeout(None)
+                threading.Thread(target=self._accept, args=(frames, due), daemon=True).start()
+                ready.set()
+                while True:
+                    told = first(fields(frames.receive()), PUBSUB_VALIDATE, b"")
+                    due.put((time.monotonic() + self.delays[topic], first(fields(told), 1)))
+        except Failure as failure:
+            if not self.is_over:
+                self.note(f"no validation delay on {topic}: {failure}")
+        finally:
+            due.put(None)
+            ready.set()
+
+    @staticmethod
+    def _accept(frames, due):
+        while message_due := due.get():
+            at, number = message_due
+            time.sleep(max(0.0, at - time.monotonic()))
+            verdict = message((1, number), (2, ACCEPT))
+            try:
+                frames.send(message((1, PUBSUB_VALIDATE), (PUBSUB_VALIDATE, message((5, verdict)))))
+            except OSError:
+                # Whoever reads the connection says so.
+                return
 
     def _read(self, topic, ready):
         try:

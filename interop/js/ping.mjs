@@ -7,6 +7,7 @@ import './node20.mjs'
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
 import { identify } from '@libp2p/identify'
+import { mplex } from '@libp2p/mplex'
 import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { tls } from '@libp2p/tls'
@@ -14,13 +15,13 @@ import { webSockets } from '@libp2p/websockets'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 
-const [job, transport, security, , address] = process.argv.slice(2)
+const [job, transport, security, muxer, address] = process.argv.slice(2)
 const suffix = transport === 'ws' ? '/ws' : ''
 const node = await createLibp2p({
   addresses: { listen: job === 'listen' ? [`/ip4/127.0.0.1/tcp/0${suffix}`] : [] },
   transports: [transport === 'ws' ? webSockets() : tcp()],
   connectionEncrypters: [security === 'tls' ? tls() : noise()],
-  streamMuxers: [yamux()],
+  streamMuxers: [muxer === 'mplex' ? mplex() : yamux()],
   connectionGater: { denyDialMultiaddr: async () => false },
   services: { identify: identify(), ping: ping() }
 })

@@ -1,10 +1,11 @@
 """The interop matrix on this machine, without containers.
 
-    python3 interop/matrix --rp2pd target/release/rp2pd [--with NAME]... [--runs N] [--out DIR]
+    python3 interop/matrix --rp2pd target/release/rp2pd [--with NAME]... [--test NAME]... [--runs N]
+                           [--out DIR]
 
 Installs Redis and the partners where they are missing, runs every pairing over every transport,
-secure channel and muxer that both sides have, then perf between daemons and the DHT among three of
-them, all on loopback. Writes results.md and results.svg. Ends with 1 if a cell is red that
+secure channel and muxer that both sides have, then perf between daemons, the DHT among three of
+them and gossipsub, all on loopback, and hole punching in network namespaces. Writes results.md and results.svg. Ends with 1 if a cell is red that
 expected.json does not list with its reason, or green that it lists.
 """
 
@@ -34,6 +35,8 @@ def main():
         results = []
         for run in range(arguments.runs):
             for cell in cells.plan(everybody, arguments.names or ["rp2pd"]):
+                if arguments.tests and cell.test not in arguments.tests:
+                    continue
                 result = cell.run(redis)
                 result.reason = known.get(result.name, "")
                 results.append(result)
@@ -55,6 +58,8 @@ def parse():
     parser.add_argument("--rp2pd", required=True, type=os.path.abspath, help="the daemon's path")
     names = "only cells with this participant, rp2pd unless given; may be given more than once"
     parser.add_argument("--with", dest="names", action="append", metavar="NAME", help=names)
+    tests = "only cells of this test; may be given more than once"
+    parser.add_argument("--test", dest="tests", action="append", metavar="NAME", help=tests)
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--out", default=HERE.parent / "results")
     parser.add_argument("--target", default="target/interop-matrix", help="what is installed")

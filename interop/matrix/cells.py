@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from network import Lab, is_allowed
 from participants import ADAPTER, redis_server
 
 sys.path.append(str(Path(__file__).parent.parent / "adapter"))
@@ -81,8 +83,22 @@ def plan(everybody, names):
     plans += [Perf(*pair, ("tcp", "noise", "yamux")) for pair in product(daemons, repeat=2)]
     two = [one for one in daemons if one.name in ("rp2pd", "go-p2pd-v0.9.2")]
     plans += [Dht(*three) for three in product(two, repeat=3)]
+    if is_allowed():
+        plans += [Gossip(*pair) for pair in product(daemons, repeat=2)]
+        plans += holes({one.name: one for one in daemons})
+    else:
+        print("no network namespaces, so left out: gossipsub, hole-punch", file=sys.stderr)
     wanted = set(names)
     return [one for one in plans if wanted & {side.name for side in one.sides}]
+
+
+def holes(daemons):
+    """Dialer, listener, relay. Go's daemon v0.9.2 cannot be a relay, and finds none by itself."""
+    own, fork = daemons.get("rp2pd"), daemons.get("go-p2pd-hivemind")
+    tcp, quic = ("tcp", "noise", "yamux"), ("quic-v1",)
+    threes = [((own, own, own), tcp), ((own, own, own), quic), ((own, own, fork), tcp)]
+    threes += [((own, own, fork), quic), ((own, fork, own), tcp), ((fork, own, own), tcp)]
+    return [HolePunch(*three, link=link) for three, link in threes if all(three)]
 
 
 def links(dialer, listener):
@@ -131,13 +147,14 @@ class Cell:
         self.running.append(child)
         return child
 
-    def adapter(self, side, test, redis, **variables):
-        names = dict(zip(("TRANSPORT", "SECURE_CHANNEL", "MUXER"), self.link))
-        return self.start(
-            [*ADAPTER, test], P2PD=side.daemon, REDIS_ADDR=f"127.0.0.1:{redis.port}",
-            TEST_KEY="a5b50d5e", TEST_TIMEOUT_SECS=TIMEOUT, LISTENER_IP="127.0.0.1",
-            **names, **variables,
-        )
+    def adapter(self, side, test, redis, within=lambda *words: words, **variables):
+        """An adapter around a daemon; `within` is what its command line becomes."""
+        given = {
+            "REDIS_ADDR": f"127.0.0.1:{redis.port}", "TEST_KEY": "a5b50d5e",
+            "TEST_TIMEOUT_SECS": TIMEOUT, "LISTENER_IP": "127.0.0.1",
+        }
+        given |= dict(zip(("TRANSPORT", "SECURE_CHANNEL", "MUXER"), self.link))
+        return self.start(within(*ADAPTER, test), P2PD=side.daemon, **(given | variables))
 
     def end(self, child):
         printed, _ = child.communicate(timeout=TIMEOUT + 20)
@@ -224,6 +241,63 @@ class Dht(Cell):
 
     def figures(self, printed):
         return f"{printed.split()[-1]} ms" if "status: pass" in printed else ""
+
+
+class Gossip(Cell):
+    """The gossipsub matrix: two nodes, each with a host name and an address, and the example script."""
+
+    test = "gossipsub"
+    script = ADAPTER[-1] + "/example-gossipsub.json"
+    # Seconds: the script's own, and the start.
+    timeout = 60
+
+    def judge(self, redis):
+        with tempfile.TemporaryDirectory() as directory:
+            hosts = Path(directory, "hosts")
+            hosts.write_text("".join(f"127.0.1.{number + 1} node{number}\n" for number in range(2)))
+            words = [*ADAPTER, "gossipsub", "--params", self.script]
+            nodes = "\n".join(
+                f"unshare --uts env P2PD={shlex.quote(side.daemon)} sh -c "
+                f"'hostname node{number}; exec \"$@\"' sh \"$@\" & pids=\"$pids $!\""
+                for number, side in enumerate(self.sides)
+            )
+            script = (
+                f"ip link set lo up; mount --bind {shlex.quote(str(hosts))} /etc/hosts\n{nodes}\n"
+                "for pid in $pids; do wait $pid; done"
+            )
+            # All of it ends with the first process.
+            kinds = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+            child = self.start(["unshare", *kinds, "sh", "-e", "-c", script, "sh", *words])
+            printed, _ = child.communicate(timeout=self.timeout)
+            return child.returncode, printed
+
+    def figures(self, printed):
+        told = printed.count('"Received Message"')
+        return f"{told} of 2 messages" if told == 2 else ""
+
+
+class HolePunch(Cell):
+    """The hole-punch matrix: dialer and listener, each behind a NAT of its own, and the relay."""
+
+    test = "hole-punch"
+    at = "60.0.1.1"
+
+    def judge(self, redis):
+        dialer, listener, relay = self.sides
+        with Lab() as lab:
+            public = lab.host(f"{self.at}/16")
+            near, far = lab.behind_nat("60.0.10.1/16", 10), lab.behind_nat("60.0.20.1/16", 20)
+            self.start(public.words(
+                redis.program, "--bind", self.at, "--save", "", "--protected-mode", "no",
+            ))
+            given = {"REDIS_ADDR": f"{self.at}:6379", "LISTENER_IP": "0.0.0.0"}
+            self.adapter(relay, self.test, redis, public.words, RELAY_IP=self.at, **given)
+            self.adapter(listener, self.test, redis, far.words, IS_DIALER="false", **given)
+            return self.end(
+                self.adapter(dialer, self.test, redis, near.words, IS_DIALER="true", **given)
+            )
+
+    figures = Ping.figures
 
 
 def stop(child):

@@ -39,7 +39,7 @@ def all_of(home, rp2pd):
         # Whatever -muxer says, it speaks yamux.
         Participant("go-p2pd-hivemind", tcp_ws_quic, ("yamux",), daemon=fork),
         Participant("go-libp2p-v0.36", tcp_ws_quic, both, program=go and [f"{go}/ping"]),
-        Participant("js-libp2p-v3", ("tcp", "ws"), ("yamux",), program=js and ["node", f"{js}/ping.mjs"]),
+        Participant("js-libp2p-v3", ("tcp", "ws"), both, program=js and ["node", f"{js}/ping.mjs"]),
         Participant("py-libp2p-v0.8", tcp_ws_quic, both, program=py),
     ]
 

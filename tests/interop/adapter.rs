@@ -3,11 +3,14 @@
 //! Each case runs `interop/adapter` as a matrix does: with the environment that its scripts set, a
 //! Redis between the participants, and nothing but its output and exit code to judge it by.
 
+mod absent;
 mod misuse;
 mod participant;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::Value;
@@ -17,6 +20,7 @@ use super::install;
 use super::redis::Redis;
 use super::suite::trial;
 use crate::support::daemon::binary_under_test;
+use crate::support::lab::Lab;
 use crate::support::namespace;
 
 const SUITE: &str = "adapter";
@@ -34,6 +38,7 @@ const LINKS: [Link; 7] = [
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = misuse::trials();
+    trials.extend(absent::trials());
     for link in LINKS {
         let name = format!("transport_{}", link.join("_"));
         trials.push(trial(SUITE, &name, move || {
@@ -48,6 +53,10 @@ pub fn trials() -> Vec<Trial> {
         kad_dht([&rp2pd, &rp2pd, &rp2pd])
     }));
     trials.push(trial(SUITE, "gossipsub", gossipsub));
+    for link in [LINKS[0], LINKS[6]] {
+        let name = format!("hole_punch_{}", link.join("_"));
+        trials.push(trial(SUITE, &name, move || hole_punch(link)));
+    }
     trials
 }
 
@@ -245,6 +254,68 @@ fn kad_dht(daemons: [&Path; 3]) -> Result<(), String> {
     Ok(())
 }
 
+/// Dialer and listener behind NATs, each with a router of its own, and a relay beside Redis.
+fn hole_punch(link: Link) -> Result<(), String> {
+    let Some(lab) = Lab::new() else { return Ok(()) };
+    let mut outcome = hole_punched(&lab, link)?;
+    // The emulated NATs lose one now and then.
+    if outcome.code != Some(0) {
+        outcome = hole_punched(&lab, link)?;
+    }
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    assert_latency(&outcome.stdout);
+    Ok(())
+}
+
+fn hole_punched(lab: &Lab, link: Link) -> Result<Outcome, String> {
+    const RELAY: &str = "60.0.1.1";
+    let public = lab.host(&format!("{RELAY}/16"));
+    let mut redis = public.command("redis-server");
+    let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
+    redis.args(["--bind", RELAY, "--save", "", "--protected-mode", "no"]);
+    let redis = redis.arg("--dir").arg(directory.path());
+    let _redis = Killed(
+        redis
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|error| error.to_string())?,
+    );
+    let (_near_router, near) = lab.behind_nat("60.0.10.1/16", 10);
+    let (_far_router, far) = lab.behind_nat("60.0.20.1/16", 20);
+    let environment = linked(Environment::new(), link)
+        .daemon(&binary_under_test())
+        .set("REDIS_ADDR", &format!("{RELAY}:6379"))
+        .set("TEST_KEY", "a5b50d5e")
+        .set("TEST_TIMEOUT_SECS", "60");
+    let _relay = Participant::on(
+        &public,
+        "hole-punch",
+        environment.clone().set("RELAY_IP", RELAY),
+    )?;
+    let listener = environment.clone().set("IS_DIALER", "false");
+    let _listener = Participant::on(&far, "hole-punch", listener)?;
+    Participant::on(&near, "hole-punch", environment.set("IS_DIALER", "true"))?.end()
+}
+
+/// Ends with its owner.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// When a line was printed, from the beginning of that day on.
+fn time_of(line: &Value) -> Option<Duration> {
+    let (_, time) = line["time"].as_str()?.split_once('T')?;
+    let mut parts = time.get(..15)?.splitn(3, ':');
+    let mut number = || parts.next()?.parse::<f64>().ok();
+    let seconds = number()? * 3600.0 + number()? * 60.0 + number()?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
 /// Two nodes with host names and addresses of their own, as the simulator gives them.
 fn gossipsub() -> Result<(), String> {
     let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
@@ -281,11 +352,13 @@ fn gossipsub() -> Result<(), String> {
     assert_eq!(told("PeerID"), 2, "{printed}");
     for id in ["7", "8"] {
         let has_come = |line: &&Value| line["msg"] == "Received Message" && line["id"] == id;
-        assert_eq!(
-            lines.iter().filter(has_come).count(),
-            1,
-            "message {id}: {printed}"
-        );
+        let come: Vec<_> = lines.iter().filter(has_come).collect();
+        assert_eq!(come.len(), 1, "message {id}: {printed}");
+        let first = lines.iter().filter_map(time_of).min();
+        let spent = time_of(come[0]).zip(first).map(|(at, first)| at - first);
+        // Published after 8 s, and judged for a second by each of the two.
+        let delayed = spent.is_some_and(|spent| spent >= Duration::from_millis(9900));
+        assert!(delayed, "message {id} after {spent:?}: {printed}");
     }
     Ok(())
 }

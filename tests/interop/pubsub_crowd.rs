@@ -58,7 +58,10 @@ fn await_meshes(nodes: &[Daemon], subscriptions: &mut [Subscription]) -> Result<
         return Ok(());
     }
     let counts: Vec<_> = authors.iter().map(HashSet::len).collect();
-    Err(format!("of {} authors the nodes heard {counts:?}", nodes.len()))
+    Err(format!(
+        "of {} authors the nodes heard {counts:?}",
+        nodes.len()
+    ))
 }
 
 fn crowd() -> Result<(), String> {

@@ -2,27 +2,20 @@
 //! nothing left running.
 
 use std::fs;
-use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, test_kill_process};
 use tempfile::TempDir;
 
+use super::absent::asked;
 use super::participant::{Environment, Participant};
 use super::{LINKS, SUITE, linked};
-use crate::interop::redis::{Redis, free_port};
+use crate::interop::redis::Redis;
 use crate::interop::suite::trial;
 use crate::support::daemon::binary_under_test;
 use crate::support::{PATIENCE, eventually};
-
-/// The timeout given to participants whose partner does not come, in seconds.
-const SHORT: u64 = 6;
-/// What they may take beside it, on a busy machine: to start, to end their daemon.
-const SLACK: Duration = Duration::from_secs(30);
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -32,28 +25,13 @@ pub fn trials() -> Vec<Trial> {
         trial(SUITE, "daemon_absent", daemon_absent),
         trial(SUITE, "daemon_ends_at_once", daemon_ends_at_once),
         trial(SUITE, "daemon_dies", daemon_dies),
-        trial(SUITE, "redis_absent", redis_absent),
-        trial(SUITE, "redis_that_is_none", redis_that_is_none),
-        trial(SUITE, "redis_gone_from_under_the_dialer", || {
-            redis_gone("true")
-        }),
-        trial(SUITE, "redis_gone_from_under_the_listener", || {
-            redis_gone("false")
-        }),
-        trial(SUITE, "no_listener_comes", || {
-            nobody_comes("true", "nothing within 6 s")
-        }),
-        trial(SUITE, "no_dialer_comes", || {
-            nobody_comes("false", "no dialer came within 6 s")
-        }),
-        trial(SUITE, "no_provider_comes", no_provider),
         trial(SUITE, "listener_address_malformed", address_malformed),
         trial(SUITE, "killed", killed),
     ]
 }
 
 /// A complete environment of a dialer or listener, over TCP.
-fn complete(redis: &Redis, is_dialer: &str) -> Environment {
+pub fn complete(redis: &Redis, is_dialer: &str) -> Environment {
     linked(Environment::modern(redis), LINKS[0])
         .daemon(&binary_under_test())
         .set("IS_DIALER", is_dialer)
@@ -61,7 +39,12 @@ fn complete(redis: &Redis, is_dialer: &str) -> Environment {
 }
 
 /// Runs a participant that must fail, and asserts the one line that it ends with.
-fn refused(test: &str, environment: Environment, code: i32, reason: &str) -> Result<(), String> {
+pub fn refused(
+    test: &str,
+    environment: Environment,
+    code: i32,
+    reason: &str,
+) -> Result<(), String> {
     let outcome = Participant::start(test, environment)?.end()?;
     assert_eq!(outcome.code, Some(code), "{}", outcome.stderr);
     let last = outcome.stderr.lines().last().unwrap_or_default();
@@ -196,122 +179,6 @@ fn daemon_dies() -> Result<(), String> {
     Ok(())
 }
 
-fn redis_absent() -> Result<(), String> {
-    let redis = Redis::start()?;
-    let nobody = format!("127.0.0.1:{}", free_port()?);
-    for is_dialer in ["true", "false"] {
-        let begin = Instant::now();
-        let environment = complete(&redis, is_dialer)
-            .set("REDIS_ADDR", &nobody)
-            .set("TEST_TIMEOUT_SECS", &SHORT.to_string());
-        refused("transport", environment, 1, "cannot be reached")?;
-        assert_in_time(begin);
-    }
-    Ok(())
-}
-
-/// Something else answers at its address.
-fn redis_that_is_none() -> Result<(), String> {
-    let redis = Redis::start()?;
-    for answer in [
-        "HTTP/1.1 400 Bad Request\r\n\r\n",
-        "$99999999999\r\n",
-        "*9999\r\n",
-        ":x\r\n",
-    ] {
-        let socket =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string())?;
-        let address = socket.local_addr().map_err(|error| error.to_string())?;
-        let thread = std::thread::spawn(move || {
-            let (mut stream, _) = socket.accept()?;
-            stream.write_all(answer.as_bytes())
-        });
-        let environment = complete(&redis, "true").set("REDIS_ADDR", &address.to_string());
-        refused("transport", environment, 1, "went away")?;
-        let _ = thread.join();
-    }
-    Ok(())
-}
-
-fn redis_gone(is_dialer: &str) -> Result<(), String> {
-    let mut redis = Redis::start()?;
-    let daemon = Wrapped::new()?;
-    let environment = complete(&redis, is_dialer).daemon(&daemon.program);
-    let participant = Participant::start("transport", environment)?;
-    if is_dialer == "true" {
-        // It waits there, and has no daemon yet.
-        let waits = || clients(&redis).is_ok_and(|text| text.contains("blpop"));
-        assert!(eventually(PATIENCE, waits), "the dialer does not ask Redis");
-    } else {
-        let pushed = || asked(&redis, &["EXISTS", "a5b50d5e_listener_multiaddr"]) == Ok("1".into());
-        assert!(
-            eventually(PATIENCE, pushed),
-            "the listener tells no address"
-        );
-    }
-    redis.kill();
-    let outcome = participant.end()?;
-    assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("went away"), "{}", outcome.stderr);
-    daemon.assert_ended();
-    Ok(())
-}
-
-fn clients(redis: &Redis) -> Result<String, String> {
-    asked(redis, &["CLIENT", "LIST"])
-}
-
-fn asked(redis: &Redis, words: &[&str]) -> Result<String, String> {
-    let (host, port) = redis
-        .address()
-        .split_once(':')
-        .map(|(h, p)| (h.to_owned(), p.to_owned()))
-        .ok_or("no port")?;
-    let mut command = std::process::Command::new("redis-cli");
-    command.args(["-h", &host, "-p", &port]).args(words);
-    crate::interop::program::run(&mut command, PATIENCE).map(|text| text.trim().to_owned())
-}
-
-fn nobody_comes(is_dialer: &str, reason: &str) -> Result<(), String> {
-    let redis = Redis::start()?;
-    let daemon = Wrapped::new()?;
-    let environment = complete(&redis, is_dialer)
-        .daemon(&daemon.program)
-        .set("TEST_TIMEOUT_SECS", &SHORT.to_string());
-    let begin = Instant::now();
-    refused("transport", environment, 1, reason)?;
-    assert_in_time(begin);
-    daemon.assert_ended();
-    Ok(())
-}
-
-fn no_provider() -> Result<(), String> {
-    let redis = Redis::start()?;
-    let environment = Environment::modern(&redis)
-        .daemon(&binary_under_test())
-        .set("TEST_TIMEOUT_SECS", &SHORT.to_string());
-    let begin = Instant::now();
-    refused(
-        "kad-dht",
-        environment.clone().set("ROLE", "querier"),
-        1,
-        "bootstrap_addr",
-    )?;
-    refused(
-        "kad-dht",
-        environment.set("ROLE", "bootstrap"),
-        1,
-        "no provider was done",
-    )?;
-    assert!(begin.elapsed() < 2 * (Duration::from_secs(SHORT) + SLACK));
-    Ok(())
-}
-
-fn assert_in_time(begin: Instant) {
-    let time = begin.elapsed();
-    assert!(time < Duration::from_secs(SHORT) + SLACK, "{time:?}");
-}
-
 fn address_malformed() -> Result<(), String> {
     let redis = Redis::start()?;
     for address in [
@@ -344,13 +211,13 @@ fn killed() -> Result<(), String> {
 }
 
 /// A program that notes its process id and becomes the daemon under test.
-struct Wrapped {
+pub struct Wrapped {
     directory: TempDir,
-    program: PathBuf,
+    pub program: PathBuf,
 }
 
 impl Wrapped {
-    fn new() -> Result<Self, String> {
+    pub fn new() -> Result<Self, String> {
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
         let program = directory.path().join("p2pd");
         let script = format!(
@@ -381,7 +248,7 @@ impl Wrapped {
     }
 
     /// Whether it ran or not: it does not run any more.
-    fn assert_ended(&self) {
+    pub fn assert_ended(&self) {
         let ended = || self.pid().is_none_or(|pid| test_kill_process(pid).is_err());
         assert!(eventually(PATIENCE, ended), "the daemon still runs");
     }

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::install;
 use crate::interop::redis::Redis;
 use crate::support::eventually;
+use crate::support::lab::Host;
 
 /// For a whole participant on a busy machine; more than the timeout that it is given.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -73,7 +74,20 @@ impl Participant {
     }
 
     pub fn run(words: &[&str], environment: Environment) -> Result<Self, String> {
-        let mut child = Command::new("python3")
+        Self::spawn(Command::new("python3"), words, environment)
+    }
+
+    /// As [`Participant::start`], on another host.
+    pub fn on(host: &Host, test: &str, environment: Environment) -> Result<Self, String> {
+        Self::spawn(host.command("python3"), &[test], environment)
+    }
+
+    fn spawn(
+        mut python: Command,
+        words: &[&str],
+        environment: Environment,
+    ) -> Result<Self, String> {
+        let mut child = python
             .arg("-B")
             .arg(install::source("adapter"))
             .args(words)
