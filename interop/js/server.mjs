@@ -1,11 +1,12 @@
 // A js-libp2p node behind `@libp2p/daemon-server`, started and announced as p2pd is:
 //   node server.mjs -listen=<control> -hostAddrs=<a,b> [-noise=false] [-tls=false] [-dhtServer]
-//     [-pubsub] [-pubsubRouter=floodsub] [-pnetKey=<file>]
+//     [-pubsub] [-pubsubRouter=floodsub] [-pnetKey=<file>] [-id=<file>]
 
 import './node20.mjs'
 import { readFileSync } from 'node:fs'
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
+import { privateKeyFromProtobuf } from '@libp2p/crypto/keys'
 import { createServer } from '@libp2p/daemon-server'
 import { floodsub } from '@libp2p/floodsub'
 import { gossipsub } from '@libp2p/gossipsub'
@@ -43,6 +44,7 @@ const node = await createLibp2p({
   transports: [tcp(), webSockets()],
   connectionEncrypters: [...(on('noise') ? [noise()] : []), ...(on('tls') ? [tls()] : [])],
   streamMuxers: [yamux()],
+  ...('id' in flags ? { privateKey: privateKeyFromProtobuf(readFileSync(flags.id)) } : {}),
   ...('pnetKey' in flags ? { connectionProtector: preSharedKey({ psk: readFileSync(flags.pnetKey) }) } : {}),
   services: {
     identify: identify(),

@@ -19,6 +19,8 @@ const TLS: &[&str] = &["-noise=false", "-tls=true"];
 
 /// Names as they are in use: a path, p2pclient's and Hivemind's.
 pub const NAMES: [&str; 3] = ["/interop/echo/1.0.0", "123", "DHTProtocol.rpc_ping"];
+/// Types of keys beside ed25519, which is meant where none is named.
+pub const KINDS: [&str; 3] = ["rsa", "secp256k1", "ecdsa"];
 pub const UNKNOWN: &str = "/nobody/speaks/this";
 
 /// A way for two daemons to be connected: where both listen, and which flags both get.
@@ -71,12 +73,12 @@ pub fn own() -> Vec<Trial> {
         balanced: None,
         half_closes: true,
     };
-    trials(
-        peer,
-        &[
-            NOISE_TCP, TLS_TCP, NOISE_WS, QUIC_V1, DEFAULTS, MPLEX, PNET_TLS, PNET_WS,
-        ],
-    )
+    let links = [
+        NOISE_TCP, TLS_TCP, NOISE_WS, QUIC_V1, DEFAULTS, MPLEX, PNET_TLS, PNET_WS,
+    ];
+    let mut trials = trials(peer, &links);
+    trials.extend(identities(peer, &KINDS, &[TLS_TCP, QUIC_V1]));
+    trials
 }
 
 /// Go's daemon in a private network.
@@ -108,9 +110,16 @@ pub fn go() -> Vec<Trial> {
     for (kind, link) in [("rsa", NOISE_TCP), ("rsa", TLS_TCP), ("ed25519", NOISE_TCP)] {
         let name = format!("{kind}_keys_of_go_{}", link.name);
         trials.push(trial(peer.suite, &name, move || {
-            keys_of_go(peer, link, kind)
+            let keygen = Command::new(install::GO.as_ref()?.join("p2p-keygen"));
+            with_keys(peer, link, kind, keygen)
         }));
     }
+    // Go's p2p-keygen makes no others.
+    trials.extend(identities(
+        peer,
+        &["secp256k1", "ecdsa"],
+        &[NOISE_TCP, TLS_TCP],
+    ));
     trials
 }
 
@@ -121,7 +130,10 @@ pub fn hivemind() -> Vec<Trial> {
         balanced: Some(false),
         half_closes: false,
     };
-    trials(peer, &[NOISE_TCP, TLS_TCP, NOISE_WS, QUIC_V1, DEFAULTS])
+    let links = [NOISE_TCP, TLS_TCP, NOISE_WS, QUIC_V1, DEFAULTS];
+    let mut trials = trials(peer, &links);
+    trials.extend(identities(peer, &KINDS, &[NOISE_TCP, TLS_TCP, QUIC_V1]));
+    trials
 }
 
 pub fn js() -> Vec<Trial> {
@@ -139,6 +151,12 @@ pub fn js() -> Vec<Trial> {
     // Not the other way round: js-libp2p's own dial of a websocket does not end in a private
     // network, to Go's nodes either.
     trials.push(opened_by_rp2pd(peer, PNET_WS));
+    // js-libp2p has no peer ids for ECDSA.
+    trials.extend(identities(
+        peer,
+        &["rsa", "secp256k1"],
+        &[NOISE_TCP, TLS_TCP],
+    ));
     trials
 }
 
@@ -240,19 +258,37 @@ fn on_the_peers_connection(peer: Peer) -> Result<(), String> {
     both_ways(&own, &other, peer)
 }
 
-/// Go's own key files, read by both sides: the same peer ids, and every handshake accepts
+/// Streams both ways, and who both say they are, with keys of each of these types at both ends.
+fn identities(peer: Peer, kinds: &[&'static str], links: &[Link]) -> Vec<Trial> {
+    let pairs = kinds
+        .iter()
+        .flat_map(|kind| links.iter().map(|link| (*kind, *link)));
+    pairs
+        .map(|(kind, link)| {
+            let name = format!("{kind}_keys_{}", link.name);
+            trial(peer.suite, &name, move || {
+                with_keys(peer, link, kind, keygen())
+            })
+        })
+        .collect()
+}
+
+/// What makes key files of every type.
+pub fn keygen() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rp2pd"));
+    command.arg("keygen");
+    command
+}
+
+/// Key files of Go's format, read by both sides: the same peer ids, and every handshake accepts
 /// the type of the other's key.
-fn keys_of_go(peer: Peer, link: Link, kind: &str) -> Result<(), String> {
+fn with_keys(peer: Peer, link: Link, kind: &str, mut keygen: Command) -> Result<(), String> {
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
     let mut made = Vec::new();
+    keygen.args(["-t", kind]);
     for file in ["own", "other"] {
         let path = dir.path().join(file);
-        let printed = run(
-            Command::new(install::GO.as_ref()?.join("p2p-keygen"))
-                .args(["-t", kind, "-f"])
-                .arg(&path),
-            PATIENCE,
-        )?;
+        let printed = run(keygen.arg("-f").arg(&path), PATIENCE)?;
         made.push((format!("-id={}", path.display()), printed));
     }
     let listen = format!("-hostAddrs={}", link.listen);

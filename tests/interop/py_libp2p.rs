@@ -11,7 +11,9 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use super::install;
-use super::peers::{Link, NAMES, NOISE_TCP, NOISE_WS, QUIC_V1, TLS_TCP, UNKNOWN, echoes};
+use super::peers::{
+    KINDS, Link, NAMES, NOISE_TCP, NOISE_WS, QUIC_V1, TLS_TCP, UNKNOWN, echoes, keygen,
+};
 use super::program::run;
 use super::suite::trial;
 use crate::support::{Daemon, Launch, PATIENCE, eventually, payload};
@@ -22,6 +24,17 @@ const DIAL: Duration = Duration::from_secs(120);
 const ANSWER: Duration = Duration::from_secs(60);
 /// Less than for the compiled peers: this one is slow.
 const SIZE: usize = 256 << 10;
+
+/// Nodes of each age, by the protocols that they offer, the first first.
+const ROUTERS: [(&str, &[&str]); 4] = [
+    ("floodsub", &["/floodsub/1.0.0"]),
+    ("gossipsub_1_0", &["/meshsub/1.0.0"]),
+    ("gossipsub", &["/meshsub/1.1.0"]),
+    (
+        "gossipsub_1_2",
+        &["/meshsub/1.2.0", "/meshsub/1.1.0", "/meshsub/1.0.0"],
+    ),
+];
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
@@ -37,12 +50,21 @@ pub fn trials() -> Vec<Trial> {
             move || peer_opens(link),
         ));
     }
-    trials.push(trial(SUITE, "gossipsub", gossipsub));
+    for (name, protocols) in ROUTERS {
+        trials.push(trial(SUITE, name, move || pubsub(protocols)));
+    }
+    // The library has no ECDSA.
+    for kind in KINDS.into_iter().filter(|kind| *kind != "ecdsa") {
+        for link in [NOISE_TCP, TLS_TCP] {
+            let name = format!("{kind}_keys_{}", link.name);
+            trials.push(trial(SUITE, &name, move || with_keys(kind, link)));
+        }
+    }
     trials
 }
 
 /// Messages both ways, each judged by the other's library.
-fn gossipsub() -> Result<(), String> {
+fn pubsub(protocols: &[&str]) -> Result<(), String> {
     let mut program = node()?;
     let daemon = Launch::new()
         .args(["-hostAddrs=/ip4/127.0.0.1/tcp/0", "-pubsub"])
@@ -50,7 +72,8 @@ fn gossipsub() -> Result<(), String> {
     let mut subscription = daemon.client().subscribe("topic")?;
     let addr = daemon.addrs().first().ok_or("rp2pd listens nowhere")?;
     let target = addr.clone().with(Protocol::P2p(daemon.peer_id()));
-    let node = Node::start(program.args(["answer", &target.to_string(), "topic"]))?;
+    let program = program.args(["answer", &target.to_string(), "topic"]);
+    let node = Node::start(program.args(protocols))?;
     let known = || {
         daemon
             .client()
@@ -63,6 +86,46 @@ fn gossipsub() -> Result<(), String> {
     let answer = subscription.next();
     assert_eq!(answer.data.as_deref(), Some(&b"sdrawrof"[..]));
     assert_eq!(answer.from.as_deref(), Some(&node.peer.to_bytes()[..]));
+    Ok(())
+}
+
+/// Streams both ways with keys of this type at both ends.
+fn with_keys(kind: &str, link: Link) -> Result<(), String> {
+    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let [own, other] = ["own", "other"].map(|name| dir.path().join(name));
+    for path in [&own, &other] {
+        run(keygen().args(["-t", kind, "-f"]).arg(path), PATIENCE)?;
+    }
+    let node = || {
+        let mut command = node()?;
+        command.env("NODE_KEY", &other);
+        Ok::<_, String>(command)
+    };
+    let daemon = Launch::new()
+        .args([format!("-hostAddrs={}", link.listen)])
+        .args([format!("-id={}", own.display())])
+        .args(link.flags)
+        .try_spawn()?;
+    let server = Node::start(node()?.args(["serve", link.listen]).args(NAMES))?;
+    daemon
+        .client()
+        .connect_to(server.peer, std::slice::from_ref(&server.addr))?;
+    let (info, pipe) = daemon.client().open_stream(server.peer, &[NAMES[0]])?;
+    assert_eq!(info.peer, server.peer.to_bytes());
+    let sent = payload(SIZE, 1);
+    assert!(pipe.echo(&sent) == sent, "not the same came back");
+    let addr = daemon.addrs().first().ok_or("rp2pd listens nowhere")?;
+    let target = addr.clone().with(Protocol::P2p(daemon.peer_id()));
+    let echoes = echoes(&daemon, None)?.into_iter();
+    let threads: Vec<_> = echoes.map(|(_, echo)| echo.echo(1)).collect();
+    run(
+        node()?.arg("dial").arg(target.to_string()).args(NAMES),
+        DIAL,
+    )?;
+    for thread in threads {
+        let told = thread.join().map_err(|_| "the echo handler panicked")?;
+        assert_eq!(told[0].peer, server.peer.to_bytes(), "who it says it is");
+    }
     Ok(())
 }
 
