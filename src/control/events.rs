@@ -8,7 +8,7 @@ use super::{
     client::Client,
     context::Context,
     one_way::{Listener, tell},
-    outcome::Outcome,
+    outcome::{Last, Outcome},
     output::Output,
     response,
     socket::Socket,
@@ -41,7 +41,7 @@ pub(super) async fn serve(
     {
         return Outcome::Answer(response::over_budget());
     }
-    Outcome::Events(response::ok(), follower)
+    Last::Events(response::ok(), follower).into()
 }
 
 fn add_topics(

@@ -5,12 +5,17 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    context::Context, events, judging, outcome::Outcome, pubsub, request::HostRequest, response,
-    steer, tunnels,
+    context::Context,
+    events, judging,
+    outcome::{Last, Outcome},
+    pubsub,
+    request::HostRequest,
+    response, steer, tunnels,
 };
 use crate::{
     memory::Account,
     streams::{Listening, RequestOrigin, Target},
+    telemetry::Chain,
     wire::pb,
 };
 
@@ -47,7 +52,10 @@ pub(super) async fn execute(
         } => done(
             node.connect(peer, addresses, Instant::now() + timeout)
                 .await,
-            |error| response::dial_error(&error),
+            |error| {
+                tracing::debug!(%peer, error = %Chain(&error), "not connected");
+                response::dial_error(&error)
+            },
         ),
         Request::Probe {
             peer,
@@ -82,9 +90,12 @@ pub(super) async fn execute(
         {
             Ok(opened) => {
                 let answer = response::stream(peer, &opened);
-                return Outcome::Stream(answer, Box::new(opened));
+                return Last::Stream(answer, Box::new(opened)).into();
             }
-            Err(error) => response::error(response::stream_error(&error, &protocols)),
+            Err(error) => {
+                tracing::debug!(%peer, error = %Chain(&error), "no stream opened");
+                response::error(response::stream_error(&error, &protocols))
+            }
         },
         Request::SetHandler {
             addr,

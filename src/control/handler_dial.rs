@@ -17,6 +17,7 @@ use crate::{
     limit_hits::Limit,
     shutdown::Drain,
     streams::{InboundStream, Serve, Target, UserStream},
+    telemetry::Chain,
     wire::{frame, pb},
 };
 
@@ -162,7 +163,7 @@ async fn handler_dial(inbound: InboundStream, shared: Arc<Shared>) -> Option<Las
                 return Some(Lasting::Pipe(pipe));
             }
             Ok(Err(error)) => {
-                tracing::debug!(%peer, %protocol, handler = %handler.addr, %error, "handler unreachable");
+                tracing::debug!(%peer, %protocol, handler = %handler.addr, error = %Chain(&error), "handler unreachable");
                 failed(error.to_string());
             }
             Err(_) => {

@@ -9,7 +9,7 @@ use super::{
     client::Client,
     context::{Context, MAX_BATCH},
     one_way::Listener,
-    outcome::Outcome,
+    outcome::{Last, Outcome},
     output::Output,
     request::{self, Rejected, Validate, ValidateRecords},
     response,
@@ -39,7 +39,7 @@ pub(super) fn serve(
         Err(rejected) => return rejected.into(),
     };
     match pubsub.judge(request.topic, request.settings, account) {
-        Ok(judge) => Outcome::Judge(response::ok(), judge),
+        Ok(judge) => Last::Judge(response::ok(), judge).into(),
         Err(error) => Outcome::Answer(response::error(error.to_string())),
     }
 }
@@ -58,7 +58,7 @@ pub(super) fn serve_records(
         Err(rejected) => return rejected.into(),
     };
     match dht.validate_by(&request.namespace, request.deadline, account) {
-        Ok(validator) => Outcome::ValidateRecords(response::ok(), validator),
+        Ok(validator) => Last::ValidateRecords(response::ok(), validator).into(),
         Err(error) => Outcome::Answer(response::error(error.to_string())),
     }
 }

@@ -14,6 +14,14 @@ pub(super) enum Outcome {
     Answer(pb::Response),
     /// What the answer tells of lasts as long as the connection.
     Holding(pb::Response, Kept),
+    /// All answers are out.
+    Answered,
+    /// No further request is read.
+    Last(Last),
+}
+
+/// What the last request of a connection leads to.
+pub(super) enum Last {
     /// The connection carries this stream from now on.
     Stream(pb::Response, Box<OpenedStream>),
     /// The connection carries these messages from now on.
@@ -28,8 +36,6 @@ pub(super) enum Outcome {
     Upgrade,
     /// The answer is the last one.
     Close(pb::Response),
-    /// All answers are out.
-    Answered,
     /// Nobody waits for an answer.
     Abandoned,
 }
@@ -39,16 +45,15 @@ impl Outcome {
     pub(super) fn is_success(&self) -> bool {
         match self {
             Self::Answer(answer) => answer.r#type() == pb::response::Type::Ok,
-            Self::Close(_) | Self::Abandoned => false,
-            Self::Holding(..)
-            | Self::Stream(..)
-            | Self::Feed(..)
-            | Self::Events(..)
-            | Self::Judge(..)
-            | Self::ValidateRecords(..)
-            | Self::Upgrade
-            | Self::Answered => true,
+            Self::Holding(..) | Self::Answered => true,
+            Self::Last(last) => !matches!(last, Last::Close(_) | Last::Abandoned),
         }
+    }
+}
+
+impl From<Last> for Outcome {
+    fn from(last: Last) -> Self {
+        Self::Last(last)
     }
 }
 
@@ -57,7 +62,7 @@ impl From<Rejected> for Outcome {
         tracing::debug!(reason = rejected.reason, "request rejected");
         let answer = response::error(rejected.reason);
         if rejected.close {
-            Self::Close(answer)
+            Last::Close(answer).into()
         } else {
             Self::Answer(answer)
         }

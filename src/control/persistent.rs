@@ -45,7 +45,7 @@ use call::OutboundCall;
 use connection::PersistentConnection;
 use error::CallError;
 use outbox::{Lanes, outbox};
-use request::{Answer, CallId, Message, Rejected};
+use request::{Answer, CallId, Malformed, Message};
 
 /// How long the last frames may take to reach a client that has gone wrong.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -86,7 +86,7 @@ enum End {
     /// The client has closed, or the daemon stops and no call is left.
     Closed,
     /// What the client sends cannot be read on.
-    Broken(Rejected),
+    Broken(Malformed),
 }
 
 impl Persistent {
@@ -136,7 +136,7 @@ impl Persistent {
         };
         let mut last = BytesMut::new();
         let pending = connection.end();
-        if let End::Broken(Rejected { id, reason, .. }) = end {
+        if let End::Broken(Malformed { id, reason, .. }) = end {
             tracing::debug!(reason, "persistent connection ended");
             // Clients wait for ever for the answer to a call whose connection has gone.
             let text = format!("persistent connection closed: {reason}");
@@ -221,8 +221,8 @@ async fn read(
     }
 }
 
-fn broken(id: Option<CallId>, error: &ReadError) -> Rejected {
-    Rejected {
+fn broken(id: Option<CallId>, error: &ReadError) -> Malformed {
+    Malformed {
         id,
         reason: error.to_string(),
         close: true,
@@ -249,7 +249,7 @@ async fn obey(
     connection: &Arc<PersistentConnection>,
     frame: Bytes,
     stopping: bool,
-) -> Result<(), Rejected> {
+) -> Result<(), Malformed> {
     let (id, message) = request::parse(&frame)?;
     let registry = &connection.context.node.streams().registry;
     let handler = Target::Persistent(connection.id);
@@ -280,7 +280,7 @@ async fn obey(
         Message::Answer(answer) => {
             let answer = held(connection, answer).map_err(|error| {
                 connection.end_handling(&id);
-                Rejected {
+                Malformed {
                     id: Some(id),
                     reason: error.to_string(),
                     close: false,

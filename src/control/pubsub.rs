@@ -8,7 +8,7 @@ use super::{
     client::Client,
     context::{Context, MAX_BATCH},
     one_way::{Listener, tell},
-    outcome::Outcome,
+    outcome::{Last, Outcome},
     output::Output,
     request::{PubSubRequest, Rejected},
     response,
@@ -41,7 +41,7 @@ pub(super) async fn serve(
             Err(error) => response::error(response::publish_error(&error)),
         },
         PubSubRequest::Subscribe { topic } => match pubsub.subscribe(topic, account).await {
-            Ok(subscription) => return Outcome::Feed(response::ok(), subscription),
+            Ok(subscription) => return Last::Feed(response::ok(), subscription).into(),
             Err(error) => response::error(response::subscribe_error(&error)),
         },
     })

@@ -1,6 +1,7 @@
 //! Frames to typed requests: the one place that knows what a malformed request is.
 
 mod dht;
+mod kind;
 mod own;
 mod steer;
 mod tunnel;
@@ -12,7 +13,6 @@ use libp2p::{Multiaddr, PeerId};
 use prost::Message as _;
 
 use crate::{
-    events::Kinds,
     streams::{Policy, ProtocolName},
     wire::{
         maddr::{ControlAddr, multiaddr_from_bytes},
@@ -21,6 +21,7 @@ use crate::{
 };
 
 pub(super) use dht::{DhtRequest, Query};
+pub(super) use kind::{HostRequest, PubSubRequest, Request};
 pub(super) use own::{Validate, ValidateRecords, record_verdicts, verdicts};
 pub(super) use steer::Steer;
 pub(super) use tunnel::Tunnelling;
@@ -36,160 +37,6 @@ const MAX_ADDRESSES: usize = 256;
 
 /// Go's text for a request whose sub-message is missing.
 const MISSING_PARAMETERS: &str = "Malformed request; missing parameters";
-
-/// What a client requests.
-#[derive(Debug)]
-pub(super) enum Request {
-    /// One call of the node answers it.
-    Host(HostRequest),
-    /// Without a DHT, that is the answer whatever the parameters are worth.
-    Dht(Result<DhtRequest, Rejected>),
-    /// Turn the connection into a persistent one.
-    Upgrade,
-}
-
-impl Request {
-    /// Its name in metrics.
-    pub(super) fn verb(&self) -> &'static str {
-        match self {
-            Self::Host(request) => request.verb(),
-            Self::Dht(_) => "dht",
-            Self::Upgrade => "persistent_conn_upgrade",
-        }
-    }
-}
-
-/// What a client requests of the host.
-#[derive(Debug)]
-pub(super) enum HostRequest {
-    Identify,
-    Status,
-    Connect {
-        peer: PeerId,
-        addresses: Vec<Multiaddr>,
-        timeout: Duration,
-    },
-    OpenStream {
-        peer: PeerId,
-        protocols: Vec<ProtocolName>,
-        timeout: Duration,
-    },
-    SetHandler {
-        addr: ControlAddr,
-        protocols: Vec<ProtocolName>,
-        policy: Policy,
-    },
-    RemoveHandler {
-        addr: ControlAddr,
-        protocols: Vec<ProtocolName>,
-    },
-    Disconnect {
-        peer: PeerId,
-    },
-    ListPeers,
-    Tag {
-        peer: PeerId,
-        tag: Bytes,
-        weight: i64,
-    },
-    Untag {
-        peer: PeerId,
-        tag: Bytes,
-    },
-    Trim,
-    PeerProtocols {
-        peer: PeerId,
-    },
-    PeerInfo {
-        peer: PeerId,
-    },
-    /// Tell what happens.
-    Probe {
-        /// Who is to answer, if that is said.
-        peer: Option<PeerId>,
-        addresses: Vec<Multiaddr>,
-        timeout: Duration,
-    },
-    Events {
-        kinds: Kinds,
-        present: bool,
-    },
-    /// Looked at only if pubsub is on.
-    Validate(Result<Validate, Rejected>),
-    /// Looked at only if there is a DHT.
-    ValidateRecords(Result<ValidateRecords, Rejected>),
-    /// See or change what the daemon is.
-    Steer(Steer),
-    /// Carry local ports to peers.
-    Tunnel(Tunnelling),
-    /// Looked at only if pubsub is on.
-    PubSub(Result<PubSubRequest, Rejected>),
-}
-
-impl HostRequest {
-    fn verb(&self) -> &'static str {
-        match self {
-            Self::Identify => "identify",
-            Self::Status => "status",
-            Self::Connect { .. } => "connect",
-            Self::OpenStream { .. } => "stream_open",
-            Self::SetHandler { .. } => "stream_handler",
-            Self::RemoveHandler { .. } => "remove_stream_handler",
-            Self::Disconnect { .. } => "disconnect",
-            Self::ListPeers => "list_peers",
-            Self::Tag { .. } | Self::Untag { .. } | Self::Trim => "connmanager",
-            Self::PeerProtocols { .. } | Self::PeerInfo { .. } => "peerstore",
-            Self::Events { .. } => "events",
-            Self::Probe { .. } => "probe",
-            Self::Validate(_) => "pubsub_validate",
-            Self::ValidateRecords(_) => "dht_validator",
-            Self::Steer(_) => "control",
-            Self::Tunnel(_) => "tunnel",
-            Self::PubSub(_) => "pubsub",
-        }
-    }
-
-    /// Whether it may dial, for as long as its client allows.
-    pub(super) fn dials(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::OpenStream { .. })
-    }
-
-    /// Whether it may change which handlers there are.
-    pub(super) fn registers(&self) -> bool {
-        matches!(self, Self::SetHandler { .. } | Self::RemoveHandler { .. })
-    }
-
-    /// Whether the answer may take longer than the answers before it should wait.
-    pub(super) fn waits(&self) -> bool {
-        matches!(
-            self,
-            Self::Connect { .. }
-                | Self::OpenStream { .. }
-                | Self::Disconnect { .. }
-                | Self::PubSub(_)
-                | Self::Events { .. }
-                | Self::Probe { .. }
-                | Self::Tunnel(_)
-                | Self::Trim
-        ) || matches!(self, Self::Steer(steer) if steer.waits())
-    }
-}
-
-/// What a client asks of pubsub. The names of topics may be empty.
-#[derive(Debug)]
-pub(super) enum PubSubRequest {
-    Topics,
-    Peers {
-        topic: Arc<[u8]>,
-    },
-    Publish {
-        topic: Arc<[u8]>,
-        data: Option<Bytes>,
-    },
-    Subscribe {
-        topic: Arc<[u8]>,
-    },
-}
 
 /// A request that is answered with an ERROR straight away.
 #[derive(Debug)]

@@ -1,33 +1,25 @@
 //! One client connection: requests in order, then at most one stream or the persistent mode.
 
+mod answers;
+mod next_frame;
+mod next_mode;
+
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use futures::FutureExt as _;
 use parking_lot::Mutex;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    sync::OwnedSemaphorePermit,
-    task::yield_now,
-    time::{sleep, timeout},
-};
+use tokio::{sync::OwnedSemaphorePermit, task::yield_now};
 
 use super::{
-    arrivals::{Attention, Watched},
-    client::Client,
+    arrivals::Attention,
     clients::Use,
     context::{Context, FRAME_TIMEOUT, MAX_BATCH},
     dht::{Asker, Served},
-    events::EventFeed,
     execute::execute,
-    guard::{AccessDenied, is_http},
-    judging::Judging,
     mode::Mode,
-    outcome::Outcome,
+    outcome::{Last, Outcome},
     output::Output,
-    persistent::{Connections, Persistent},
-    pipe::Pipe,
-    pubsub::Feed,
+    persistent::Connections,
     request::{self, DhtRequest, Rejected, Request},
     response,
     socket::Socket,
@@ -35,15 +27,12 @@ use super::{
 };
 use crate::{
     faults,
-    limit_hits::Limit,
     memory::Account,
     metrics,
     streams::RequestOrigin,
-    wire::{
-        frame::{FrameError, FrameReader, ReadError},
-        parts, pb,
-    },
+    wire::{frame::FrameReader, parts},
 };
+use next_frame::End;
 
 /// Largest request that has room whatever the client holds, in bytes. There are as many of them as
 /// clients.
@@ -52,9 +41,6 @@ const SMALL_REQUEST: usize = 512;
 /// A client that leaves sooner after a request for a connection or a stream has not waited for the
 /// answer at all: it may be content with the connection. Otherwise the dial ends with it.
 const HASTE: Duration = Duration::from_secs(1);
-
-/// Time for a client to take the answers that it has waiting when the daemon ends.
-const LAST_ANSWERS: Duration = Duration::from_millis(300);
 
 /// Requests that were sent at once and are served before others get their turns.
 const BURST: usize = 16;
@@ -74,16 +60,6 @@ pub(super) struct Session {
     attention: Attention,
     /// What lasts as long as the connection, whatever that becomes.
     kept: Arc<Mutex<Vec<Kept>>>,
-}
-
-/// Why there is no further request.
-enum End {
-    /// The client has closed, or the daemon ends.
-    Closed,
-    /// The bytes cannot be a frame.
-    Malformed(String),
-    /// There was no room for it; further ones may follow.
-    OverBudget,
 }
 
 impl Session {
@@ -151,17 +127,15 @@ impl Session {
         let mut first = true;
         let mut served = 0;
         loop {
-            served = if self.reader.has_next() {
-                served + 1
-            } else {
-                0
-            };
-            if served > BURST {
-                served = 0;
-                yield_now().await;
-            }
-            let frame = match self.next_frame(first).await? {
+            self.take_turns(&mut served).await;
+            let frame = self.next_frame(first).await?;
+            first = false;
+            let frame = match frame {
                 Ok(frame) => frame,
+                Err(End::OverBudget) => {
+                    self.answer(&response::over_budget()).await?;
+                    continue;
+                }
                 Err(End::Closed) => {
                     self.flush().await?;
                     self.leave().await;
@@ -171,13 +145,7 @@ impl Session {
                     self.refuse(&response::error(reason)).await?;
                     return Ok(Mode::Closed);
                 }
-                Err(End::OverBudget) => {
-                    first = false;
-                    self.answer(&response::over_budget()).await?;
-                    continue;
-                }
             };
-            first = false;
             // A daemon that is about to end finishes no request: a dial may take as long as the
             // client allows.
             let closing = self.context.closing.clone();
@@ -192,200 +160,23 @@ impl Session {
                     self.kept.lock().push(kept);
                     self.answer(&answer).await?;
                 }
-                Outcome::Stream(answer, opened) => {
-                    self.output.put_always(&answer);
-                    self.attention.forget(&self.socket);
-                    self.output.widen(&self.socket);
-                    let preface = self.output.into_bytes();
-                    let early = self.reader.into_received().freeze();
-                    let drain = self.context.drain.clone();
-                    let pipe = Pipe::new(self.socket, opened.stream, early, preface, drain);
-                    return Ok(Mode::Pipe(pipe));
-                }
-                Outcome::Feed(answer, subscription) => {
-                    self.output.widen(&self.socket);
-                    let (client, context) = self.told(&answer);
-                    let feed = Feed::new(client, subscription, &context);
-                    return Ok(Mode::Feed(Box::new(feed)));
-                }
-                Outcome::Events(answer, follower) => {
-                    // Few events wait in the kernel: who does not read is told how many it missed.
-                    self.output.confine(&self.socket);
-                    let (client, context) = self.told(&answer);
-                    let feed = EventFeed::new(client, follower, &context);
-                    return Ok(Mode::Events(Box::new(feed)));
-                }
-                Outcome::Judge(answer, judge) => {
-                    self.output.widen(&self.socket);
-                    let (client, context) = self.told(&answer);
-                    let judging = Judging::new(client, judge, &context);
-                    return Ok(Mode::Judging(Box::new(judging)));
-                }
-                Outcome::ValidateRecords(answer, validator) => {
-                    self.output.widen(&self.socket);
-                    let (client, context) = self.told(&answer);
-                    let judging = Judging::new(client, validator, &context);
-                    return Ok(Mode::Validating(Box::new(judging)));
-                }
-                Outcome::Upgrade => return Ok(self.upgrade()),
-                Outcome::Close(answer) => {
-                    self.refuse(&answer).await?;
-                    return Ok(Mode::Closed);
-                }
                 Outcome::Answered => {}
-                Outcome::Abandoned => return Ok(Mode::Closed),
+                Outcome::Last(last) => return self.end(last).await,
             }
         }
     }
 
-    /// The client, with `answer` as the last one to a request. What it sends from now on counts as
-    /// none any more, and its place among those that send them is given back.
-    fn told(mut self, answer: &pb::Response) -> (Client, Arc<Context>) {
-        self.output.put_always(answer);
-        self.attention.forget(&self.socket);
-        let client = Client {
-            socket: self.socket,
-            reader: self.reader,
-            output: self.output,
-            account: self.account,
+    /// Lets others have their turns after [`BURST`] requests that were sent at once; `served` of
+    /// them were.
+    async fn take_turns(&self, served: &mut usize) {
+        *served = match self.reader.has_next() {
+            true => *served + 1,
+            false => 0,
         };
-        (client, self.context)
-    }
-
-    /// Closes, which takes the kernel longer than a request. Clients that leave by the thousand
-    /// do so one after another, and requests of others are served in between.
-    async fn leave(mut self) {
-        self.attention.forget(&self.socket);
-        let _turn = self.context.leaving.acquire().await;
-        drop(self.socket);
-    }
-
-    /// The next request, if that is no `first` one in HTTP. Answers go out before there is
-    /// anything to wait for.
-    async fn next_frame(&mut self, first: bool) -> io::Result<Result<Bytes, End>> {
-        loop {
-            if first && is_http(self.reader.received()) {
-                Limit::Http.hit();
-                return Ok(Err(End::Malformed(response::denied(&AccessDenied::Http))));
-            }
-            match self.reader.take() {
-                Ok(Some(frame)) => return Ok(Ok(frame)),
-                Ok(None) => {}
-                Err(error) => {
-                    if matches!(error, FrameError::TooLarge { .. }) {
-                        Limit::FrameSize.hit();
-                    }
-                    return Ok(Err(End::Malformed(error.to_string())));
-                }
-            }
-            if let Some(flushed) = self.flush().now_or_never() {
-                flushed?;
-            } else {
-                self.attention.wait(&self.socket);
-                self.flush().await?;
-            }
-            let mut source = Watched {
-                socket: &self.socket,
-                attention: &mut self.attention,
-            };
-            let filled = tokio::select! {
-                biased;
-                filled = self.reader.fill(&mut source) => filled,
-                () = self.context.closing.cancelled() => Err(ReadError::Closed),
-            };
-            match filled {
-                Ok(()) => {}
-                Err(ReadError::Closed | ReadError::Cut) => return Ok(Err(End::Closed)),
-                Err(error @ ReadError::TimedOut) => {
-                    Limit::FrameTime.hit();
-                    return Ok(Err(End::Malformed(error.to_string())));
-                }
-                Err(ReadError::OverBudget(_)) => return Ok(Err(End::OverBudget)),
-                Err(error) => return Err(error.into()),
-            }
+        if *served > BURST {
+            *served = 0;
+            yield_now().await;
         }
-    }
-
-    /// A daemon that is about to end closes without an answer, because Hivemind's client takes
-    /// any answer for a success.
-    fn upgrade(mut self) -> Mode {
-        self.attention.forget(&self.socket);
-        self.output.widen(&self.socket);
-        self.output.put_always(&response::ok());
-        let Self {
-            socket,
-            reader,
-            output,
-            account,
-            context,
-            persistent,
-            permit,
-            attention: _,
-            kept: _,
-        } = self;
-        let client = Client {
-            socket,
-            reader,
-            output,
-            account,
-        };
-        let entered = Persistent::enter(client, context, persistent, permit);
-        entered.map_or(Mode::Closed, Mode::Persistent)
-    }
-
-    /// Queues an answer. Where there is no room for it, what was queued before is written first;
-    /// an answer for which there is none then is an ERROR instead.
-    async fn answer(&mut self, answer: &pb::Response) -> io::Result<()> {
-        if self.output.put(answer).is_err() {
-            self.flush().await?;
-            if self.output.put(answer).is_err() {
-                self.output.put_always(&response::over_budget());
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes all answers.
-    ///
-    /// # Cancel safety
-    /// What is not written yet stays.
-    async fn flush(&mut self) -> io::Result<()> {
-        if self.output.is_empty() {
-            return Ok(());
-        }
-        let closing = &self.context.closing;
-        // A client that does not read holds up the end for a moment only.
-        let overdue = async {
-            closing.cancelled().await;
-            sleep(LAST_ANSWERS).await;
-        };
-        tokio::select! {
-            biased;
-            written = self.output.write(&mut self.socket) => written,
-            () = overdue => Err(io::ErrorKind::TimedOut.into()),
-        }
-    }
-
-    /// Answers for the last time. What the client still sends is read for a moment: closing
-    /// a socket with unread bytes would destroy the answer.
-    async fn refuse(mut self, answer: &pb::Response) -> io::Result<()> {
-        self.attention.forget(&self.socket);
-        self.output.put_always(answer);
-        self.flush().await?;
-        self.socket.shutdown().await?;
-        let drain = async {
-            let mut rest = [0; 4096];
-            let mut budget = 2 * self.context.max_frame;
-            while let Ok(n @ 1..) = self.socket.read(&mut rest).await {
-                budget = budget.saturating_sub(n);
-                if budget == 0 {
-                    break;
-                }
-            }
-        };
-        let drain = timeout(Duration::from_secs(1), drain);
-        let _ = self.context.closing.run_until_cancelled(drain).await;
-        Ok(())
     }
 
     async fn handle(&mut self, origin: RequestOrigin, frame: Bytes) -> io::Result<Outcome> {
@@ -419,11 +210,11 @@ impl Session {
                 tokio::select! {
                     biased;
                     outcome = executed => outcome,
-                    () = self.socket.gone(HASTE), if dials => Outcome::Abandoned,
+                    () = self.socket.gone(HASTE), if dials => Last::Abandoned.into(),
                 }
             }
             Request::Dht(request) => self.query(request).await?,
-            Request::Upgrade => Outcome::Upgrade,
+            Request::Upgrade => Last::Upgrade.into(),
         };
         if outcome.is_success() {
             counted.succeed();
@@ -456,7 +247,7 @@ impl Session {
                 counted.end(true);
                 Outcome::Answered
             }
-            Served::Abandoned => Outcome::Abandoned,
+            Served::Abandoned => Last::Abandoned.into(),
         })
     }
 }

@@ -44,7 +44,7 @@ pub(super) type Answer = Result<Bytes, Bytes>;
 
 /// A frame that is answered with an error straight away.
 #[derive(Debug, PartialEq)]
-pub(super) struct Rejected {
+pub(super) struct Malformed {
     /// Whom to tell, as far as that is known.
     pub(super) id: Option<CallId>,
     pub(super) reason: String,
@@ -53,19 +53,20 @@ pub(super) struct Rejected {
 }
 
 /// Reads one frame (COMPATIBILITY.md 4.19).
-pub(super) fn parse(frame: &Bytes) -> Result<(CallId, Message), Rejected> {
-    let request = PersistentConnectionRequest::decode(frame.clone()).map_err(|error| Rejected {
-        id: peek(frame),
-        reason: format!("Malformed request; {error}"),
-        close: true,
-    })?;
+pub(super) fn parse(frame: &Bytes) -> Result<(CallId, Message), Malformed> {
+    let request =
+        PersistentConnectionRequest::decode(frame.clone()).map_err(|error| Malformed {
+            id: peek(frame),
+            reason: format!("Malformed request; {error}"),
+            close: true,
+        })?;
     let id = request.call_id.unwrap_or_default();
-    let id = CallId::try_from(&id[..]).map_err(|_| Rejected {
+    let id = CallId::try_from(&id[..]).map_err(|_| Malformed {
         id: None,
         reason: format!("Malformed request; call id of {} bytes", id.len()),
         close: id.is_empty(),
     })?;
-    let refuse = |reason: String| Rejected {
+    let refuse = |reason: String| Malformed {
         id: Some(id),
         reason,
         close: false,

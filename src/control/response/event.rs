@@ -4,7 +4,7 @@ use libp2p::PeerId;
 
 use super::{Bytes, bytes, ok};
 use crate::{
-    events::{Cause, Connection, Entry, Event, Followed, Reachability},
+    events::{CloseReason, Connection, Entry, Event, Followed, Reachability},
     wire::pb::{self, event::Kind},
 };
 
@@ -134,12 +134,12 @@ fn of_connection(
     }
 }
 
-fn with_cause(event: pb::Event, cause: &Cause) -> pb::Event {
+fn with_cause(event: pb::Event, cause: &CloseReason) -> pb::Event {
     let (cause, reason) = match cause {
-        Cause::Local => (pb::event::Cause::Local, None),
-        Cause::Remote => (pb::event::Cause::Remote, None),
-        Cause::Timeout => (pb::event::Cause::Timeout, None),
-        Cause::Broken(reason) => (pb::event::Cause::Broken, Some(reason.clone())),
+        CloseReason::Local => (pb::event::Cause::Local, None),
+        CloseReason::Remote => (pb::event::Cause::Remote, None),
+        CloseReason::Timeout => (pb::event::Cause::Timeout, None),
+        CloseReason::Broken(reason) => (pb::event::Cause::Broken, Some(reason.clone())),
     };
     pb::Event {
         cause: Some(cause.into()),
