@@ -9,12 +9,10 @@ use std::{
     time::Duration,
 };
 
-use libp2p::{
-    Multiaddr, Transport, TransportError,
-    core::transport::{DialOpts, ListenerId, TransportEvent},
-};
+use libp2p::{Transport, core::transport::TransportEvent};
 use tokio::time::{Sleep, sleep};
 
+use super::forward::forward;
 use crate::{
     descriptors::{Descriptors, RESERVE},
     limit_hits::Limit,
@@ -54,25 +52,7 @@ impl<T: Transport + Unpin> Transport for Accept<T> {
     type ListenerUpgrade = T::ListenerUpgrade;
     type Dial = T::Dial;
 
-    fn listen_on(
-        &mut self,
-        id: ListenerId,
-        address: Multiaddr,
-    ) -> Result<(), TransportError<Self::Error>> {
-        self.inner.listen_on(id, address)
-    }
-
-    fn remove_listener(&mut self, id: ListenerId) -> bool {
-        self.inner.remove_listener(id)
-    }
-
-    fn dial(
-        &mut self,
-        address: Multiaddr,
-        options: DialOpts,
-    ) -> Result<Self::Dial, TransportError<Self::Error>> {
-        self.inner.dial(address, options)
-    }
+    forward!(inner: listen, dial);
 
     fn poll(
         mut self: Pin<&mut Self>,

@@ -14,9 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{
-    AsyncRead, AsyncWrite, AsyncWriteExt as _, FutureExt as _, TryFutureExt as _, future::BoxFuture,
-};
+use futures::{AsyncWriteExt as _, FutureExt as _, TryFutureExt as _, future::BoxFuture};
 use libp2p::{
     Multiaddr, PeerId,
     core::{
@@ -34,7 +32,7 @@ use super::{
 };
 use crate::{
     limit_hits::Limit,
-    streams::{Streams, UserStream},
+    streams::{Attached, Streams, UserStream},
 };
 use route::Route;
 
@@ -71,11 +69,8 @@ pub struct InboundCircuit {
 #[error("no circuit")]
 struct NoCircuit(#[source] CircuitError);
 
-/// The raw connection of a circuit.
-pub(super) struct Circuit {
-    stream: UserStream,
-    _ended: Option<DropGuard>,
-}
+/// The raw connection of a circuit. The guard of one that a relay has brought tells its end.
+pub(super) type Circuit = Attached<Option<DropGuard>>;
 
 /// The node's side of the transport.
 #[derive(Debug)]
@@ -191,12 +186,12 @@ impl Transport for Circuits {
         Ok(async move {
             let route = Route::parse(&address)?;
             let destination = route.destination.ok_or(CircuitError::NoRelay)?;
-            let dialer = dialer.ok_or(CircuitError::Stream)?;
+            let dialer = dialer.ok_or(CircuitError::Off)?;
             dialer.dial(route.relay, route.addresses, destination).await
         }
         .map_ok(|stream| Circuit {
             stream,
-            _ended: None,
+            attached: None,
         })
         .map_err(|error| io::Error::other(NoCircuit(error)))
         .boxed())
@@ -224,38 +219,10 @@ impl Transport for Circuits {
                 stream.flush().await?;
                 Ok(Circuit {
                     stream,
-                    _ended: Some(ended),
+                    attached: Some(ended),
                 })
             }
             .boxed(),
         })
-    }
-}
-
-impl AsyncRead for Circuit {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Circuit {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buffer)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_close(cx)
     }
 }

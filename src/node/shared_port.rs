@@ -25,7 +25,7 @@ use libp2p::{
     Multiaddr, PeerId, Transport, TransportError,
     core::{
         muxing::StreamMuxerBox,
-        transport::{Boxed, DialOpts, ListenerId, TransportEvent},
+        transport::{Boxed, ListenerId, TransportEvent},
     },
     multiaddr::Protocol,
 };
@@ -35,7 +35,7 @@ pub(super) use handed::Websockets;
 pub(super) use listened::Listened;
 pub(super) use sniff::Sniff;
 
-use super::limits::Admission;
+use super::{forward::forward, limits::Admission};
 use listened::{Place, Spoken};
 
 type Output = (PeerId, StreamMuxerBox);
@@ -249,13 +249,7 @@ impl Transport for SharedPorts {
         true
     }
 
-    fn dial(
-        &mut self,
-        address: Multiaddr,
-        options: DialOpts,
-    ) -> Result<Self::Dial, TransportError<io::Error>> {
-        self.inner.dial(address, options)
-    }
+    forward!(inner: dial);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event> {
         loop {

@@ -10,8 +10,10 @@ use std::{
 use futures::{FutureExt as _, TryFutureExt as _, future::BoxFuture};
 use libp2p::{
     Multiaddr, Transport, TransportError,
-    core::transport::{DialOpts, ListenerId, TransportEvent},
+    core::transport::{DialOpts, TransportEvent},
 };
+
+use super::forward::forward;
 
 /// A transport whose outputs come with the time from the dial, or from the first packet of the
 /// remote, to the connection. For one that secures and multiplexes itself that is its handshake.
@@ -49,17 +51,7 @@ where
     type ListenerUpgrade = Making<T::Output, T::Error>;
     type Dial = Making<T::Output, T::Error>;
 
-    fn listen_on(
-        &mut self,
-        id: ListenerId,
-        address: Multiaddr,
-    ) -> Result<(), TransportError<T::Error>> {
-        self.0.listen_on(id, address)
-    }
-
-    fn remove_listener(&mut self, id: ListenerId) -> bool {
-        self.0.remove_listener(id)
-    }
+    forward!(0: listen);
 
     fn dial(
         &mut self,

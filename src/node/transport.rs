@@ -4,7 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use futures::future::ready;
 use libp2p::{
-    PeerId, Transport as _,
+    PeerId, Transport as _, TransportError,
     core::{
         ConnectedPoint,
         muxing::StreamMuxerBox,
@@ -25,7 +25,7 @@ use super::{
     peer_address::{PeerIdMismatch, remote_address},
     peer_socket::PeerSocket,
     readahead::ReadAhead,
-    security::{Channel, Security},
+    security::{Channel, IdentityUnfit, Security},
     shared_port::{self, Listened, SharedPorts, Sniff, Websockets},
     timed::Timed,
     upgrades::{UPGRADE_TIMEOUT, Upgrades},
@@ -88,30 +88,32 @@ pub(super) struct Parts<'a> {
     pub(super) circuits: Circuits,
 }
 
+/// Why a node has no transport.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportUnfit {
+    /// The identity cannot be used for a security protocol.
+    #[error(transparent)]
+    Identity(#[from] IdentityUnfit),
+    /// Websockets on shared ports are not to be had.
+    #[error("no websockets on shared ports")]
+    Websockets(#[source] TransportError<io::Error>),
+}
+
 /// Builds the transport of a node.
 ///
 /// # Errors
-/// If the identity cannot be used for a security protocol.
+/// See [`TransportUnfit`].
 pub(super) fn build(
     identity: &Keypair,
     options: &Options,
     parts: Parts<'_>,
-) -> anyhow::Result<Boxed<(PeerId, StreamMuxerBox)>> {
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, TransportUnfit> {
     let Parts {
         host,
         next_race,
         admission,
         circuits,
     } = parts;
-    let security = Security::new(identity, security_order(options), hardware_aes())?;
-    let mplex = options.mplex.then(|| {
-        let mut config = libp2p_mplex::Config::new();
-        // mplex has no flow control. One unread stream stops the others, as its design has
-        // it; the alternative resets every stream that sends faster than its reader reads.
-        config.set_max_buffer_behaviour(libp2p_mplex::MaxBufferBehaviour::Block);
-        config
-    });
-
     let listened = Arc::<Listened>::default();
     let tcp = || {
         let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
@@ -120,52 +122,18 @@ pub(super) fn build(
         Accept::new(tcp, options.descriptors.clone())
             .map(|io, _| ReadAhead::new(PeerSocket::new(io)))
     };
-    let upgrades = Upgrades {
-        network: options.network,
-        security,
-        mplex,
-        host: host.clone(),
-    };
+    let upgrades = upgrades(identity, options, host)?;
     let over_tcp = upgrades.apply(tcp(), UPGRADE_TIMEOUT, remote_address);
-    let mut config = quic::Config::new(identity);
-    config.max_concurrent_stream_limit = u32::try_from(MAX_STREAMS).unwrap_or(u32::MAX);
-    let window = quic_window(options.memory);
-    config.max_stream_data = window / 3 * 2;
-    config.max_connection_data = window;
-    config.max_idle_timeout = u32::try_from(QUIC_IDLE.as_millis()).unwrap_or(u32::MAX);
-    let quic_host = host.clone();
-    let over_quic = Timed::new(quic::tokio::Transport::new(config))
-        .map(move |((peer, connection), time), endpoint| {
-            let remote = remote_address(&endpoint, peer);
-            let dialed = is_client(&endpoint);
-            let carrier = Carrier {
-                outbound: dialed,
-                transport: transport_name(&remote),
-                security: "",
-                muxer: "",
-                ip_version: ip_version(&remote),
-            };
-            metrics().swarm.upgraded(carrier, time);
-            let muxer = Muxer::new(
-                Protocol::Quic { connection, window },
-                peer,
-                remote,
-                dialed,
-                "",
-                quic_host,
-            );
-            (peer, StreamMuxerBox::new(muxer))
-        })
-        .boxed();
     // It encrypts by itself, so there is nothing under it that a network's key could protect.
     let over_quic = match options.network {
-        None => OptionalTransport::some(over_quic),
+        None => OptionalTransport::some(over_quic(identity, options, host.clone())),
         Some(_) => OptionalTransport::none(),
     };
     // Names are resolved before anything is dialed, except those that a secure websocket's
     // certificate is for.
     let over_websocket = upgrades.websocket(with_dns(tcp().boxed()), remote_address);
-    let websockets = Websockets::new(|handed| upgrades.websocket(handed, remote_address))?;
+    let websockets = Websockets::new(|handed| upgrades.websocket(handed, remote_address))
+        .map_err(TransportUnfit::Websockets)?;
     let remote = circuits.remote();
     let over_circuits = upgrades.apply(circuits, CIRCUIT_TIMEOUT + UPGRADE_TIMEOUT, remote);
     // An inbound one is there when its upgrades begin.
@@ -183,15 +151,7 @@ pub(super) fn build(
         .or_transport(over_tcp)
         .map(|either, _| either.into_inner())
         .and_then(|(peer, muxer), endpoint| {
-            // The swarm takes the first connection that completes and only then looks at
-            // the peer id; a wrong peer must fail its own address alone.
-            ready(match expected(&endpoint) {
-                Some(expected) if expected != peer => Err(io::Error::other(PeerIdMismatch {
-                    expected,
-                    actual: peer,
-                })),
-                _ => Ok((peer, muxer)),
-            })
+            ready(check_peer(peer, &endpoint).map(|()| (peer, muxer)))
         })
         // `Either` hides what it holds from whoever looks for the cause.
         .map_err(|error| {
@@ -204,6 +164,68 @@ pub(super) fn build(
     let all = SharedPorts::new(all, shared, websockets, admission.clone(), UPGRADE_TIMEOUT);
     let raced = Raced::new(all, next_race.clone());
     Ok(Gate::new(raced, admission.clone()).boxed())
+}
+
+/// How connections of all transports but quic are secured and multiplexed.
+fn upgrades(
+    identity: &Keypair,
+    options: &Options,
+    host: &Arc<dyn Host>,
+) -> Result<Upgrades, IdentityUnfit> {
+    let mplex = options.mplex.then(|| {
+        let mut config = libp2p_mplex::Config::new();
+        // mplex has no flow control. One unread stream stops the others, as its design has
+        // it; the alternative resets every stream that sends faster than its reader reads.
+        config.set_max_buffer_behaviour(libp2p_mplex::MaxBufferBehaviour::Block);
+        config
+    });
+    Ok(Upgrades {
+        network: options.network,
+        security: Security::new(identity, security_order(options), hardware_aes())?,
+        mplex,
+        host: host.clone(),
+    })
+}
+
+fn over_quic(
+    identity: &Keypair,
+    options: &Options,
+    host: Arc<dyn Host>,
+) -> Boxed<(PeerId, StreamMuxerBox)> {
+    let mut config = quic::Config::new(identity);
+    config.max_concurrent_stream_limit = u32::try_from(MAX_STREAMS).unwrap_or(u32::MAX);
+    let window = quic_window(options.memory);
+    config.max_stream_data = window / 3 * 2;
+    config.max_connection_data = window;
+    config.max_idle_timeout = u32::try_from(QUIC_IDLE.as_millis()).unwrap_or(u32::MAX);
+    Timed::new(quic::tokio::Transport::new(config))
+        .map(move |((peer, connection), time), endpoint| {
+            let remote = remote_address(&endpoint, peer);
+            let dialed = is_client(&endpoint);
+            let carrier = Carrier {
+                outbound: dialed,
+                transport: transport_name(&remote),
+                security: "",
+                muxer: "",
+                ip_version: ip_version(&remote),
+            };
+            metrics().swarm.upgraded(carrier, time);
+            let protocol = Protocol::Quic { connection, window };
+            let muxer = Muxer::new(protocol, peer, remote, dialed, "", host);
+            (peer, StreamMuxerBox::new(muxer))
+        })
+        .boxed()
+}
+
+/// Refuses a peer that is not the one dialed. The swarm takes the first connection that completes
+/// and only then looks at the peer id; a wrong peer must fail its own address alone.
+fn check_peer(actual: PeerId, endpoint: &ConnectedPoint) -> io::Result<()> {
+    match expected(endpoint) {
+        Some(expected) if expected != actual => {
+            Err(io::Error::other(PeerIdMismatch { expected, actual }))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether this side of a connection is the one that speaks first.

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::{
-    Multiaddr, PeerId,
+    Multiaddr, PeerId, Transport,
     core::{
         ConnectedPoint,
         muxing::StreamMuxerBox,
@@ -24,6 +24,42 @@ pub(super) const UPGRADE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Largest websocket message accepted; yamux and noise write far smaller ones.
 const MAX_WEBSOCKET_MESSAGE: usize = 1 << 20;
 
+/// A transport of raw connections, over which peers are secured and multiplexed.
+pub(super) trait RawTransport:
+    Transport<
+        Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        Error: Send + Sync + 'static,
+        Dial: Send + 'static,
+        ListenerUpgrade: Send + 'static,
+    > + Send
+    + Unpin
+    + 'static
+{
+}
+
+impl<T> RawTransport for T where
+    T: Transport<
+            Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+            Error: Send + Sync + 'static,
+            Dial: Send + 'static,
+            ListenerUpgrade: Send + 'static,
+        > + Send
+        + Unpin
+        + 'static
+{
+}
+
+/// Tells the remote address of a connection to a peer.
+pub(super) trait RemoteAddress:
+    Fn(&ConnectedPoint, PeerId) -> Multiaddr + Clone + Send + 'static
+{
+}
+
+impl<F> RemoteAddress for F where
+    F: Fn(&ConnectedPoint, PeerId) -> Multiaddr + Clone + Send + 'static
+{
+}
+
 /// How a raw connection is secured and multiplexed.
 pub(super) struct Upgrades {
     /// Protects it before anything is negotiated.
@@ -42,18 +78,11 @@ impl fmt::Debug for Upgrades {
 
 impl Upgrades {
     /// Websockets over `transport`, as [`Upgrades::apply`] has them.
-    pub(super) fn websocket<T>(
+    pub(super) fn websocket(
         &self,
-        transport: T,
-        remote: impl Fn(&ConnectedPoint, PeerId) -> Multiaddr + Clone + Send + 'static,
-    ) -> Boxed<(PeerId, StreamMuxerBox)>
-    where
-        T: libp2p::Transport + Send + Unpin + 'static,
-        T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        T::Error: Send + Sync + 'static,
-        T::Dial: Send + 'static,
-        T::ListenerUpgrade: Send + 'static,
-    {
+        transport: impl RawTransport,
+        remote: impl RemoteAddress,
+    ) -> Boxed<(PeerId, StreamMuxerBox)> {
         let mut websocket = websocket::Config::new(transport);
         websocket.set_max_data_size(MAX_WEBSOCKET_MESSAGE);
         self.apply(websocket, UPGRADE_TIMEOUT, remote)
@@ -61,19 +90,12 @@ impl Upgrades {
 
     /// `transport` with secured and multiplexed connections, which may take so long to be made.
     /// `remote` tells their remote addresses.
-    pub(super) fn apply<T>(
+    pub(super) fn apply(
         &self,
-        transport: T,
+        transport: impl RawTransport,
         timeout: Duration,
-        remote: impl Fn(&ConnectedPoint, PeerId) -> Multiaddr + Clone + Send + 'static,
-    ) -> Boxed<(PeerId, StreamMuxerBox)>
-    where
-        T: libp2p::Transport + Send + Unpin + 'static,
-        T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        T::Error: Send + Sync + 'static,
-        T::Dial: Send + 'static,
-        T::ListenerUpgrade: Send + 'static,
-    {
+        remote: impl RemoteAddress,
+    ) -> Boxed<(PeerId, StreamMuxerBox)> {
         let Some(network) = self.network else {
             return self.secured(transport, timeout, remote);
         };
@@ -82,19 +104,12 @@ impl Upgrades {
         self.secured(protected, timeout, remote)
     }
 
-    fn secured<T>(
+    fn secured(
         &self,
-        transport: T,
+        transport: impl RawTransport,
         timeout: Duration,
-        remote: impl Fn(&ConnectedPoint, PeerId) -> Multiaddr + Clone + Send + 'static,
-    ) -> Boxed<(PeerId, StreamMuxerBox)>
-    where
-        T: libp2p::Transport + Send + Unpin + 'static,
-        T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        T::Error: Send + Sync + 'static,
-        T::Dial: Send + 'static,
-        T::ListenerUpgrade: Send + 'static,
-    {
+        remote: impl RemoteAddress,
+    ) -> Boxed<(PeerId, StreamMuxerBox)> {
         let (host, mplex) = (self.host.clone(), self.mplex.clone());
         Builder::new(transport, Version::V1Lazy)
             .authenticate(self.security.clone())

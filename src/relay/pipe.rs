@@ -16,7 +16,7 @@ use super::{circuits::Meter, message::Limit};
 use crate::{
     memory::{Account, Charge},
     muxer::Connection,
-    streams::UserStream,
+    streams::Attached,
     wire::scratch::with_scratch,
 };
 
@@ -67,41 +67,8 @@ pub(super) trait End: AsyncRead + AsyncWrite + Unpin {
     fn is_lost(&self) -> bool;
 }
 
-/// The stream to one end of a circuit.
-#[derive(Debug)]
-pub(super) struct Leg {
-    pub stream: UserStream,
-    /// The connection that it is a stream of.
-    pub connection: Arc<Connection>,
-}
-
-impl AsyncRead for Leg {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Leg {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buffer)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_close(cx)
-    }
-}
+/// The stream to one end of a circuit, and the connection that it is a stream of.
+pub(super) type Leg = Attached<Arc<Connection>>;
 
 impl End for Leg {
     fn blocked(&mut self, bytes: usize) {
@@ -109,7 +76,7 @@ impl End for Leg {
     }
 
     fn is_lost(&self) -> bool {
-        self.connection.is_closed()
+        self.attached.is_closed()
     }
 }
 

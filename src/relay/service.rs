@@ -21,7 +21,7 @@ use circuit::Circuit;
 
 use super::{
     circuits::Circuits,
-    message::{self, HOP, HopMessage, MAX_MESSAGE, MessageError, Status, hop_message},
+    message::{self, HOP, HopMessage, MAX_MESSAGE, RelayMessageError, Status, hop_message},
     pipe::{CircuitLimits, Leg},
     reservations::Reservations,
 };
@@ -205,7 +205,7 @@ impl Inner {
             Ok(Some(Agreed::Circuit(circuit))) => {
                 let source = Leg {
                     stream: inbound.stream,
-                    connection: inbound.connection,
+                    attached: inbound.connection,
                 };
                 return Some((circuit, source, inbound.account));
             }
@@ -292,7 +292,7 @@ async fn receive(stream: &mut UserStream) -> Result<Option<Request>, Status> {
     let reading = message::read::<HopMessage>(stream);
     let request = match timeout(MESSAGE_TIMEOUT, reading).await {
         Ok(Ok(request)) => request,
-        Ok(Err(MessageError::Stream(error)))
+        Ok(Err(RelayMessageError::Stream(error)))
             if error.kind() != std::io::ErrorKind::UnexpectedEof =>
         {
             return Ok(None);

@@ -14,10 +14,12 @@ use std::{
 use futures::{FutureExt as _, future::BoxFuture};
 use libp2p::{
     Multiaddr, Transport, TransportError,
-    core::transport::{DialOpts, ListenerId, TransportEvent},
+    core::transport::{DialOpts, TransportEvent},
 };
 use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::node::forward::forward;
 
 /// Another dial to the same peer has completed, or nobody waits for the peer any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -94,17 +96,7 @@ where
     type ListenerUpgrade = T::ListenerUpgrade;
     type Dial = BoxFuture<'static, Result<T::Output, io::Error>>;
 
-    fn listen_on(
-        &mut self,
-        id: ListenerId,
-        address: Multiaddr,
-    ) -> Result<(), TransportError<io::Error>> {
-        self.inner.listen_on(id, address)
-    }
-
-    fn remove_listener(&mut self, id: ListenerId) -> bool {
-        self.inner.remove_listener(id)
-    }
+    forward!(inner: listen);
 
     fn dial(
         &mut self,

@@ -22,11 +22,12 @@ use libp2p::{
     core::{
         StreamMuxer,
         muxing::{StreamMuxerBox, StreamMuxerEvent, SubstreamBox},
-        transport::{DialOpts, ListenerId, TransportEvent},
+        transport::{DialOpts, TransportEvent},
     },
 };
 
 use super::admission::{Admission, GaveWay, Ticket};
+use crate::node::forward::forward;
 
 /// Connections that are refused in one turn. The swarm has other things to do.
 const MAX_REFUSED: usize = 32;
@@ -85,17 +86,7 @@ where
     type ListenerUpgrade = BoxFuture<'static, io::Result<Output>>;
     type Dial = BoxFuture<'static, io::Result<Output>>;
 
-    fn listen_on(
-        &mut self,
-        id: ListenerId,
-        address: Multiaddr,
-    ) -> Result<(), TransportError<io::Error>> {
-        self.inner.listen_on(id, address)
-    }
-
-    fn remove_listener(&mut self, id: ListenerId) -> bool {
-        self.inner.remove_listener(id)
-    }
+    forward!(inner: listen);
 
     fn dial(
         &mut self,

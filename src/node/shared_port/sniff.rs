@@ -12,13 +12,10 @@ use futures::{
     FutureExt as _,
     future::{BoxFuture, Either},
 };
-use libp2p::{
-    Multiaddr, Transport, TransportError,
-    core::transport::{DialOpts, ListenerId, TransportEvent},
-    tcp::tokio::TcpStream,
-};
+use libp2p::{Transport, core::transport::TransportEvent, tcp::tokio::TcpStream};
 
 use super::listened::{Listened, Spoken};
+use crate::node::forward::forward;
 
 /// What the request of a websocket begins with. A message of multistream that begins with it would
 /// be 71 bytes long, and the first one is of 19.
@@ -80,25 +77,7 @@ where
     type ListenerUpgrade = Either<T::ListenerUpgrade, BoxFuture<'static, io::Result<TcpStream>>>;
     type Dial = T::Dial;
 
-    fn listen_on(
-        &mut self,
-        id: ListenerId,
-        address: Multiaddr,
-    ) -> Result<(), TransportError<io::Error>> {
-        self.inner.listen_on(id, address)
-    }
-
-    fn remove_listener(&mut self, id: ListenerId) -> bool {
-        self.inner.remove_listener(id)
-    }
-
-    fn dial(
-        &mut self,
-        address: Multiaddr,
-        options: DialOpts,
-    ) -> Result<Self::Dial, TransportError<io::Error>> {
-        self.inner.dial(address, options)
-    }
+    forward!(inner: listen, dial);
 
     fn poll(
         mut self: Pin<&mut Self>,

@@ -125,7 +125,10 @@ impl Inner {
         }
         tracing::debug!(%source, %destination, "a circuit begins");
         Ok(Some(Circuit {
-            destination: Leg { stream, connection },
+            destination: Leg {
+                stream,
+                attached: connection,
+            },
             destinations: peer.account.clone(),
             limits: self.limits,
             entry,
