@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 use super::{
-    Secrets,
+    DaemonError, Secrets,
     base::Base,
     limits::{System, connection_limits, stream_limits},
     options::node_options,
@@ -56,7 +56,7 @@ pub(super) async fn start(
     listener: Listener,
     system: System,
     stop: &Stop,
-) -> anyhow::Result<Running> {
+) -> Result<Running, DaemonError> {
     let records = datastore(config).await?;
     let rules = rules(config).await?;
     let base = Base::new(config, system);
@@ -69,7 +69,7 @@ pub(super) async fn start(
         operator_line(&format!("private network {}", key.fingerprint()));
     }
     let node = started.node;
-    let parts = Parts {
+    let services = Parts {
         config,
         identity,
         system,
@@ -77,36 +77,16 @@ pub(super) async fn start(
         options: &options,
         base: &base,
         stop,
-    };
-    let services = parts.start(records)?;
+    }
+    .start(records)?;
     let control_addr = listener.addr().clone();
     let tunnels = tunnels(&node, &base, stop);
-    let sources = sources(
-        config,
-        system,
-        &node,
-        &base,
-        &services,
-        (control_addr.clone(), tunnels.clone()),
-    );
+    let control = (control_addr.clone(), tunnels.clone());
+    let sources = sources(config, system, &node, &base, &services, control);
     let watched = sources.clone();
     stop.spawn_task(async move { watched.watch().await });
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        peer = %node.peer_id(),
-        addresses = ?node.addresses(),
-        reach = ?*node.watch_reach().borrow(),
-        "started"
-    );
-    let ready = Arc::<Readiness>::default();
-    if let Some(address) = &config.metrics_addr {
-        let server = http::Server {
-            sources: sources.clone(),
-            ready: ready.clone(),
-            tasks: stop.tasks.clone(),
-        };
-        show(address, server, stop).await;
-    }
+    log_start(&node);
+    let ready = show(config, &sources, stop).await;
     let dht = services.dht.clone();
     let shared = (sources.clone(), tunnels);
     let context = context(config, &node, &base, services, shared, stop);
@@ -128,6 +108,16 @@ pub(super) async fn start(
         listener: stop.pipes.spawn(accepting),
         control_addr,
     })
+}
+
+fn log_start(node: &Node) {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        peer = %node.peer_id(),
+        addresses = ?node.addresses(),
+        reach = ?*node.watch_reach().borrow(),
+        "started"
+    );
 }
 
 /// Says what the operator should know of the start.
@@ -226,8 +216,18 @@ fn capacity(config: &Config, system: System) -> Capacity {
     }
 }
 
-/// Serves metrics and the page. As in Go the daemon goes on without them if it must.
-async fn show(address: &str, server: http::Server, stop: &Stop) {
+/// Serves metrics and the page where that is wanted. As in Go the daemon goes on without them if
+/// it must. Returns what tells them that the daemon is ready.
+async fn show(config: &Config, sources: &Arc<Sources>, stop: &Stop) -> Arc<Readiness> {
+    let ready = Arc::<Readiness>::default();
+    let Some(address) = &config.metrics_addr else {
+        return ready;
+    };
+    let server = http::Server {
+        sources: sources.clone(),
+        ready: ready.clone(),
+        tasks: stop.tasks.clone(),
+    };
     match http::bind(address).await {
         Ok(listener) => {
             if let Ok(bound) = listener.local_addr() {
@@ -237,6 +237,7 @@ async fn show(address: &str, server: http::Server, stop: &Stop) {
         }
         Err(error) => operator_line(&error.to_string()),
     }
+    ready
 }
 
 /// The peers through which the daemon is to join, if it is to.

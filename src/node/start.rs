@@ -21,7 +21,7 @@ use super::{
     host_addresses::{self, HostAddresses},
     interfaces,
     limits::Admission,
-    listen::{self, ListenError, Listening},
+    listen::{self, ListenError, Listeners, Listening},
     options::{Options, StartError},
     probe::Prober,
     protocols,
@@ -104,21 +104,7 @@ impl Node {
             rules: options.rules.clone(),
             prober: Prober::new(options.clone()),
         }));
-        let driver = Driver::new(driver::Parts {
-            swarm,
-            streams: node.0.streams.clone(),
-            book: node.0.book.clone(),
-            filter: node.0.filter.clone(),
-            connmgr: node.0.connmgr.clone(),
-            addresses: node.0.addresses.clone(),
-            listeners,
-            rules: options.rules.clone(),
-            reachability: node.0.reachability.clone(),
-            next_race,
-            max_dials: options.limits.pending_outbound,
-            ledger: options.ledger.clone(),
-            events: options.events.clone(),
-        });
+        let driver = Driver::new(node.driver_parts(swarm, listeners, next_race, options));
         #[expect(clippy::disallowed_methods, reason = "the caller gets the handle")]
         let driver = tokio::spawn(metrics().turns.count(driver.run(early, received, stop)));
         Ok(Started {
@@ -127,6 +113,33 @@ impl Node {
             notices,
             failures,
         })
+    }
+}
+
+impl Node {
+    /// What the swarm's task and the handle share.
+    fn driver_parts(
+        &self,
+        swarm: Swarm<Guarded<Behaviour>>,
+        listeners: Listeners,
+        next_race: NextRace,
+        options: &Options,
+    ) -> driver::Parts {
+        driver::Parts {
+            swarm,
+            streams: self.0.streams.clone(),
+            book: self.0.book.clone(),
+            filter: self.0.filter.clone(),
+            connmgr: self.0.connmgr.clone(),
+            addresses: self.0.addresses.clone(),
+            listeners,
+            rules: options.rules.clone(),
+            reachability: self.0.reachability.clone(),
+            next_race,
+            max_dials: options.limits.pending_outbound,
+            ledger: options.ledger.clone(),
+            events: options.events.clone(),
+        }
     }
 }
 
@@ -148,7 +161,7 @@ async fn build(
         admission: &admission,
         circuits,
     };
-    let transport = transport::build(identity, options, parts).map_err(StartError::Identity)?;
+    let transport = transport::build(identity, options, parts).map_err(StartError::Transport)?;
     let nobody = Arc::new(Registry::new(Vec::new()));
     let alone = behaviour::behaviour(identity, &nobody, &admission);
     streams.registry.set_library(protocols::served(alone));

@@ -8,6 +8,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     Cause, DialError,
     race::Race,
+    ranking::{History, rank},
     target::{State, Target},
 };
 use crate::{
@@ -52,6 +53,30 @@ impl PeerDial {
 
     pub(super) fn target(&mut self, address: &Multiaddr) -> Option<&mut Target> {
         self.targets.iter_mut().find(|t| t.address == *address)
+    }
+
+    pub(super) fn position(&self, address: &Multiaddr) -> Option<usize> {
+        self.targets.iter().position(|t| t.address == *address)
+    }
+
+    /// Puts `target` in the place `at`, or behind all others.
+    pub(super) fn set(&mut self, at: usize, target: Target) {
+        match self.targets.get_mut(at) {
+            Some(old) => *old = target,
+            None => self.targets.push(target),
+        }
+    }
+
+    /// Decides when each of these targets is dialed.
+    pub(super) fn rank(&mut self, fresh: Vec<(usize, History)>) {
+        let now = Instant::now();
+        let ranked: Vec<_> = fresh
+            .iter()
+            .map(|(at, history)| (&self.targets[*at].address, *history))
+            .collect();
+        for (start, (at, _)) in rank(&ranked).into_iter().zip(fresh) {
+            self.targets[at].state = State::Waiting(now + start);
+        }
     }
 
     pub(super) fn unfinished(&self) -> usize {

@@ -60,3 +60,18 @@ pub(super) struct Target {
     /// Dialed from a port of its own, not from one that is listened on.
     pub(super) own_port: bool,
 }
+
+impl Target {
+    pub(super) fn new(address: Multiaddr, state: State) -> Self {
+        Self {
+            address,
+            state,
+            own_port: false,
+        }
+    }
+
+    /// Whether it has come to nothing.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, State::Failed(_) | State::Dropped)
+    }
+}

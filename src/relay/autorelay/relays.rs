@@ -1,13 +1,16 @@
 //! The relays that are known: who is asked for a place when, and who holds one.
 
+mod relay;
+
 use std::{collections::HashMap, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
-use rand::Rng as _;
 use tokio::time::Instant;
 
-use super::reserve::{Allowance, Granted};
+use super::reserve::Granted;
 use crate::node::Reach;
+pub(super) use relay::Held;
+use relay::{MAX_PAUSE, Relay, Source, jittered};
 
 /// Relays wanted, beside those that are trusted (go-libp2p's number).
 pub(super) const DESIRED: usize = 2;
@@ -29,12 +32,6 @@ const ENOUGH: usize = 4;
 /// With less choice, how long to wait for more. go-libp2p waits three minutes.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// Pause before a relay that is wanted back is asked again. It doubles up to [`MAX_PAUSE`].
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// See [`PAUSE`]. Also after a refusal of a trusted relay.
-const MAX_PAUSE: Duration = Duration::from_secs(60);
-
 /// Pause after a refusal of a found relay.
 const REFUSED_PAUSE: Duration = Duration::from_secs(10 * 60);
 
@@ -47,74 +44,6 @@ const NEXT_PAUSE: Duration = Duration::from_secs(1);
 /// A place is asked for anew this long before it is over, or after three quarters of a longer
 /// life, or half of a shorter one.
 const MARGIN: Duration = Duration::from_secs(2 * 60);
-
-/// Where a relay comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Source {
-    /// The operator named it, at these addresses.
-    Trusted(Vec<Multiaddr>),
-    Found,
-}
-
-/// A place that a relay holds for this node.
-#[derive(Debug, Clone)]
-pub(super) struct Held {
-    pub(super) expires: Instant,
-    pub(super) allowance: Allowance,
-    refresh: Instant,
-}
-
-#[derive(Debug)]
-struct Relay {
-    source: Source,
-    /// When it was first found, and last.
-    since: Instant,
-    seen: Instant,
-    /// It has held a place: it is wanted back.
-    proven: bool,
-    /// Whether it was asked and has answered or failed.
-    tried: bool,
-    failures: u32,
-    not_before: Instant,
-    trying: bool,
-    held: Option<Held>,
-}
-
-impl Relay {
-    fn new(source: Source, now: Instant) -> Self {
-        Self {
-            source,
-            since: now,
-            seen: now,
-            proven: false,
-            tried: false,
-            failures: 0,
-            not_before: now,
-            trying: false,
-            held: None,
-        }
-    }
-
-    fn is_trusted(&self) -> bool {
-        self.source != Source::Found
-    }
-
-    fn is_candidate(&self) -> bool {
-        !self.is_trusted() && self.held.is_none()
-    }
-
-    /// It is asked later, the more often it has failed the later.
-    fn back_off(&mut self, now: Instant) {
-        let pause = PAUSE.saturating_mul(1 << self.failures.min(10));
-        self.failures = self.failures.saturating_add(1);
-        self.not_before = now + jittered(pause.min(MAX_PAUSE));
-    }
-}
-
-/// All who have lost the same relay must not come back in the same moment.
-fn jittered(pause: Duration) -> Duration {
-    pause.mul_f64(rand::rng().random_range(0.75..1.0))
-}
 
 /// A relay to be asked.
 #[derive(Debug)]

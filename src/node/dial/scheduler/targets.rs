@@ -1,14 +1,14 @@
 //! Which addresses become targets of a dial, names resolved.
 
 use futures::FutureExt as _;
-use libp2p::PeerId;
+use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
 use super::{
     super::{
         Cause,
         names::{MAX_RESOLVED, has_name, is_name},
-        ranking::{History, rank},
+        ranking::History,
         resolved::Resolved,
         target::{Candidate, Origin, State, Target},
     },
@@ -18,6 +18,12 @@ use crate::memory::OverBudget;
 
 /// Names being resolved at once; further ones wait (SECURITY.md 3).
 const MAX_LOOKUPS: usize = 64;
+
+/// Whether what a name in `address` stands for has to be known before it is dialed. A secure
+/// websocket is dialed by name; the name has to be looked at first if somebody told it.
+fn is_looked_up(address: &Multiaddr, origin: Origin) -> bool {
+    is_name(address) || has_name(address) && origin != Origin::Given
+}
 
 impl Dials {
     /// Adds targets to the peer's dial. Those that have failed already are tried again if they
@@ -35,62 +41,38 @@ impl Dials {
             return Ok(());
         };
         let mut charged = Ok(());
-        let now = Instant::now();
         let mut fresh: Vec<(usize, History)> = Vec::new();
-        let mut names = Vec::new();
         let mut room = MAX_PER_PEER.saturating_sub(dials.unfinished());
-        for Candidate {
-            address,
-            origin,
-            history,
-        } in candidates
-        {
-            let known = dials.targets.iter().position(|t| t.address == address);
-            let again = known.is_some_and(|at| {
-                wanted && matches!(dials.targets[at].state, State::Failed(_) | State::Dropped)
-            });
-            if (known.is_some() && !again) || room == 0 {
+        for candidate in candidates {
+            let known = dials.position(&candidate.address);
+            let known_again = known.filter(|at| wanted && dials.targets[*at].is_over());
+            if (known.is_some() && known_again.is_none()) || room == 0 {
                 continue;
             }
             if known.is_none() {
-                charged = dials.charge_target(&address);
+                charged = dials.charge_target(&candidate.address);
                 if charged.is_err() {
                     break;
                 }
             }
             room -= 1;
-            let is_name = is_name(&address);
-            // A secure websocket is dialed by name. What the name stands for has to be looked at
-            // first if somebody told it.
-            let checked = has_name(&address) && origin != Origin::Given;
-            let state = if is_name || checked {
-                names.push((peer, dials.id, address.clone(), origin));
+            let at = known.unwrap_or(dials.targets.len());
+            let Candidate {
+                address,
+                origin,
+                history,
+            } = candidate;
+            let state = if is_looked_up(&address, origin) {
+                let name = (peer, dials.id, address.clone(), origin);
+                self.waiting_names.push(name);
                 State::Resolving
             } else {
-                State::Waiting(now)
-            };
-            let target = Target {
-                address,
-                state,
-                own_port: false,
-            };
-            let at = known.unwrap_or(dials.targets.len());
-            if matches!(target.state, State::Waiting(_)) {
                 fresh.push((at, history));
-            }
-            match dials.targets.get_mut(at) {
-                Some(old) => *old = target,
-                None => dials.targets.push(target),
-            }
+                State::Waiting(Instant::now())
+            };
+            dials.set(at, Target::new(address, state));
         }
-        let ranked: Vec<_> = fresh
-            .iter()
-            .map(|(at, history)| (&dials.targets[*at].address, *history))
-            .collect();
-        for (start, (at, _)) in rank(&ranked).into_iter().zip(fresh) {
-            dials.targets[at].state = State::Waiting(now + start);
-        }
-        self.waiting_names.extend(names);
+        dials.rank(fresh);
         self.look_up();
         charged
     }

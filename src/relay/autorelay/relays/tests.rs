@@ -1,4 +1,4 @@
-use super::*;
+use super::{super::reserve::Allowance, *};
 
 const PRIVATE: Reach = Reach::Private;
 
