@@ -2,6 +2,7 @@
 
 mod autorelay;
 mod base;
+mod error;
 mod join;
 mod limits;
 mod options;
@@ -14,6 +15,7 @@ use std::{convert::Infallible, future::pending, pin::pin, time::Duration};
 use libp2p::{identity::Keypair, pnet::PreSharedKey};
 use tokio::time::{sleep, timeout};
 
+pub use error::{DaemonError, JoinError};
 pub use limits::{System, system};
 pub(crate) use limits::{connection_limits, dht_share, stream_limits, watermarks};
 
@@ -54,11 +56,12 @@ pub enum End {
 ///
 /// # Errors
 /// What kept it from starting, as one line for the operator.
-pub fn run(config: &Config, secrets: &Secrets, listener: Listener) -> anyhow::Result<End> {
+pub fn run(config: &Config, secrets: &Secrets, listener: Listener) -> Result<End, DaemonError> {
     let system = system(config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .build()?;
+        .build()
+        .map_err(DaemonError::Runtime)?;
     let end = runtime.block_on(serve(config, secrets, listener, system));
     // Whatever is left has had its grace.
     runtime.shutdown_timeout(Duration::ZERO);
@@ -70,8 +73,8 @@ async fn serve(
     secrets: &Secrets,
     listener: Listener,
     system: System,
-) -> anyhow::Result<End> {
-    let mut signals = Signals::install()?;
+) -> Result<End, DaemonError> {
+    let mut signals = Signals::install().map_err(DaemonError::Runtime)?;
     let stop = Stop::new();
     let mut running = tokio::select! {
         biased;
@@ -104,7 +107,7 @@ async fn until_stopped(
     running: &mut Running,
     stop: &Stop,
     signals: &mut Signals,
-) -> anyhow::Result<End> {
+) -> Result<End, DaemonError> {
     let node = running.node.clone();
     let sources = running.sources.clone();
     let mut join = pin!(async {
@@ -166,7 +169,7 @@ fn look_after(peers: BootstrapPeers, running: &Running, stop: &Stop) {
 }
 
 /// Waits for what is under way, within the grace, and for the swarm's connections to close.
-async fn drain(config: &Config, running: Running, stop: &Stop, end: &anyhow::Result<End>) {
+async fn drain(config: &Config, running: Running, stop: &Stop, end: &Result<End, DaemonError>) {
     // The socket file goes first: nobody new shall come.
     let _ = running.listener.await;
     let _ = timeout(config.shutdown_grace, stop.pipes.wait()).await;

@@ -40,7 +40,7 @@ pub struct Connection {
 
 /// Why a connection has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
+pub enum CloseReason {
     /// This daemon has closed it.
     Local,
     /// The peer has closed it.
@@ -94,7 +94,7 @@ pub enum Event {
         /// How many are left.
         connections: usize,
         /// Why.
-        cause: Cause,
+        cause: CloseReason,
     },
     /// These are the daemon's own addresses from now on.
     Addresses(Arc<[Multiaddr]>),
@@ -176,7 +176,7 @@ impl Event {
                 connection, cause, ..
             } => {
                 let reason = match cause {
-                    Cause::Broken(reason) => reason.len(),
+                    CloseReason::Broken(reason) => reason.len(),
                     _ => 0,
                 };
                 connection.remote.len() + reason

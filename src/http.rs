@@ -41,7 +41,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use bind::{BindError, bind};
 
-use crate::{limit_hits::Limit, status::Sources};
+use crate::{limit_hits::Limit, status::Sources, telemetry::Chain};
 
 /// Connections at once (SECURITY.md 3); a further one ends the oldest.
 const MAX_CONNECTIONS: usize = 32;
@@ -138,7 +138,7 @@ impl Server {
             .serve_connection(TokioIo::new(socket), service_fn(answer));
         match timeout(REQUEST_TIME, connection).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "metrics connection failed"),
+            Ok(Err(error)) => tracing::debug!(error = %Chain(&error), "metrics connection failed"),
             Err(_) => Limit::HttpTime.hit(),
         }
     }

@@ -32,7 +32,7 @@ pub(crate) use peers::Peers;
 pub(crate) use queries::{DhtQuery, Queries};
 pub(crate) use relay_service::{Asked, RelayService};
 pub(crate) use streams::{Handled, Streams};
-pub(crate) use swarm::{Carrier, DialError, PeerDial, Swarm};
+pub(crate) use swarm::{Carrier, DialFailure, PeerDial, Swarm};
 pub(crate) use turns::Turns;
 
 /// Everything that is counted.

@@ -12,6 +12,7 @@ mod dial;
 mod dial_back;
 mod driver;
 mod follow;
+mod forward;
 mod guarded;
 mod host_addresses;
 mod identify_request;
@@ -68,7 +69,7 @@ use circuit::CircuitPort;
 pub use circuit::{CircuitDialer, InboundCircuit};
 use connmgr::ConnectionManager;
 pub use connmgr::{PeerTags, Standing, TagError, Watermarks};
-pub use dial::{Cause, CircuitError, DialError, Manner, RoutingError};
+pub use dial::{Cause, CircuitError, DialError, Manner, RoutingError, SharedError};
 pub use dial_back::DialBack;
 use driver::Command;
 pub use host_addresses::AnnounceError;
@@ -88,10 +89,13 @@ pub use probe::{ProbeError, Probed};
 pub use reach::Reach;
 use reach::Reachability;
 use rules::Rules;
+pub use security::IdentityUnfit;
 pub(crate) use shared_port::ports as shared_ports;
 use shed::Leaving;
 pub use snapshot::{ConnectionSnapshot, PeerSnapshot, Snapshot};
 pub use start::Started;
+pub use tls::TlsError;
+pub use transport::TransportUnfit;
 
 use crate::{
     events::{Event, Events, Kind},

@@ -18,7 +18,10 @@ use std::{
 
 use tokio::time::sleep;
 
-use crate::node::{Node, Port, address_filter::Scope};
+use crate::{
+    node::{Node, Port, address_filter::Scope},
+    telemetry::Chain,
+};
 use error::MappingError;
 use gateway::{Gateway, default_gateway};
 
@@ -51,7 +54,7 @@ pub async fn keep(node: Node) {
                 renew(&node, &gateway).await;
                 node.set_mapped(Vec::new());
             }
-            Err(error) => tracing::debug!(%error, "no router maps ports"),
+            Err(error) => tracing::debug!(error = %Chain(&error), "no router maps ports"),
         }
         sleep(pause).await;
         pause = (pause * 2).min(LAST_PAUSE);
@@ -95,7 +98,7 @@ async fn renew(node: &Node, gateway: &Gateway) {
             }
             Err(error) => {
                 failures += 1;
-                tracing::debug!(%error, "ports not mapped");
+                tracing::debug!(error = %Chain(&error), "ports not mapped");
             }
         }
         sleep(RENEWAL).await;

@@ -43,13 +43,13 @@ pub enum PrivateNetworkError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        reason: KeyError,
+        reason: FormatError,
     },
 }
 
 /// What is wrong with the content of a key file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum KeyError {
+pub enum FormatError {
     /// Another first line.
     #[error("the first line is not /key/swarm/psk/1.0.0/")]
     Header,
@@ -88,31 +88,31 @@ pub fn load(path: &Path) -> Result<PreSharedKey, PrivateNetworkError> {
 /// Reads the content of a key file.
 ///
 /// # Errors
-/// [`KeyError`].
-pub fn decode(bytes: &[u8]) -> Result<PreSharedKey, KeyError> {
+/// [`FormatError`].
+pub fn decode(bytes: &[u8]) -> Result<PreSharedKey, FormatError> {
     let (header, rest) = line(bytes);
     if header != HEADER {
-        return Err(KeyError::Header);
+        return Err(FormatError::Header);
     }
     let (encoding, rest) = line(rest);
     let base = match encoding {
         // Its bytes may be line feeds.
-        b"/bin/" => return key(rest.get(..KEY).ok_or(KeyError::Key)?),
+        b"/bin/" => return key(rest.get(..KEY).ok_or(FormatError::Key)?),
         b"/base16/" => Base::Base16Lower,
         b"/base64/" => Base::Base64Pad,
-        _ => return Err(KeyError::Encoding),
+        _ => return Err(FormatError::Encoding),
     };
-    let text = std::str::from_utf8(line(rest).0).map_err(|_| KeyError::Key)?;
+    let text = std::str::from_utf8(line(rest).0).map_err(|_| FormatError::Key)?;
     let text = match base {
         Base::Base16Lower => Zeroizing::new(text.to_ascii_lowercase()),
         _ => Zeroizing::new(text.to_owned()),
     };
-    let decoded = Zeroizing::new(base.decode(text.as_str()).map_err(|_| KeyError::Key)?);
+    let decoded = Zeroizing::new(base.decode(text.as_str()).map_err(|_| FormatError::Key)?);
     key(&decoded)
 }
 
-fn key(bytes: &[u8]) -> Result<PreSharedKey, KeyError> {
-    let key: [u8; KEY] = bytes.try_into().map_err(|_| KeyError::Key)?;
+fn key(bytes: &[u8]) -> Result<PreSharedKey, FormatError> {
+    let key: [u8; KEY] = bytes.try_into().map_err(|_| FormatError::Key)?;
     Ok(PreSharedKey::new(key))
 }
 

@@ -26,7 +26,10 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::join_all;
-use libp2p::{PeerId, identity::Keypair};
+use libp2p::{
+    PeerId,
+    identity::{Keypair, SigningError},
+};
 use tokio::{
     sync::oneshot,
     task::yield_now,
@@ -35,7 +38,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use judges::{Ask, Judge, JudgeError, JudgeSettings, Verdict};
-use judges::{Court, Judges, Origin};
+use judges::{Court, Judges, Submitter};
 use message::Author;
 pub use message::{MAX_RPC, Message};
 use router::Router;
@@ -171,7 +174,7 @@ impl Inner {
             Some(Court::Judge(queue)) => queue,
         };
         let (reply, verdict) = oneshot::channel();
-        match queue.submit(message, Origin::Client(reply)) {
+        match queue.submit(message, Submitter::Client(reply)) {
             Ok(()) => verdict.await.unwrap_or(Verdict::Ignore),
             Err(verdict) => verdict,
         }
@@ -190,7 +193,7 @@ impl PubSub {
         (node, events): (&Node, &Events),
         tasks: TaskTracker,
         closing: CancellationToken,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, SigningError> {
         // A counter from the start's time, as in Go: peers have not seen a number of this run.
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_nanos();

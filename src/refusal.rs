@@ -13,10 +13,11 @@ use crate::{
     client::ClientError,
     config::ConfigError,
     control::listener::BindError,
+    daemon::DaemonError,
     dht::disk::DiskError,
     healthcheck::HealthError,
     identity::{IdentityError, KeyFileError, KeygenError},
-    node::{StartError, rules::RulesFileError},
+    node::{StartError, TransportUnfit, rules::RulesFileError},
     private_network::PrivateNetworkError,
     status::command::CommandError,
     wire::maddr::ControlAddr,
@@ -47,14 +48,8 @@ fn advice(error: &anyhow::Error) -> Option<String> {
     if let Some(error) = error.downcast_ref::<BindError>() {
         return error.advice();
     }
-    if let Some(error) = error.downcast_ref::<StartError>() {
-        return for_start(error);
-    }
-    if let Some(error) = error.downcast_ref::<RulesFileError>() {
-        return Some(for_rules(error).into());
-    }
-    if let Some(error) = error.downcast_ref::<DiskError>() {
-        return for_datastore(error);
+    if let Some(error) = error.downcast_ref::<DaemonError>() {
+        return for_daemon(error);
     }
     match (error.downcast_ref(), error.downcast_ref()) {
         (Some(error), _) => for_health(error),
@@ -128,9 +123,24 @@ fn for_keygen(error: &KeygenError) -> Option<String> {
     })
 }
 
+fn for_daemon(error: &DaemonError) -> Option<String> {
+    match error {
+        DaemonError::Node(error) => for_start(error),
+        DaemonError::Datastore(error) => for_datastore(error),
+        DaemonError::Rules(error) => Some(for_rules(error).into()),
+        // It says what to do.
+        DaemonError::Join(_) => None,
+        DaemonError::PubSub(_) => Some("use a key of another type with -id".into()),
+        DaemonError::Runtime(_) | DaemonError::Panicked(_) => None,
+    }
+}
+
 fn for_start(error: &StartError) -> Option<String> {
     let failures = match error {
-        StartError::Identity(_) => return Some("use a key of another type with -id".into()),
+        StartError::Transport(TransportUnfit::Identity(_)) => {
+            return Some("use a key of another type with -id".into());
+        }
+        StartError::Transport(TransportUnfit::Websockets(_)) => return None,
         StartError::Listen(failures) => failures,
     };
     let is = |words: &str| failures.iter().any(|one| one.to_string().contains(words));

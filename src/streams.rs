@@ -1,6 +1,7 @@
 //! Streams of user protocols: who is connected, who handles what, how a protocol is agreed.
 
 mod announce;
+mod attached;
 pub(crate) mod fuzzing;
 mod inbound;
 mod limits;
@@ -19,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use announce::Announce;
+pub use attached::Attached;
 pub(crate) use inbound::NEGOTIATION_TIMEOUT;
 pub use inbound::StreamHost;
 pub use limits::{MAX_INBOUND, StreamLimits};

@@ -1,5 +1,6 @@
 //! Joining a network at the start.
 
+use super::JoinError;
 use crate::{
     config::Config,
     control::response::dial_error,
@@ -8,7 +9,10 @@ use crate::{
 };
 
 /// Connects to the first bootstrap peer that answers. Returns those to look after, if any.
-pub(super) async fn join(config: &Config, node: &Node) -> anyhow::Result<Option<BootstrapPeers>> {
+pub(super) async fn join(
+    config: &Config,
+    node: &Node,
+) -> Result<Option<BootstrapPeers>, JoinError> {
     if !config.bootstrap.enabled {
         return Ok(None);
     }
@@ -27,7 +31,7 @@ pub(super) async fn join(config: &Config, node: &Node) -> anyhow::Result<Option<
     }
     match peers.join(node).await {
         Ok(()) => Ok(Some(peers)),
-        Err(error) => anyhow::bail!(bootstrap_failure(&error)),
+        Err(error) => Err(JoinError(bootstrap_failure(&error))),
     }
 }
 

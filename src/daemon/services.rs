@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use libp2p::identity::Keypair;
+use libp2p::identity::{Keypair, SigningError};
 use tokio::sync::watch;
 
 use super::{
-    autorelay,
+    DaemonError, autorelay,
     base::Base,
     limits::{System, dht_share},
     options::{pubsub_settings, relay_settings},
@@ -51,7 +51,7 @@ impl Parts<'_> {
     ///
     /// # Errors
     /// What kept one from starting.
-    pub(super) fn start(&self, records: Option<(Disk, Contents)>) -> anyhow::Result<Services> {
+    pub(super) fn start(&self, records: Option<(Disk, Contents)>) -> Result<Services, DaemonError> {
         let (config, node, stop) = (self.config, self.node, self.stop);
         stop.spawn_task(node.clone().keep_trimmed());
         let events = self.base.events.clone();
@@ -116,7 +116,7 @@ impl Parts<'_> {
         dht
     }
 
-    fn pubsub(&self) -> anyhow::Result<Option<PubSub>> {
+    fn pubsub(&self) -> Result<Option<PubSub>, SigningError> {
         let Some(wanted) = &self.config.pubsub else {
             return Ok(None);
         };
@@ -197,7 +197,7 @@ async fn serve_dht(
 
 /// The rules about connections, which stand in a file beside the datastore. As with that, errors end the
 /// start.
-pub(super) async fn rules(config: &Config) -> anyhow::Result<Rules> {
+pub(super) async fn rules(config: &Config) -> Result<Rules, DaemonError> {
     let Some(datastore) = &config.datastore else {
         return Ok(Rules::default());
     };
@@ -208,7 +208,7 @@ pub(super) async fn rules(config: &Config) -> anyhow::Result<Rules> {
 
 /// The datastore, and what it held. Opened before anything listens: its errors end the start. A
 /// disk that hangs holds up the start, but not the signal that ends it.
-pub(super) async fn datastore(config: &Config) -> anyhow::Result<Option<(Disk, Contents)>> {
+pub(super) async fn datastore(config: &Config) -> Result<Option<(Disk, Contents)>, DaemonError> {
     let Some(path) = config.datastore.clone().filter(|_| config.dht.is_some()) else {
         return Ok(None);
     };

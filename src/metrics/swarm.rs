@@ -68,7 +68,7 @@ pub(crate) struct Carrier {
 
 /// Why one address could not be dialed, in go-libp2p's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DialError {
+pub(crate) enum DialFailure {
     Timeout,
     Refused,
     Superseded,
@@ -240,13 +240,13 @@ impl Swarm {
         &self,
         transport: &'static str,
         ip_version: &'static str,
-        error: DialError,
+        error: DialFailure,
     ) {
         let error = match error {
-            DialError::Timeout => "timeout",
-            DialError::Refused => "connection refused",
-            DialError::Superseded => "canceled: concurrent dial successful",
-            DialError::Other => "other",
+            DialFailure::Timeout => "timeout",
+            DialFailure::Refused => "connection refused",
+            DialFailure::Superseded => "canceled: concurrent dial successful",
+            DialFailure::Other => "other",
         };
         let labels = ErrorLabels {
             transport,

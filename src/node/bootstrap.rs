@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use super::{Cause, DialError, Node, dial::NO_ANSWER};
+use crate::telemetry::Chain;
 
 /// The tag of bootstrap peers, of weight 1 (go-libp2p-daemon's).
 const TAG: &str = "bootstrap";
@@ -218,7 +219,9 @@ impl BootstrapPeers {
             match result {
                 Ok(()) if enough() => return,
                 Ok(()) => {}
-                Err(error) => tracing::debug!(%peer, ?error, "bootstrap peer not reached"),
+                Err(error) => {
+                    tracing::debug!(%peer, error = %Chain(&error), "bootstrap peer not reached")
+                }
             }
         }
     }

@@ -7,6 +7,7 @@ mod race;
 mod ranking;
 mod resolved;
 mod scheduler;
+mod shared_error;
 mod target;
 
 use std::{error::Error, io, net::SocketAddr, sync::Arc};
@@ -22,11 +23,13 @@ pub(super) use punches::{Attempt, Punch, Punches};
 pub(super) use race::{NextRace, Race, Raced};
 pub(super) use ranking::History;
 pub(super) use scheduler::{Dials, Due, Start};
+pub use shared_error::SharedError;
 pub(super) use target::{Candidate, Origin};
 
 use super::peer_address::{PeerIdMismatch, strip_peer};
 use crate::{
     metrics,
+    telemetry::Chain,
     wire::carrier::{ip_version, transport_name},
 };
 
@@ -62,7 +65,7 @@ pub enum DialError {
 fn listed(failures: &[(Multiaddr, Cause)]) -> String {
     let failures = failures.iter().take(MAX_LOGGED);
     let texts: Vec<String> = failures
-        .map(|(address, cause)| format!("[{address}] {cause}"))
+        .map(|(address, cause)| format!("[{address}] {}", Chain(cause)))
         .collect();
     texts.join(", ")
 }
@@ -97,7 +100,7 @@ pub enum Cause {
     #[error("no transport for protocol")]
     NoTransport,
     /// Another peer answered.
-    #[error("{0}")]
+    #[error(transparent)]
     PeerIdMismatch(PeerIdMismatch),
     /// A name does not resolve.
     #[error("{0}")]
@@ -106,7 +109,7 @@ pub enum Cause {
     #[error("cancelled")]
     Cancelled,
     /// There is no circuit to the peer.
-    #[error("{0}")]
+    #[error(transparent)]
     Circuit(CircuitError),
     /// Anything else, innermost reason.
     #[error("{0}")]
@@ -126,14 +129,17 @@ pub enum CircuitError {
     #[error("a circuit through a circuit, or to its relay")]
     Loop,
     /// The relay could not be reached.
-    #[error("the relay could not be reached: {0}")]
-    Relay(Box<DialError>),
+    #[error("the relay could not be reached")]
+    Relay(#[source] Box<DialError>),
     /// The relay does not speak the protocol of relays.
     #[error("the peer is no relay")]
     NotSpoken,
     /// The connection to the relay failed.
     #[error("the stream to the relay failed")]
-    Stream,
+    Stream(#[source] SharedError),
+    /// This node opens no circuits.
+    #[error("circuits are not opened here")]
+    Off,
     /// The relay did not agree on the protocol in time.
     #[error("no stream to the relay in time")]
     Open,
@@ -185,10 +191,10 @@ impl Cause {
     /// Counts that `address` could not be dialed.
     pub(super) fn count(&self, address: &Multiaddr) {
         let error = match self {
-            Self::TimedOut => metrics::DialError::Timeout,
-            Self::Socket(_, io::ErrorKind::ConnectionRefused, _) => metrics::DialError::Refused,
-            Self::Cancelled => metrics::DialError::Superseded,
-            _ => metrics::DialError::Other,
+            Self::TimedOut => metrics::DialFailure::Timeout,
+            Self::Socket(_, io::ErrorKind::ConnectionRefused, _) => metrics::DialFailure::Refused,
+            Self::Cancelled => metrics::DialFailure::Superseded,
+            _ => metrics::DialFailure::Other,
         };
         let swarm = &metrics::metrics().swarm;
         swarm.dial_failed(transport_name(address), ip_version(address), error);

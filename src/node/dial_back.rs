@@ -25,6 +25,7 @@ use crate::{
     descriptors::{Descriptors, RESERVE},
     muxer::{Connection, Handover, Host, Substream},
     streams::Traffic,
+    telemetry::Chain,
 };
 
 /// Sockets being connected for all peers together (SECURITY.md 3).
@@ -69,7 +70,7 @@ impl DialBack {
         };
         let transport = transport::build(&identity, options, parts);
         Ok(Self {
-            transport: Mutex::new(transport.map_err(StartError::Identity)?),
+            transport: Mutex::new(transport.map_err(StartError::Transport)?),
             sockets: Semaphore::new(MAX_SOCKETS as usize),
             descriptors: options.descriptors.clone(),
         })
@@ -111,7 +112,7 @@ impl DialBack {
         match self.try_one(peer, &address).await {
             Ok(()) => Some(address),
             Err(error) => {
-                tracing::debug!(%peer, %address, %error, "dial back failed");
+                tracing::debug!(%peer, %address, error = %Chain(&error), "dial back failed");
                 None
             }
         }

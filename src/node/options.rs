@@ -8,6 +8,7 @@ use libp2p::{Multiaddr, pnet::PreSharedKey};
 use super::{
     connmgr::Watermarks, limits::ConnectionLimits, listen::error::ListenError, reach::Reach,
     rules::Rules,
+    transport::TransportUnfit,
 };
 use crate::{
     descriptors::Descriptors,
@@ -59,9 +60,9 @@ pub struct Options {
 /// Why the node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The identity cannot be used.
-    #[error("{0}")]
-    Identity(anyhow::Error),
+    /// There is no transport.
+    #[error(transparent)]
+    Transport(TransportUnfit),
     /// Not one of the addresses can be listened on.
     #[error("failed to listen on any addresses: [{}]", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))]
     Listen(Vec<ListenError>),

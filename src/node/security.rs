@@ -17,7 +17,10 @@ use libp2p::{
     noise,
 };
 
-use super::{plaintext, tls::Tls};
+use super::{
+    plaintext,
+    tls::{Tls, TlsError},
+};
 use crate::{
     metrics::{Carrier, metrics},
     muxer::{Host, Muxer, Protocol, SecureIo},
@@ -80,6 +83,17 @@ impl Handshake {
     }
 }
 
+/// Why the identity cannot be used for a security protocol.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityUnfit {
+    /// It signs no key of noise.
+    #[error(transparent)]
+    Noise(noise::Error),
+    /// It signs no certificate.
+    #[error(transparent)]
+    Tls(TlsError),
+}
+
 /// The enabled security protocols in the order a dialer proposes them.
 #[derive(Clone)]
 pub(super) struct Security {
@@ -96,15 +110,17 @@ impl Security {
         identity: &Keypair,
         order: Vec<Channel>,
         hardware_aes: bool,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, IdentityUnfit> {
         let enabled = |channel| order.contains(&channel);
         Ok(Self {
             noise: enabled(Channel::Noise)
                 .then(|| noise::Config::new(identity))
-                .transpose()?,
+                .transpose()
+                .map_err(IdentityUnfit::Noise)?,
             tls: enabled(Channel::Tls)
                 .then(|| Tls::new(identity, hardware_aes))
-                .transpose()?,
+                .transpose()
+                .map_err(IdentityUnfit::Tls)?,
             identity: identity.clone(),
             order,
         })

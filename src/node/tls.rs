@@ -51,12 +51,23 @@ pub(super) struct Tls {
     client: Arc<ClientConfig>,
 }
 
+/// Why there is no TLS for an identity.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The key signs no certificate.
+    #[error(transparent)]
+    Certificate(#[from] certificate::GenError),
+    /// The certificate, or the protocol, cannot be used.
+    #[error(transparent)]
+    Config(#[from] rustls::Error),
+}
+
 impl Tls {
     /// `aes_first` is whether the processor has AES.
     ///
     /// # Errors
     /// If the key cannot sign a certificate.
-    pub(super) fn new(identity: &Keypair, aes_first: bool) -> anyhow::Result<Self> {
+    pub(super) fn new(identity: &Keypair, aes_first: bool) -> Result<Self, TlsError> {
         let provider = Arc::new(provider(aes_first));
         let (certificate, key) = certificate::generate(identity)?;
         let key = provider.key_provider.load_private_key(key)?;

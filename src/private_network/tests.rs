@@ -33,16 +33,19 @@ fn each_encoding_is_read() {
 
 #[test]
 fn what_is_no_key_is_refused_by_its_line() {
-    let cases: [(Vec<u8>, KeyError); 6] = [
-        (Vec::new(), KeyError::Header),
-        (b"/key/swarm/psk/2.0.0/\n/bin/\n".to_vec(), KeyError::Header),
-        (file("/base32/", b"x"), KeyError::Encoding),
-        (file("/base16/", b"0123"), KeyError::Key),
+    let cases: [(Vec<u8>, FormatError); 6] = [
+        (Vec::new(), FormatError::Header),
+        (
+            b"/key/swarm/psk/2.0.0/\n/bin/\n".to_vec(),
+            FormatError::Header,
+        ),
+        (file("/base32/", b"x"), FormatError::Encoding),
+        (file("/base16/", b"0123"), FormatError::Key),
         (
             file("/base16/", "\u{e9}".repeat(32).as_bytes()),
-            KeyError::Key,
+            FormatError::Key,
         ),
-        (file("/bin/", &BYTES[1..]), KeyError::Key),
+        (file("/bin/", &BYTES[1..]), FormatError::Key),
     ];
     for (bytes, reason) in cases {
         assert_eq!(decode(&bytes), Err(reason), "{}", bytes.escape_ascii());

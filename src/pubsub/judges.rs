@@ -21,8 +21,8 @@ use parking_lot::Mutex;
 use super::{router::Router, subscriptions::MAX_TOPIC};
 use crate::memory::Account;
 pub use judge::{Ask, Judge};
-pub(super) use queue::Origin;
 use queue::Queue;
+pub(super) use queue::Submitter;
 
 /// Topics that have a judge, or had one and wait for another (SECURITY.md 3).
 pub(crate) const MAX_JUDGES: usize = 1024;

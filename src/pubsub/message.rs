@@ -13,7 +13,7 @@ use libp2p::{
 };
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
-use super::seen::{IdHash, Origin};
+use super::seen::{IdHash, Sequence};
 pub(super) use fields::fields;
 pub(super) use validation::{ValidationError, Validator};
 
@@ -77,9 +77,9 @@ impl Message {
     }
 
     /// Its author and the author's number, if it has both.
-    pub(super) fn origin(&self) -> Option<Origin> {
+    pub(super) fn origin(&self) -> Option<Sequence> {
         let (author, number) = self.message_id.split_last_chunk::<SEQNO_LEN>()?;
-        self.author.map(|_| Origin {
+        self.author.map(|_| Sequence {
             author: IdHash::of(author),
             number: u64::from_be_bytes(*number),
         })

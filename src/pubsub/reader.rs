@@ -10,7 +10,7 @@ use tokio::{sync::Semaphore, task::yield_now};
 
 use super::{
     FORWARD_PATIENCE, Inner,
-    judges::{Court, Origin, Verdict},
+    judges::{Court, Submitter, Verdict},
     message::{self, MAX_RPC, Message, Validator, pb},
     seen::IdHash,
 };
@@ -43,7 +43,7 @@ const FIELD_WORK: usize = 1;
 
 /// Why a stream of RPCs is given up.
 #[derive(Debug, thiserror::Error)]
-enum ReadError {
+enum RpcError {
     #[error(transparent)]
     Stream(#[from] MessageError),
     #[error("malformed RPC")]
@@ -98,12 +98,12 @@ impl Inner {
         account: &Arc<Account>,
         stream: &mut UserStream,
         fresh: &mut Vec<Arc<Message>>,
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), RpcError> {
         let mut rpcs = MessageReader::new(MAX_RPC, account.empty_charge(), &LARGE_PERMITS);
         let mut validator = Validator::new(self.signing);
         let malformed = |error: DecodeError| {
             self.router.malformed(peer);
-            ReadError::Malformed(error)
+            RpcError::Malformed(error)
         };
         let mut work = 0;
         while let Some(rpc) = rpcs.next(stream).await? {
@@ -124,7 +124,7 @@ impl Inner {
                         messages += 1;
                         if messages > MAX_RPC_MESSAGES {
                             self.router.malformed(peer);
-                            return Err(ReadError::TooMany);
+                            return Err(RpcError::TooMany);
                         }
                         let raw = pb::Message::decode(value).map_err(malformed)?;
                         fresh.extend(self.accept_message(peer, &raw, &mut validator).await);
@@ -211,7 +211,7 @@ impl Inner {
                 if !self.router.note(&message) {
                     return None;
                 }
-                match queue.submit(&message, Origin::Peer(peer)) {
+                match queue.submit(&message, Submitter::Peer(peer)) {
                     Ok(()) | Err(Verdict::Ignore) => None,
                     Err(Verdict::Reject) => {
                         self.router.rejected_by_judge(peer);

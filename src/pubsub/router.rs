@@ -34,7 +34,7 @@ use super::{
     Signing,
     message::{Message, ValidationError},
     rpc_queue::RpcQueue,
-    seen::{IdHash, Origin, Seen},
+    seen::{IdHash, Sequence, Seen},
     snapshot::Snapshot,
     subscriptions::Subscriptions,
 };
@@ -215,7 +215,7 @@ impl Router {
         // Numbers that are not signed prove nothing.
         let origin = message.origin().filter(|_| self.signing == Signing::Strict);
         let mut state = self.state();
-        let old = |origin: &Origin| source.is_some() && state.seen.is_old(origin);
+        let old = |origin: &Sequence| source.is_some() && state.seen.is_old(origin);
         let seen = state.seen.contains(message.id_hash()) || origin.as_ref().is_some_and(old);
         if is == Is::New && seen {
             self.counters.duplicates.fetch_add(1, Relaxed);

@@ -11,7 +11,7 @@ use std::{
 
 use crate::limit_hits::Limit;
 use authors::Authors;
-pub(super) use authors::Origin;
+pub(super) use authors::Sequence;
 
 /// How long a message is remembered, so that nobody gets it twice (Go's time).
 const MEMORY: Duration = Duration::from_secs(120);
@@ -97,13 +97,13 @@ impl Seen {
     }
 
     /// Whether a message is older than one of its author's that was forgotten.
-    pub(super) fn is_old(&self, origin: &Origin) -> bool {
+    pub(super) fn is_old(&self, origin: &Sequence) -> bool {
         self.authors.is_old(origin)
     }
 
     /// Takes note of a message. False if it was seen before. Without an origin, nothing is known of
     /// it once it is forgotten.
-    pub(super) fn insert(&mut self, id: IdHash, origin: Option<Origin>, now: Instant) -> bool {
+    pub(super) fn insert(&mut self, id: IdHash, origin: Option<Sequence>, now: Instant) -> bool {
         if self.contains(id) {
             return false;
         }
@@ -128,7 +128,7 @@ impl Seen {
         };
         generation.ids.insert(id);
         self.count += 1;
-        if let Some(Origin { author, number }) = origin {
+        if let Some(Sequence { author, number }) = origin {
             let known = generation.highest.len();
             if known < MAX_AUTHORS || generation.highest.contains_key(&author) {
                 let highest = generation.highest.entry(author).or_insert(number);
@@ -214,11 +214,11 @@ mod tests {
     }
 
     /// A message of `author`, the `number`th since its start.
-    fn message(author: usize, number: u64) -> (IdHash, Option<Origin>) {
+    fn message(author: usize, number: u64) -> (IdHash, Option<Sequence>) {
         let number = 1_790_000_000_000_000_000 + number;
         let name = [&author.to_be_bytes()[..], &number.to_be_bytes()].concat();
         let author = id(author);
-        (IdHash::of(&name), Some(Origin { author, number }))
+        (IdHash::of(&name), Some(Sequence { author, number }))
     }
 
     #[test]

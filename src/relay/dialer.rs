@@ -6,9 +6,9 @@ use futures::{FutureExt as _, future::BoxFuture};
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::{Instant, timeout};
 
-use super::message::{self, HOP, HopMessage, MessageError, Status, hop_message};
+use super::message::{self, HOP, HopMessage, RelayMessageError, Status, hop_message};
 use crate::{
-    node::{CircuitDialer, CircuitError, Node, StreamError},
+    node::{CircuitDialer, CircuitError, Node, SharedError, StreamError},
     streams::{NegotiationError, OpenError, UserStream},
 };
 
@@ -52,8 +52,12 @@ fn relay_error(error: StreamError) -> CircuitError {
             CircuitError::NotSpoken
         }
         StreamError::NegotiationTimeout | StreamError::Identify => CircuitError::Open,
-        StreamError::Open(_) | StreamError::NoProtocols => CircuitError::Stream,
+        error @ (StreamError::Open(_) | StreamError::NoProtocols) => lost(error),
     }
+}
+
+fn lost(error: impl std::error::Error + Send + Sync + 'static) -> CircuitError {
+    CircuitError::Stream(SharedError::new(error))
 }
 
 /// Asks the relay for a circuit to `destination`. Then `stream` is the raw connection.
@@ -64,12 +68,14 @@ async fn connect(stream: &mut UserStream, destination: &PeerId) -> Result<(), Ci
         ..HopMessage::default()
     };
     let sent = message::write(stream, &request).await;
-    sent.map_err(|_| CircuitError::Stream)?;
+    sent.map_err(lost)?;
     let answer: HopMessage = message::read(stream).await.map_err(|error| match error {
-        MessageError::Stream(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+        RelayMessageError::Stream(error)
+            if error.kind() == std::io::ErrorKind::ConnectionRefused =>
+        {
             CircuitError::NotSpoken
         }
-        _ => CircuitError::Stream,
+        error => lost(error),
     })?;
     let kind = answer.r#type.unwrap_or_default();
     if kind != i32::from(hop_message::Type::Status) {

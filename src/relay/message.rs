@@ -66,7 +66,7 @@ const MAX_LENGTH: usize = 2;
 
 /// Why there is no message.
 #[derive(Debug, thiserror::Error)]
-pub enum MessageError {
+pub enum RelayMessageError {
     /// The stream failed or ended before the end of the message.
     #[error("the stream failed")]
     Stream(#[source] io::Error),
@@ -81,32 +81,32 @@ pub enum MessageError {
 /// Reads one message and not one byte more: what follows belongs to the circuit.
 pub async fn read<M: Message + Default>(
     stream: &mut (impl AsyncRead + Unpin),
-) -> Result<M, MessageError> {
+) -> Result<M, RelayMessageError> {
     let mut header = [0; MAX_LENGTH];
     let mut filled = 0;
     let length = loop {
         let place = header.get_mut(filled..=filled);
-        let place = place.ok_or(MessageError::Length)?;
+        let place = place.ok_or(RelayMessageError::Length)?;
         stream
             .read_exact(place)
             .await
-            .map_err(MessageError::Stream)?;
+            .map_err(RelayMessageError::Stream)?;
         filled += 1;
         match unsigned_varint::decode::usize(&header[..filled]) {
             Ok((length, _)) => break length,
             Err(unsigned_varint::decode::Error::Insufficient) => {}
-            Err(_) => return Err(MessageError::Length),
+            Err(_) => return Err(RelayMessageError::Length),
         }
     };
     if length > MAX_MESSAGE {
-        return Err(MessageError::Length);
+        return Err(RelayMessageError::Length);
     }
     let mut payload = vec![0; length];
     stream
         .read_exact(&mut payload)
         .await
-        .map_err(MessageError::Stream)?;
-    M::decode(Bytes::from(payload)).map_err(MessageError::Malformed)
+        .map_err(RelayMessageError::Stream)?;
+    M::decode(Bytes::from(payload)).map_err(RelayMessageError::Malformed)
 }
 
 /// Sends one message at once.
@@ -155,7 +155,7 @@ mod tests {
 
     use super::*;
 
-    fn read_hop(bytes: &[u8]) -> (Result<HopMessage, MessageError>, u64) {
+    fn read_hop(bytes: &[u8]) -> (Result<HopMessage, RelayMessageError>, u64) {
         let mut stream = Cursor::new(bytes);
         let message = block_on(read(&mut stream));
         (message, stream.position())
@@ -186,14 +186,20 @@ mod tests {
             &[0x80, 0x00],
         ] {
             let (result, read) = read_hop(bytes);
-            assert!(matches!(result, Err(MessageError::Length)), "{result:?}");
+            assert!(
+                matches!(result, Err(RelayMessageError::Length)),
+                "{result:?}"
+            );
             assert!(read <= 2);
         }
-        assert!(matches!(read_hop(&[2, 8]).0, Err(MessageError::Stream(_))));
-        assert!(matches!(read_hop(&[]).0, Err(MessageError::Stream(_))));
+        assert!(matches!(
+            read_hop(&[2, 8]).0,
+            Err(RelayMessageError::Stream(_))
+        ));
+        assert!(matches!(read_hop(&[]).0, Err(RelayMessageError::Stream(_))));
         assert!(matches!(
             read_hop(&[2, 0xff, 0xff]).0,
-            Err(MessageError::Malformed(_))
+            Err(RelayMessageError::Malformed(_))
         ));
     }
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Puncher,
-    message::{self, MAX_MESSAGE, MessageError, Status, StopMessage, stop_message},
+    message::{self, MAX_MESSAGE, RelayMessageError, Status, StopMessage, stop_message},
 };
 use crate::{
     limit_hits::Limit,
@@ -37,7 +37,7 @@ const PLACES_SHARE: usize = 4;
 
 /// Where a relay is, or who it is where its address does not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Origin {
+enum RelayPlace {
     At(IpAddr),
     Unknown(PeerId),
 }
@@ -45,7 +45,7 @@ enum Origin {
 /// Circuits brought from each origin.
 #[derive(Debug)]
 struct Counts {
-    table: Mutex<HashMap<Origin, usize>>,
+    table: Mutex<HashMap<RelayPlace, usize>>,
     max: usize,
 }
 
@@ -63,12 +63,12 @@ impl Counts {
 #[derive(Debug)]
 struct Counted {
     counts: Arc<Counts>,
-    origin: Origin,
+    origin: RelayPlace,
 }
 
 impl Counted {
     fn take(counts: &Arc<Counts>, relay: PeerId, remote: &Multiaddr) -> Option<Self> {
-        let origin = prefix(remote).map_or(Origin::Unknown(relay), Origin::At);
+        let origin = prefix(remote).map_or(RelayPlace::Unknown(relay), RelayPlace::At);
         let mut table = counts.table.lock();
         let count = table.entry(origin).or_default();
         if *count >= counts.max {
@@ -180,10 +180,10 @@ async fn request(
     let reading = message::read::<StopMessage>(stream);
     let request = match timeout(MESSAGE_TIMEOUT, reading).await {
         Ok(Ok(request)) => request,
-        Ok(Err(MessageError::Length | MessageError::Malformed(_))) => {
+        Ok(Err(RelayMessageError::Length | RelayMessageError::Malformed(_))) => {
             return Err(Some(Status::MalformedMessage));
         }
-        Ok(Err(MessageError::Stream(_))) | Err(_) => return Err(None),
+        Ok(Err(RelayMessageError::Stream(_))) | Err(_) => return Err(None),
     };
     if request.r#type != Some(stop_message::Type::Connect.into()) {
         return Err(Some(Status::UnexpectedMessage));

@@ -1,6 +1,6 @@
 //! Registers at rendezvous points, and connects to those that are found there.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::{AsyncWriteExt as _, StreamExt as _, future::join_all, stream};
@@ -14,9 +14,10 @@ use super::{
     record::{FORMS, Record},
 };
 use crate::{
-    node::{Node, is_relayed},
+    node::{DialError, Node, StreamError, is_relayed},
     streams::UserStream,
-    wire::frame::{self, FrameReader},
+    telemetry::Chain,
+    wire::frame::{self, FrameReader, ReadError},
 };
 
 /// Between two questions to a point that answers.
@@ -70,12 +71,22 @@ struct Point {
 /// Why a point did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 enum PointError {
-    #[error("not connected: {0:?}")]
-    Connect(crate::node::DialError),
-    #[error("no stream: {0:?}")]
-    Stream(crate::node::StreamError),
-    #[error("no proper answer in time")]
-    NoAnswer,
+    #[error("not connected")]
+    Connect(#[source] DialError),
+    #[error("no stream")]
+    Stream(#[source] StreamError),
+    #[error("the request was not sent")]
+    Send(#[source] io::Error),
+    #[error("the answer cannot be read")]
+    Read(#[source] ReadError),
+    #[error("malformed answer")]
+    Malformed(#[source] prost::DecodeError),
+    #[error("the answer lacks what it is of")]
+    Incomplete,
+    #[error("closed without an answer")]
+    Closed,
+    #[error("no answer in time")]
+    TimedOut,
     #[error("refused: {0:?}")]
     Refused(Option<Status>),
 }
@@ -124,7 +135,7 @@ impl Point {
                     INTERVAL
                 }
                 Err(error) => {
-                    tracing::debug!(point = %self.peer, %error, "rendezvous failed");
+                    tracing::debug!(point = %self.peer, error = %Chain(&error), "rendezvous failed");
                     // A point that has restarted knows neither.
                     self.registered.clear();
                     self.cookies.clear();
@@ -192,7 +203,7 @@ impl Point {
             // Nobody could come. Others can still be found.
             return Ok(());
         }
-        let mut last = PointError::NoAnswer;
+        let mut last = PointError::Incomplete;
         for turn in 0..FORMS.len() {
             let form = (self.form + turn) % FORMS.len();
             let Some(record) = Record::of(&self.identity, &own, FORMS[form]) else {
@@ -201,7 +212,7 @@ impl Point {
             let request = Message::register(namespace, record, DEFAULT_TTL);
             let answer = self.ask(&request, deadline).await;
             let answer =
-                answer.and_then(|answer| answer.register_response.ok_or(PointError::NoAnswer));
+                answer.and_then(|answer| answer.register_response.ok_or(PointError::Incomplete));
             match answer {
                 Ok(answer) if status(answer.status) == Some(Status::Ok) => {
                     let ttl = answer.ttl.filter(|ttl| *ttl > 0).unwrap_or(DEFAULT_TTL);
@@ -231,7 +242,7 @@ impl Point {
             let cookie = self.cookies.get(namespace).cloned();
             let request = Message::discover(namespace, LIMIT, cookie);
             let answer = self.ask(&request, deadline).await?;
-            let answer = answer.discover_response.ok_or(PointError::NoAnswer)?;
+            let answer = answer.discover_response.ok_or(PointError::Incomplete)?;
             match status(answer.status) {
                 Some(Status::Ok) => {}
                 refused => return Err(PointError::Refused(refused)),
@@ -301,7 +312,7 @@ impl Point {
             let deadline = Instant::now() + CONNECT_TIMEOUT;
             let connected = node.connect_directly(peer, Vec::new(), deadline).await;
             if let Err(error) = connected {
-                tracing::debug!(%peer, ?error, "found at a rendezvous point, but not reached");
+                tracing::debug!(%peer, error = %Chain(&error), "found at a rendezvous point, but not reached");
             }
         });
         dials.buffer_unordered(MAX_DIALS).collect::<()>().await;
@@ -314,18 +325,23 @@ impl Point {
             .open_service_stream(self.peer, known, PROTOCOL, deadline);
         let stream = stream.await.map_err(PointError::Stream)?;
         let answer = timeout_at(deadline, exchange(stream, request)).await;
-        answer.ok().flatten().ok_or(PointError::NoAnswer)
+        answer.unwrap_or(Err(PointError::TimedOut))
     }
 }
 
-async fn exchange(mut stream: UserStream, request: &Message) -> Option<Message> {
-    stream.write_all(&frame::encode(request)).await.ok()?;
-    stream.flush().await.ok()?;
+async fn exchange(mut stream: UserStream, request: &Message) -> Result<Message, PointError> {
+    let request = frame::encode(request);
+    let sent = async {
+        stream.write_all(&request).await?;
+        stream.flush().await
+    };
+    sent.await.map_err(PointError::Send)?;
     let mut reader = FrameReader::new(MAX_ANSWER, BytesMut::new());
-    let answer = reader.next(&mut stream).await.ok()??;
-    let answer = Message::decode(answer).ok()?;
+    let answer = reader.next(&mut stream).await.map_err(PointError::Read)?;
+    let answer = Message::decode(answer.ok_or(PointError::Closed)?);
+    let answer = answer.map_err(PointError::Malformed)?;
     let _ = stream.close().await;
-    Some(answer)
+    Ok(answer)
 }
 
 fn status(status: Option<i32>) -> Option<Status> {

@@ -21,6 +21,8 @@ use hickory_resolver::{
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use parking_lot::Mutex;
 
+use crate::telemetry::Chain;
+
 /// Addresses taken from one name, as many as are dialed of one peer.
 pub(super) const MAX_RESOLVED: usize = 100;
 
@@ -119,7 +121,7 @@ fn changed(path: &str) -> Option<SystemTime> {
 
 fn load(read: [Option<SystemTime>; SYSTEM_FILES.len()]) -> Result<Loaded, ResolveError> {
     let (config, options) = read_system_conf().unwrap_or_else(|error| {
-        tracing::warn!(%error, "no name servers: only names in /etc/hosts are resolved");
+        tracing::warn!(error = %Chain(&error), "no name servers: only names in /etc/hosts are resolved");
         let nowhere = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
         (nowhere, ResolverOpts::default())
     });

@@ -12,7 +12,7 @@ use libp2p::{
 };
 
 use crate::{
-    events::{Cause, Connection, Event, Events, Follower, Kind, Kinds},
+    events::{CloseReason, Connection, Event, Events, Follower, Kind, Kinds},
     memory::{Account, OverBudget},
     telemetry::Chain,
 };
@@ -99,10 +99,10 @@ impl ConnectionEvents {
         };
         self.events.tell(Kind::PeerDisconnected, || {
             let cause = match cause {
-                _ if open.timed_out => Cause::Timeout,
+                _ if open.timed_out => CloseReason::Timeout,
                 // The swarm was asked to close it.
-                None => Cause::Local,
-                Some(ConnectionError::KeepAliveTimeout) => Cause::Local,
+                None => CloseReason::Local,
+                Some(ConnectionError::KeepAliveTimeout) => CloseReason::Local,
                 Some(ConnectionError::IO(error)) => of_error(&error),
             };
             Event::PeerDisconnected {
@@ -152,23 +152,23 @@ fn innermost(error: &io::Error) -> &io::Error {
     inner
 }
 
-fn of_error(error: &io::Error) -> Cause {
+fn of_error(error: &io::Error) -> CloseReason {
     use io::ErrorKind;
     match innermost(error).kind() {
         ErrorKind::UnexpectedEof
         | ErrorKind::ConnectionReset
         | ErrorKind::ConnectionAborted
-        | ErrorKind::BrokenPipe => return Cause::Remote,
-        ErrorKind::TimedOut => return Cause::Timeout,
+        | ErrorKind::BrokenPipe => return CloseReason::Remote,
+        ErrorKind::TimedOut => return CloseReason::Timeout,
         _ => {}
     }
     let reason = Chain(error).to_string();
     // The library's error of a quic connection tells its kind in words alone.
     if reason.contains("closed by peer") || reason.contains("reset by peer") {
-        Cause::Remote
+        CloseReason::Remote
     } else if reason.contains("timed out") {
-        Cause::Timeout
+        CloseReason::Timeout
     } else {
-        Cause::Broken(reason)
+        CloseReason::Broken(reason)
     }
 }

@@ -20,6 +20,7 @@ use crate::{
         dial::{Attempt, Candidate, Cause, DialError, Due, Origin, Punch, Reply, Start},
         peer_address::is_relayed,
     },
+    telemetry::Chain,
 };
 
 impl Driver {
@@ -151,7 +152,9 @@ impl Driver {
             self.next_race.clear();
             match dialed {
                 Ok(()) => self.punches.started(id, &attempt),
-                Err(error) => tracing::debug!(peer = %punch.peer, %address, %error, "not dialed"),
+                Err(error) => {
+                    tracing::debug!(peer = %punch.peer, %address, error = %Chain(&error), "not dialed")
+                }
             }
         }
     }
@@ -165,7 +168,7 @@ impl Driver {
         let error = DialError::from_swarm(error, peer);
         if self.punches.failed(connection) {
             // What it says of the address holds for that moment alone.
-            tracing::debug!(%peer, %error, "dial at the same time failed");
+            tracing::debug!(%peer, error = %Chain(&error), "dial at the same time failed");
             return;
         }
         let DialError::AllFailed(_, failures) = &error else {
@@ -175,7 +178,7 @@ impl Driver {
         for (address, cause) in failures {
             cause.count(address);
             if self.dials.failed(connection, cause) {
-                tracing::debug!(%peer, %address, %cause, "dial failed");
+                tracing::debug!(%peer, %address, cause = %Chain(cause), "dial failed");
                 self.note_failure(&peer, address, cause);
             }
         }

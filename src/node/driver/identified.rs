@@ -20,6 +20,7 @@ use crate::{
     events::{Event, Kind},
     identity::contained_key,
     metrics::{Push, metrics},
+    telemetry::Chain,
 };
 
 /// The peer of a connection that was `dialed`, or was not, has this key.
@@ -59,13 +60,13 @@ impl Driver {
                 connection_id,
                 error: StreamUpgradeError::Apply(error),
             } => {
-                tracing::debug!(peer = %peer_id, %error, "identify message refused by the library");
+                tracing::debug!(peer = %peer_id, error = %Chain(&error), "identify message refused by the library");
                 let streams = self.streams.clone();
                 self.identities.begin(streams, peer_id, connection_id);
             }
             identify::Event::Error { peer_id, error, .. } => {
                 metrics().identify.push_support(Push::Unknown);
-                tracing::debug!(peer = %peer_id, %error, "identify failed");
+                tracing::debug!(peer = %peer_id, error = %Chain(&error), "identify failed");
                 self.streams.peers.set_identified(&peer_id, None);
             }
             identify::Event::Sent { .. } => metrics().identify.sent(),
@@ -93,7 +94,7 @@ impl Driver {
         match identity {
             Ok(identity) => self.identified(peer, connection, identity),
             Err(error) => {
-                let reason = format!("{:#}", anyhow::Error::from(error));
+                let reason = Chain(&error).to_string();
                 tracing::debug!(%peer, reason, "identify failed");
                 misbehaves(&self.streams.peers, &peer, "identify", &reason);
                 self.streams.peers.set_unreadable(&peer, &reason);

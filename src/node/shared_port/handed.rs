@@ -2,6 +2,7 @@
 
 use std::{
     fmt, io,
+    net::Ipv4Addr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -14,6 +15,7 @@ use libp2p::{
         muxing::StreamMuxerBox,
         transport::{Boxed, DialOpts, ListenerId, TransportEvent},
     },
+    multiaddr::Protocol,
     tcp::tokio::TcpStream,
 };
 use parking_lot::Mutex;
@@ -21,12 +23,16 @@ use parking_lot::Mutex;
 use crate::node::{peer_socket::PeerSocket, readahead::ReadAhead};
 
 /// The address that is listened on for the library's sake. Connections have addresses of their own.
-const ANYWHERE: &str = "/ip4/0.0.0.0/tcp/0/ws";
+fn anywhere() -> Multiaddr {
+    Multiaddr::from(Ipv4Addr::UNSPECIFIED)
+        .with(Protocol::Tcp(0))
+        .with(Protocol::Ws("/".into()))
+}
 
 type Io = ReadAhead<PeerSocket>;
 type Upgrade = <Boxed<(PeerId, StreamMuxerBox)> as Transport>::ListenerUpgrade;
 
-struct Connection {
+struct Accepted {
     stream: TcpStream,
     local: Multiaddr,
     remote: Multiaddr,
@@ -36,7 +42,7 @@ struct Connection {
 #[derive(Clone, Default)]
 pub(in crate::node) struct Handed {
     listener: Option<ListenerId>,
-    next: Arc<Mutex<Option<Connection>>>,
+    next: Arc<Mutex<Option<Accepted>>>,
 }
 
 impl fmt::Debug for Handed {
@@ -105,10 +111,10 @@ impl Websockets {
     /// If `stack` does not listen.
     pub(in crate::node) fn new(
         stack: impl FnOnce(Handed) -> Boxed<(PeerId, StreamMuxerBox)>,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, TransportError<io::Error>> {
         let handed = Handed::default();
         let mut transport = stack(handed.clone());
-        transport.listen_on(ListenerId::next(), ANYWHERE.parse()?)?;
+        transport.listen_on(ListenerId::next(), anywhere())?;
         Ok(Self {
             handed,
             transport: Arc::new(Mutex::new(transport)),
@@ -122,7 +128,7 @@ impl Websockets {
         (local, remote): (Multiaddr, Multiaddr),
     ) -> io::Result<Upgrade> {
         let mut transport = self.transport.lock();
-        *self.handed.next.lock() = Some(Connection {
+        *self.handed.next.lock() = Some(Accepted {
             stream,
             local,
             remote,

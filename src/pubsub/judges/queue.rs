@@ -29,7 +29,7 @@ pub(super) type Accepted = (Arc<Message>, PeerId);
 
 /// Who brought a message.
 #[derive(Debug)]
-pub(in super::super) enum Origin {
+pub(in super::super) enum Submitter {
     /// A peer, which waits for nothing.
     Peer(PeerId),
     /// A client here, which waits for the verdict.
@@ -39,7 +39,7 @@ pub(in super::super) enum Origin {
 #[derive(Debug)]
 struct Waiting {
     message: Arc<Message>,
-    origin: Origin,
+    origin: Submitter,
     deadline: Instant,
 }
 
@@ -105,7 +105,7 @@ impl Queue {
     pub(in super::super) fn submit(
         &self,
         message: &Arc<Message>,
-        origin: Origin,
+        origin: Submitter,
     ) -> Result<(), Verdict> {
         let mut state = self.state.lock();
         if state.closed {
@@ -142,8 +142,8 @@ impl Queue {
         let after = state.asked + 1;
         let (id, waiting) = state.waiting.range(after..).next()?;
         let peer = match &waiting.origin {
-            Origin::Peer(peer) => Some(*peer),
-            Origin::Client(_) => None,
+            Submitter::Peer(peer) => Some(*peer),
+            Submitter::Client(_) => None,
         };
         let ask = (*id, peer, waiting.message.clone());
         state.asked = ask.0;
@@ -160,15 +160,15 @@ impl Queue {
             return Ruled::Stray;
         };
         let ruled = match (waiting.origin, verdict) {
-            (Origin::Peer(peer), Verdict::Accept) => {
+            (Submitter::Peer(peer), Verdict::Accept) => {
                 state.accepted.push_back((waiting.message, peer));
                 drop(state);
                 self.accepts.notify_one();
                 return Ruled::Done;
             }
-            (Origin::Peer(peer), Verdict::Reject) => Ruled::Rejected(peer),
-            (Origin::Peer(_), Verdict::Ignore) => Ruled::Done,
-            (Origin::Client(reply), verdict) => {
+            (Submitter::Peer(peer), Verdict::Reject) => Ruled::Rejected(peer),
+            (Submitter::Peer(_), Verdict::Ignore) => Ruled::Done,
+            (Submitter::Client(reply), verdict) => {
                 // The client may have gone.
                 let _ = reply.send(verdict);
                 Ruled::Done

@@ -24,12 +24,12 @@ const SKEW: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Who made a message, and the author's number for it. Both are signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct Origin {
+pub(in super::super) struct Sequence {
     pub(in super::super) author: IdHash,
     pub(in super::super) number: u64,
 }
 
-impl Origin {
+impl Sequence {
     /// Whether the number may come from a clock. One random number in a hundred looks so.
     pub(super) fn is_from_clock(&self) -> bool {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -67,13 +67,13 @@ impl Authors {
     }
 
     /// Whether a message is older than one that was forgotten.
-    pub(super) fn is_old(&self, origin: &Origin) -> bool {
+    pub(super) fn is_old(&self, origin: &Sequence) -> bool {
         matches!(self.get(origin.author), Some(Author::Clock(highest)) if origin.number <= highest)
             && origin.is_from_clock()
     }
 
     /// A message of this number has come. Only the author can have signed it.
-    pub(super) fn received(&mut self, origin: &Origin) {
+    pub(super) fn received(&mut self, origin: &Sequence) {
         if !origin.is_from_clock() {
             self.set(origin.author, Author::Other);
         }
@@ -93,8 +93,8 @@ impl Authors {
 mod tests {
     use super::*;
 
-    fn origin(author: usize, number: u64) -> Origin {
-        Origin {
+    fn origin(author: usize, number: u64) -> Sequence {
+        Sequence {
             author: IdHash::of(&author.to_be_bytes()),
             number,
         }

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{node::Node, relay::message::HOP, streams::Peers};
+use crate::{node::Node, relay::message::HOP, streams::Peers, telemetry::Chain};
 
 /// Asks the DHT for the peers closest to this node until the deadline, and connects to those it
 /// asks. None if there is nobody to ask.
@@ -124,7 +124,7 @@ async fn reach(node: &Node, peer: PeerId) {
     }
     let deadline = Instant::now() + DIAL_TIMEOUT;
     if let Err(error) = node.connect_directly(peer, Vec::new(), deadline).await {
-        tracing::debug!(%peer, ?error, "a peer near this node was not reached");
+        tracing::debug!(%peer, error = %Chain(&error), "a peer near this node was not reached");
     }
 }
 

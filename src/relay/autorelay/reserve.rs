@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     node::{Node, StreamError},
     relay::{
-        message::{self, HOP, HopMessage, MAX_MESSAGE, MessageError, Status, hop_message},
+        message::{self, HOP, HopMessage, MAX_MESSAGE, RelayMessageError, Status, hop_message},
         voucher,
     },
     streams::UserStream,
@@ -57,7 +57,7 @@ pub(super) enum ReserveError {
     Send(#[source] io::Error),
     /// What came is no message.
     #[error("no answer")]
-    Answer(#[source] MessageError),
+    Answer(#[source] RelayMessageError),
     /// Nothing came.
     #[error("no answer in time")]
     TimedOut,
@@ -84,7 +84,7 @@ impl ReserveError {
     /// The label of go-libp2p's metric.
     pub(super) fn outcome(&self) -> &'static str {
         match self {
-            Self::Open(_) | Self::Send(_) | Self::Answer(MessageError::Stream(_)) => {
+            Self::Open(_) | Self::Send(_) | Self::Answer(RelayMessageError::Stream(_)) => {
                 "connection failed"
             }
             Self::Answer(_) | Self::Unexpected | Self::Over | Self::Voucher => "malformed message",

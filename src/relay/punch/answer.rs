@@ -14,8 +14,9 @@ use super::{
 use crate::{
     limit_hits::Limit,
     metrics::{Punched, metrics},
-    relay::message::{MessageError, read, write},
+    relay::message::{RelayMessageError, read, write},
     streams::{InboundStream, UserStream},
+    telemetry::Chain,
 };
 
 /// Time for all messages of a round.
@@ -25,7 +26,7 @@ const MESSAGES_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug, thiserror::Error)]
 enum AnswerError {
     #[error("the message cannot be read")]
-    Read(#[source] MessageError),
+    Read(#[source] RelayMessageError),
     #[error("the stream failed")]
     Write(#[source] std::io::Error),
     #[error("a message out of order")]
@@ -60,7 +61,7 @@ impl Puncher {
         let told = match exchange.await.unwrap_or(Err(AnswerError::TimedOut)) {
             Ok(told) => told,
             Err(error) => {
-                tracing::debug!(%peer, error = &error as &dyn std::error::Error, "no punch");
+                tracing::debug!(%peer, error = %Chain(&error), "no punch");
                 return;
             }
         };

@@ -17,8 +17,9 @@ use crate::{
     metrics::{Punched, metrics},
     muxer::Connection,
     node::{DialError, Reach},
-    relay::message::{MessageError, read, write},
+    relay::message::{RelayMessageError, read, write},
     streams::{OpenError, StreamUser, UserStream},
+    telemetry::Chain,
 };
 
 /// Time for the circuit to become a connection.
@@ -36,11 +37,11 @@ const MESSAGES_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no round.
 #[derive(Debug, thiserror::Error)]
-enum CallError {
+enum PunchError {
     #[error("no stream on the circuit")]
     Open(#[source] OpenError),
     #[error("the answer cannot be read")]
-    Read(#[source] MessageError),
+    Read(#[source] RelayMessageError),
     #[error("the stream failed")]
     Write(#[source] std::io::Error),
     #[error("a message out of order")]
@@ -118,7 +119,7 @@ impl Puncher {
             }
             Err(DialError::NoAddresses(_)) => {}
             Err(error) => {
-                tracing::debug!(peer = %caller, %error, "a caller is not dialed back");
+                tracing::debug!(peer = %caller, error = %Chain(error), "a caller is not dialed back");
                 holepunch.dialed(false);
             }
         }
@@ -139,7 +140,7 @@ impl Puncher {
                 return (round + 1, Punched::NoAddress);
             }
             let agreed = timeout(MESSAGES_TIMEOUT, self.propose(&own, circuit, known));
-            let agreed = agreed.await.unwrap_or(Err(CallError::TimedOut));
+            let agreed = agreed.await.unwrap_or(Err(PunchError::TimedOut));
             let (told, round_trip, _stream) = match agreed {
                 Ok(agreed) => agreed,
                 Err(error) => {
@@ -181,25 +182,25 @@ impl Puncher {
         own: &[Multiaddr],
         circuit: &Arc<Connection>,
         known: &[String],
-    ) -> Result<(Vec<Multiaddr>, Duration, UserStream), CallError> {
+    ) -> Result<(Vec<Multiaddr>, Duration, UserStream), PunchError> {
         let streams = self.node.streams();
         let opened = streams
             .open(circuit, known, &[PROTOCOL.into()], StreamUser::Daemon)
             .await;
-        let (mut stream, _) = opened.map_err(CallError::Open)?;
-        let peer = streams.peers.get(&circuit.peer).ok_or(CallError::Order)?;
+        let (mut stream, _) = opened.map_err(PunchError::Open)?;
+        let peer = streams.peers.get(&circuit.peer).ok_or(PunchError::Order)?;
         let charged = peer.account.charge(MESSAGE_COST);
-        let _charge = charged.map_err(|_| CallError::Memory)?;
+        let _charge = charged.map_err(|_| PunchError::Memory)?;
         let begun = Instant::now();
         let sent = write(&mut stream, &HolePunch::connect(own)).await;
-        sent.map_err(CallError::Write)?;
-        let answer: HolePunch = read(&mut stream).await.map_err(CallError::Read)?;
+        sent.map_err(PunchError::Write)?;
+        let answer: HolePunch = read(&mut stream).await.map_err(PunchError::Read)?;
         let round_trip = begun.elapsed();
         if !answer.is(Kind::Connect) {
-            return Err(CallError::Order);
+            return Err(PunchError::Order);
         }
         let sent = write(&mut stream, &HolePunch::sync()).await;
-        sent.map_err(CallError::Write)?;
+        sent.map_err(PunchError::Write)?;
         Ok((answer.addresses(), round_trip, stream))
     }
 
