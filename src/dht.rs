@@ -48,7 +48,10 @@ use turns::Turns;
 use validators::Validators;
 pub use validators::{ClientValidator, Question, Unjudged, ValidatorError, Verdict};
 
-use crate::node::{Node, PeerRouting, RoutingError, Standing};
+use crate::{
+    fixed_limits::fixed_limit,
+    node::{Node, PeerRouting, RoutingError, Standing},
+};
 
 /// The protocol between nodes.
 pub const PROTOCOL: &str = "/ipfs/kad/1.0.0";
@@ -63,10 +66,12 @@ const TABLE_WORTH: i64 = 5;
 
 /// Queries under way (SECURITY.md 3); further ones wait for their turn.
 pub(crate) const MAX_QUERIES: usize = 64;
+fixed_limit!("DHT: queries of clients under way", MAX_QUERIES);
 
 /// Corrections of stale holders under way (SECURITY.md 3); further ones are left to the next
 /// reader.
 const MAX_CORRECTIONS: usize = 64;
+fixed_limit!("DHT: stale holders being corrected", MAX_CORRECTIONS);
 
 /// A peer and where it may be found.
 #[derive(Debug, Clone, PartialEq, Eq)]

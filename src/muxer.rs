@@ -38,12 +38,18 @@ use engine::Engine;
 pub use substream::Substream;
 pub(crate) use yamux::fuzzing;
 
+use crate::fixed_limits::fixed_limit;
+
 /// Inbound streams admitted on one connection; a further one is reset, and the connection
 /// stays. Several times the thousands that a busy peer needs.
 pub const MAX_STREAMS: usize = 16 * 1024;
 
 /// Opens that may wait for one connection (SECURITY.md 3); further callers wait to ask.
 pub(crate) const MAX_WAITING_OPENS: usize = 256;
+fixed_limit!(
+    "outbound streams that wait for one connection",
+    MAX_WAITING_OPENS
+);
 
 /// What may wait to be read on a quic connection, in bytes (the library's own value).
 const QUIC_WINDOW: u64 = 15_000_000;
@@ -53,6 +59,7 @@ const QUIC_SHARE: u64 = 256;
 
 /// It is at least so much, whatever the memory is.
 const MIN_QUIC_WINDOW: u64 = 512 * 1024;
+fixed_limit!("quic window at least", bytes MIN_QUIC_WINDOW);
 
 /// What the quic library may hold of what was written to the streams of a connection and has not been
 /// acknowledged, in bytes (its own value).
@@ -74,6 +81,7 @@ const MPLEX_BUFFER: u64 = 32 << 20;
 
 /// Streams handed to the swarm and not yet taken by it.
 const MAX_HANDED: usize = 64;
+fixed_limit!("streams handed to identify and ping", MAX_HANDED);
 
 /// A secured, authenticated byte stream.
 pub trait SecureStream: AsyncRead + AsyncWrite + Send {}

@@ -63,7 +63,6 @@ use tokio::{
 use address_filter::AddressFilter;
 use book::AddressBook;
 pub use book::KnownAddress;
-pub(crate) use book::MAX_PEERS;
 pub use bootstrap::{BootstrapError, BootstrapPeers};
 use circuit::CircuitPort;
 pub use circuit::{CircuitDialer, InboundCircuit};

@@ -19,6 +19,7 @@ use std::{
 use tokio::time::sleep;
 
 use crate::{
+    fixed_limits::fixed_limit,
     node::{Node, Port, address_filter::Scope},
     telemetry::Chain,
 };
@@ -43,6 +44,7 @@ const MAX_FAILURES: u32 = 3;
 
 /// Ports mapped (SECURITY.md 3).
 const MAX_MAPPINGS: usize = 8;
+fixed_limit!("port mapping: ports", MAX_MAPPINGS);
 
 /// Keeps the ports that `node` listens on mapped, until dropped.
 pub async fn keep(node: Node) {

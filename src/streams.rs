@@ -21,14 +21,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use announce::Announce;
 pub use attached::Attached;
-pub(crate) use inbound::NEGOTIATION_TIMEOUT;
 pub use inbound::StreamHost;
 pub use limits::{MAX_INBOUND, StreamLimits};
 pub(crate) use message_reader::{MessageError, MessageReader};
 pub use name::ProtocolName;
 pub use negotiate::{MAX_NAME, NegotiationError, UserStream};
 pub use open::{OpenError, StreamUser};
-pub(crate) use peers::MAX_DIALS as MAX_PEER_DIALS;
 pub use peers::{Observer, Peer, Peers};
 pub use registry::{Handlers, Policy, Registry, RegistryError};
 pub use target::{

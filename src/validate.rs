@@ -4,12 +4,11 @@ use std::{fmt::Write as _, time::Duration};
 
 use crate::{
     config::Config,
-    control::{context, handler_dial, listener, persistent},
     daemon::{self, System},
     descriptors, dht,
+    fixed_limits::{self, Amount},
     memory::Source,
-    muxer, node, pubsub, settings,
-    streams::{self, registry},
+    node, settings,
 };
 
 /// A limit of this run.
@@ -48,9 +47,12 @@ pub fn table(config: &Config, system: System) -> String {
     };
     let mut rows = of_system(config, system, &given);
     rows.extend(of_clients(config, &given));
-    rows.extend(of_peers(config, system, &given));
+    rows.extend(of_connections(config, system, &given));
+    rows.extend(of_addresses(config, system, &given));
+    rows.extend(of_streams(config, system, &given));
     rows.extend(of_the_rest(system));
     rows.extend(of_budgets(config, system));
+    rows.extend(of_constants());
     let mut out = String::new();
     for Row {
         name,
@@ -127,51 +129,16 @@ fn of_system(config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
 }
 
 fn of_clients(config: &Config, given: &Given<'_>) -> Vec<Row> {
-    vec![
-        fixed("control connections", listener::MAX_CLIENTS),
-        row(
-            "control frame (-persistentConnMaxMsgSize)",
-            config.max_frame,
-            "bytes",
-            given("persistentConnMaxMsgSize"),
-        ),
-        time(
-            "control frame that has begun",
-            context::FRAME_TIMEOUT,
-            "fixed",
-        ),
-        row(
-            "answers collected while requests are pipelined",
-            context::MAX_BATCH,
-            "bytes",
-            "fixed",
-        ),
-        fixed("stream handlers", registry::MAX_SLOTS),
-        row("protocol name", streams::MAX_NAME, "bytes", "fixed"),
-        fixed("handler connections being made", handler_dial::MAX_DIALS),
-        fixed(
-            "handler connections being made for one peer",
-            streams::MAX_PEER_DIALS,
-        ),
-        time(
-            "connecting to a handler",
-            handler_dial::DIAL_TIMEOUT,
-            "fixed",
-        ),
-        fixed(
-            "calls of one persistent connection under way",
-            persistent::MAX_CALLS,
-        ),
-        fixed(
-            "calls that one persistent connection handles",
-            persistent::MAX_HANDLED,
-        ),
-    ]
+    vec![row(
+        "control frame (-persistentConnMaxMsgSize)",
+        config.max_frame,
+        "bytes",
+        given("persistentConnMaxMsgSize"),
+    )]
 }
 
-fn of_peers(config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
+fn of_connections(config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
     let limits = daemon::connection_limits(config, system);
-    let streams = daemon::stream_limits(config, system);
     let watermarks = daemon::watermarks(config);
     let (set, memory) = (&config.limits, system.memory.bytes);
     let managed = |flag: &'static str| match &config.conn_manager {
@@ -202,6 +169,29 @@ fn of_peers(config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
             "",
             or(set.connections.is_some(), given("connMax"), scarce),
         ),
+        row(
+            "connections after a trim (-connLo)",
+            watermarks.low,
+            "",
+            managed("connLo"),
+        ),
+        row(
+            "connections that start a trim (-connHi)",
+            watermarks.high,
+            "",
+            managed("connHi"),
+        ),
+        time(
+            "age that is not trimmed (-connGrace)",
+            watermarks.grace,
+            managed("connGrace"),
+        ),
+    ]
+}
+
+fn of_addresses(config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
+    let limits = daemon::connection_limits(config, system);
+    vec![
         row(
             "connections with one peer (-connPerPeer)",
             limits.per_peer,
@@ -242,23 +232,12 @@ fn of_peers(config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
             limits.per_local_address.refill,
             given("connRefill"),
         ),
-        row(
-            "connections after a trim (-connLo)",
-            watermarks.low,
-            "",
-            managed("connLo"),
-        ),
-        row(
-            "connections that start a trim (-connHi)",
-            watermarks.high,
-            "",
-            managed("connHi"),
-        ),
-        time(
-            "age that is not trimmed (-connGrace)",
-            watermarks.grace,
-            managed("connGrace"),
-        ),
+    ]
+}
+
+fn of_streams(config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
+    let streams = daemon::stream_limits(config, system);
+    vec![
         row(
             "inbound streams on one connection (-streamsPerConn)",
             streams.per_connection,
@@ -269,18 +248,11 @@ fn of_peers(config: &Config, system: System, given: &Given<'_>) -> Vec<Row> {
             "inbound streams of all peers (-streamsMax)",
             streams.inbound,
             "",
-            or(set.streams.is_some(), given("streamsMax"), "memory"),
+            match config.limits.streams {
+                Some(_) => given("streamsMax"),
+                None => "memory",
+            },
         ),
-        fixed(
-            "outbound streams that wait for one connection",
-            muxer::MAX_WAITING_OPENS,
-        ),
-        time(
-            "time for a protocol proposal",
-            streams::NEGOTIATION_TIMEOUT,
-            "fixed",
-        ),
-        fixed("peers in the address book", node::MAX_PEERS),
     ]
 }
 
@@ -331,10 +303,20 @@ fn of_budgets(config: &Config, system: System) -> Vec<Row> {
         .collect()
 }
 
+/// What no setting changes.
+fn of_constants() -> Vec<Row> {
+    let rows = fixed_limits::all().into_iter();
+    rows.map(|limit| match limit.amount {
+        Amount::Count(count) => row(limit.text, count, "", "fixed"),
+        Amount::Bytes(bytes) => row(limit.text, bytes, "bytes", "fixed"),
+        Amount::Time(value) => time(limit.text, value, "fixed"),
+    })
+    .collect()
+}
+
 fn of_the_rest(system: System) -> Vec<Row> {
     let share = daemon::dht_share(system);
     vec![
-        fixed("DHT queries of clients under way", dht::MAX_QUERIES),
         row(
             "DHT records held",
             share.min(dht::MAX_RECORD_BYTES),
@@ -347,7 +329,5 @@ fn of_the_rest(system: System) -> Vec<Row> {
             "bytes",
             "memory",
         ),
-        row("pubsub message", pubsub::MAX_RPC, "bytes", "fixed"),
-        row("pubsub topic", pubsub::MAX_TOPIC, "bytes", "fixed"),
     ]
 }

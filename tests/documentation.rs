@@ -9,6 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rp2pd::fixed_limits::{Amount, FixedLimit};
+
 const DOCUMENTS: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
@@ -207,6 +209,79 @@ fn the_limits_are_those_of_the_source() {
         compared += 1;
     }
     assert!(compared > 30, "only {compared} limits found");
+}
+
+/// What `-validate` prints of every limit in the document that is a constant of the source.
+#[test]
+fn every_fixed_limit_is_printed() {
+    let output = Command::new(env!("CARGO_BIN_EXE_rp2pd"))
+        .args(["-validate", "-noListenAddrs"])
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let declared = rp2pd::fixed_limits::all();
+    for limit in &declared {
+        let value = match limit.amount {
+            Amount::Count(value) | Amount::Bytes(value) => value.to_string(),
+            Amount::Time(time) => time.as_secs_f64().to_string(),
+        };
+        let rest = |line| {
+            let rest: &str = str::strip_prefix(line, limit.text)?;
+            let value = rest.trim_start();
+            let is_value =
+                value.len() < rest.len() && value.starts_with(|c: char| c.is_ascii_digit());
+            is_value.then_some(rest)
+        };
+        let line = printed.lines().find_map(rest);
+        let words: Vec<&str> = line.unwrap_or_default().split_whitespace().collect();
+        assert_eq!(words.first(), Some(&value.as_str()), "{limit:?}");
+        assert_eq!(words.last(), Some(&"fixed"), "{limit:?}");
+    }
+    // Printed in other rows, with what they lead to in this process.
+    const DERIVED: [&str; 16] = [
+        "ALL_SHARE",
+        "CLIENTS_FRAMES",
+        "CLIENTS_SHARE",
+        "CUT_AT",
+        "DEFAULT_MAX_FRAME",
+        "HANDLER_RESERVE",
+        "HOLDER_SHARE",
+        "KERNEL",
+        "MAX_INBOUND",
+        "MAX_STREAMS",
+        "PER_PEER",
+        "PREFIX_SHARE",
+        "QUIC_SHARE",
+        "REFUSE_AT",
+        "RESERVE",
+        "TRIM_AT",
+    ];
+    let mut found = 0;
+    let text = read("SECURITY.md");
+    let (_, section) = text.split_once("\n# 3. Limits").unwrap();
+    let (section, _) = section.split_once("\n# 4. ").unwrap();
+    for row in rows(section) {
+        let ticked = ticked(row[2]);
+        let Some((file, names)) = ticked
+            .split_last()
+            .filter(|(file, _)| file.starts_with("src/"))
+        else {
+            continue;
+        };
+        for name in names {
+            let constant = name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+            if !constant || DERIVED.contains(name) {
+                continue;
+            }
+            let known = |limit: &&FixedLimit| limit.constant == *name && limit.file == *file;
+            assert!(
+                declared.iter().any(|one| known(&one)),
+                "{name} in {file} is not printed by -validate: declare it by fixed_limit! there"
+            );
+            found += 1;
+        }
+    }
+    assert!(found > 200, "only {found} found");
 }
 
 #[test]

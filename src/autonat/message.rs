@@ -3,8 +3,11 @@
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 
+use crate::fixed_limits::fixed_limit;
+
 /// Longest message, in bytes (go-libp2p).
 pub(super) const MAX_MESSAGE: usize = 4096;
+fixed_limit!("AutoNAT: message", bytes MAX_MESSAGE);
 
 /// What a message may take in memory once it is read: an entry of two bytes takes 32.
 pub(super) const MESSAGE_COST: usize = 32 * MAX_MESSAGE;

@@ -22,6 +22,7 @@ use super::{
     throttle::Throttle,
 };
 use crate::{
+    fixed_limits::fixed_limit,
     limit_hits::Limit,
     memory::prefix,
     metrics::metrics,
@@ -45,6 +46,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Addresses dialed for one request (SECURITY.md 3; go-libp2p).
 const MAX_ADDRESSES: usize = 16;
+fixed_limit!("AutoNAT: addresses dialed for one request", MAX_ADDRESSES);
 
 /// Why nobody is dialed; the texts are go-libp2p's.
 type Refusal = (Status, &'static str);

@@ -9,17 +9,22 @@ use std::{
 
 use libp2p::PeerId;
 
+use crate::fixed_limits::fixed_limit;
+
 /// Time after which everything is counted anew (go-libp2p).
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// Dials in a window (SECURITY.md 3; go-libp2p).
 pub(super) const MAX_DIALS: usize = 30;
+fixed_limit!("AutoNAT: dials for others in a minute", MAX_DIALS);
 
 /// Dials in a window for one peer (SECURITY.md 3; go-libp2p).
 pub(super) const MAX_PER_PEER: usize = 3;
+fixed_limit!("AutoNAT: dials for one peer in a minute", MAX_PER_PEER);
 
 /// Dials in a window for the peers of one IPv4 address or IPv6 /56 (SECURITY.md 3).
 pub(super) const MAX_PER_PREFIX: usize = 10;
+fixed_limit!("AutoNAT: dials for one address in a minute", MAX_PER_PREFIX);
 
 /// Counts the dials of a window. Its tables have [`MAX_DIALS`] entries at most.
 #[derive(Debug)]

@@ -5,10 +5,11 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::ConfigError;
-use crate::settings::Given;
+use crate::{fixed_limits::fixed_limit, settings::Given};
 
 /// Largest config, in bytes: a guard against `-f /dev/zero`, far above any real one.
 const MAX_SIZE: u64 = 1 << 20;
+fixed_limit!("JSON configuration", bytes MAX_SIZE);
 
 /// Reads the config that the flags name: stdin wins over a file, neither means no settings.
 pub(super) fn load(flags: &Given, notices: &mut Vec<String>) -> Result<Given, ConfigError> {

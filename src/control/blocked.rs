@@ -7,12 +7,14 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 use crate::{
+    fixed_limits::fixed_limit,
     limit_hits::Limit,
     memory::{Account, Stuck},
 };
 
 /// How long a client may leave its socket full where there is no room for that (SECURITY.md 3).
 const PATIENCE: Duration = Duration::from_millis(250);
+fixed_limit!("full socket of a client that has no room", time PATIENCE);
 
 /// Runs `writing` to a socket that is full. Its buffer has `buffer` bytes, which are charged to
 /// `account` meanwhile.

@@ -26,7 +26,6 @@ use tokio::{
     time::timeout,
 };
 
-pub(crate) use connection::{MAX_CALLS, MAX_HANDLED};
 pub use table::Connections;
 
 use super::{
@@ -36,6 +35,7 @@ use super::{
     socket::Socket,
 };
 use crate::{
+    fixed_limits::fixed_limit,
     limit_hits::Limit,
     memory::{Charge, OverBudget},
     streams::{MAX_NAME, ProtocolName, RegistryError, Target},
@@ -52,6 +52,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Memory that a call under way takes beside its bytes.
 const CALL: usize = 1024;
+fixed_limit!("memory charged for a call beside its own bytes", bytes CALL);
 
 /// Largest part of a frame that is copied where the whole frame is not needed any longer, in bytes.
 const SMALL: usize = 64 * 1024;

@@ -24,7 +24,10 @@ use tokio::{
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::socket::Socket;
-use crate::{memory::Stuck, shutdown::Drain, streams::UserStream, wire::scratch::with_scratch};
+use crate::{
+    fixed_limits::fixed_limit, memory::Stuck, shutdown::Drain, streams::UserStream,
+    wire::scratch::with_scratch,
+};
 
 /// How often a pipe with one finished direction looks after the other.
 const TICK: Duration = Duration::from_secs(1);
@@ -32,6 +35,10 @@ const TICK: Duration = Duration::from_secs(1);
 /// Ticks without a byte after which a half-finished pipe is reset: a Go peer that has closed
 /// both ways discards what it gets and never says so.
 const LINGER_TICKS: u32 = 300;
+fixed_limit!(
+    "half-closed pipe without a byte, ticks of 1 s",
+    LINGER_TICKS
+);
 
 /// How long nothing may happen on a pipe while the daemon ends.
 const QUIET: Duration = Duration::from_millis(300);

@@ -13,6 +13,7 @@ use libp2p::{Multiaddr, PeerId};
 use prost::Message as _;
 
 use crate::{
+    fixed_limits::fixed_limit,
     streams::{Policy, ProtocolName},
     wire::{
         maddr::{ControlAddr, multiaddr_from_bytes},
@@ -31,9 +32,11 @@ pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Longest timeout a client gets. Go overflows above 292 years; nobody waits for one.
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+fixed_limit!("timeout that a client may ask for", time MAX_TIMEOUT);
 
 /// Addresses tried for one CONNECT; the rest is ignored.
 const MAX_ADDRESSES: usize = 256;
+fixed_limit!("addresses of one CONNECT", MAX_ADDRESSES);
 
 /// Go's text for a request whose sub-message is missing.
 const MISSING_PARAMETERS: &str = "Malformed request; missing parameters";

@@ -25,7 +25,7 @@ use super::{
     socket::Socket,
     tunnels::Kept,
 };
-use crate::{
+use crate::{fixed_limits::fixed_limit, 
     faults,
     memory::Account,
     metrics,
@@ -37,6 +37,7 @@ use next_frame::End;
 /// Largest request that has room whatever the client holds, in bytes. There are as many of them as
 /// clients.
 const SMALL_REQUEST: usize = 512;
+fixed_limit!("request that is read whatever its client holds", bytes SMALL_REQUEST);
 
 /// A client that leaves sooner after a request for a connection or a stream has not waited for the
 /// answer at all: it may be content with the connection. Otherwise the dial ends with it.
@@ -44,6 +45,7 @@ const HASTE: Duration = Duration::from_secs(1);
 
 /// Requests that were sent at once and are served before others get their turns.
 const BURST: usize = 16;
+fixed_limit!("requests of one client served in one turn", BURST);
 
 /// A client that sends requests.
 #[derive(Debug)]

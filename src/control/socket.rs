@@ -20,14 +20,18 @@ use tokio::{
     time::sleep,
 };
 
-use crate::wire::{
-    frame::Source,
-    maddr::{ControlAddr, Host},
+use crate::{
+    fixed_limits::fixed_limit,
+    wire::{
+        frame::Source,
+        maddr::{ControlAddr, Host},
+    },
 };
 
 /// Bytes of answers that the kernel takes of a client that sends requests, before it doubles them
 /// (SECURITY.md 3).
 pub(super) const NARROW: usize = 8 * 1024;
+fixed_limit!("answers in the kernel for a client on a unix socket", bytes NARROW);
 
 /// Time between two looks at whether the other end is still there.
 pub(super) const TICK: Duration = Duration::from_millis(250);

@@ -18,18 +18,24 @@ use super::{
     Inner, PROTOCOL,
     table::{Admission, Group},
 };
-use crate::{limit_hits::Limit, memory::prefix, telemetry::Chain};
+use crate::{fixed_limits::fixed_limit, limit_hits::Limit, memory::prefix, telemetry::Chain};
 
 /// Checks under way (SECURITY.md 3, go-libp2p-kad-dht's `lookupCheckCapacity`): newcomers that are
 /// asked, and entries that are because of them.
 const MAX_CHECKS: usize = 256;
+fixed_limit!("DHT: newcomers being checked", MAX_CHECKS);
 
 /// Newcomers remembered for whom there was no room (SECURITY.md 3). They are offered again when
 /// entries have been silent for longer.
 const MAX_WAITING: usize = 64;
+fixed_limit!("DHT: newcomers that wait for room", MAX_WAITING);
 
 /// Entries that one newcomer may have asked (SECURITY.md 3).
 const MAX_CHALLENGES: usize = 3;
+fixed_limit!(
+    "DHT: entries pinged because of one newcomer",
+    MAX_CHALLENGES
+);
 
 #[derive(Debug, Default)]
 struct State {

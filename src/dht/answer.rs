@@ -7,9 +7,12 @@ use super::{
     message::{MAX_ADDRESSES, pb},
 };
 
+use crate::fixed_limits::fixed_limit;
+
 /// Largest answer that names peers, in bytes (SECURITY.md 3): rust-libp2p reads 16 KiB unless
 /// configured otherwise, every other implementation more.
 pub(super) const MAX_ANSWER: usize = 15 << 10;
+fixed_limit!("DHT: answer that names peers", bytes MAX_ANSWER);
 
 /// Bytes kept for providers where both they and closer peers are told.
 pub(super) const MAX_CLOSER_BYTES: usize = 6 << 10;

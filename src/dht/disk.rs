@@ -25,9 +25,12 @@ pub use file::{DiskError, SystemError};
 use journal::Shared;
 use tables::Tables;
 
+use crate::fixed_limits::fixed_limit;
+
 /// Bytes of changes that wait to be written, so that peers which are faster than the disk cannot
 /// fill the memory. What they bring beyond is not written.
 const MAX_WAITING: usize = 32 << 20;
+fixed_limit!("datastore: changes of peers that wait to be written", bytes MAX_WAITING);
 
 /// What a datastore held when it was opened, no older than 48 hours.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

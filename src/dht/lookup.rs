@@ -18,13 +18,15 @@ use super::{
     rpc::{Answer, RpcError},
     table::K,
 };
-use crate::{memory::Charge, node::StreamError, telemetry::Chain};
+use crate::{fixed_limits::fixed_limit, memory::Charge, node::StreamError, telemetry::Chain};
 
 /// Requests under way in one lookup (go-libp2p-kad-dht's concurrency).
 const ALPHA: usize = 10;
+fixed_limit!("DHT: requests under way in one lookup", ALPHA);
 
 /// Peers remembered in one lookup; of more, the farthest are forgotten (SECURITY.md 3).
 const MAX_CANDIDATES: usize = 1000;
+fixed_limit!("DHT: peers remembered in one lookup", MAX_CANDIDATES);
 
 /// Bytes of addresses that are heard of in one lookup (SECURITY.md 3). Further peers are known
 /// without any.
@@ -39,6 +41,7 @@ const MAX_RETRIES: usize = 3;
 /// While the peer that is sought is being dialed, nobody else is for so long: mostly it is there,
 /// and nobody needs the others.
 const HOLD: Duration = Duration::from_millis(500);
+fixed_limit!("DHT: time that others wait for the dial of the peer sought", time HOLD);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {

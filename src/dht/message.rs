@@ -23,14 +23,19 @@ pub(super) use channel::{Channel, ChannelError};
 pub(super) use decode::decode;
 pub(super) use pb::{Message, Record, message::Type};
 
+use crate::fixed_limits::fixed_limit;
+
 /// Peers taken from one message: the 20 closest and the one that was asked for.
 const MAX_CLOSER: usize = 21;
+fixed_limit!("DHT: closer peers taken from one message", MAX_CLOSER);
 
 /// Providers taken from one answer.
 pub(super) const MAX_PROVIDERS: usize = 1000;
+fixed_limit!("DHT: providers taken from one answer", MAX_PROVIDERS);
 
 /// Addresses taken or told of one peer in one message.
 pub(super) const MAX_ADDRESSES: usize = 32;
+fixed_limit!("DHT: addresses of one peer in one message", MAX_ADDRESSES);
 
 /// Longest address taken, in bytes.
 const MAX_ADDRESS: usize = 512;

@@ -20,13 +20,14 @@ use super::{
     message::{self, Type},
     store::Holder,
 };
-use crate::{limit_hits::Limit, telemetry::Chain, wire::frame};
+use crate::{fixed_limits::fixed_limit, limit_hits::Limit, telemetry::Chain, wire::frame};
 
 /// Found and not yet taken by the client; the query then waits.
 const MAX_FOUND: usize = 16;
 
 /// Providers told to a client at most, whatever it asks for (SECURITY.md 3).
 const MAX_COUNT: usize = 1000;
+fixed_limit!("DHT: providers told to a client", MAX_COUNT);
 
 /// Of the time for PROVIDE, what is kept for the announcement itself (go-libp2p-kad-dht): a
 /// tenth, at most this long.

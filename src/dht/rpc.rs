@@ -13,7 +13,7 @@ use super::{
     PROTOCOL,
     message::{self, Channel, ChannelError, MAX_PROVIDERS, Message, Type},
 };
-use crate::{
+use crate::{fixed_limits::fixed_limit, 
     memory::Charge,
     node::{DialError, Node, StreamError},
     wire::frame,
@@ -21,15 +21,18 @@ use crate::{
 
 /// Time for an answer (go-libp2p-kad-dht's read timeout).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+fixed_limit!("DHT: answer of a peer", time ANSWER_TIMEOUT);
 
 /// Time to reach a peer.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Dials under way for the DHT; the rest of the limit is for clients (SECURITY.md 3).
 const MAX_DIALS: usize = 64;
+fixed_limit!("DHT: dials under way", MAX_DIALS);
 
 /// Idle streams kept, one per peer at most.
 const MAX_IDLE: usize = 1024;
+fixed_limit!("DHT: idle streams kept for requests", MAX_IDLE);
 
 /// How long an idle stream is kept. Go resets one after a minute of silence.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);

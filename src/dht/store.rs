@@ -23,14 +23,16 @@ use super::{
     PeerInfo, Usage,
     disk::{ChangeOrigin, Contents, Disk, StoredPeer},
 };
-use crate::memory::prefix;
+use crate::{fixed_limits::fixed_limit, memory::prefix};
 
 /// Memory for records, in bytes (SECURITY.md 3). What was received first goes first; what
 /// clients of this daemon put goes last.
 pub(crate) const MAX_RECORD_BYTES: usize = 64 << 20;
+fixed_limit!("DHT: records held at most", bytes MAX_RECORD_BYTES);
 
 /// Memory for providers, in bytes, by the same rule.
 pub(crate) const MAX_PROVIDER_BYTES: usize = 64 << 20;
+fixed_limit!("DHT: providers held at most", bytes MAX_PROVIDER_BYTES);
 
 /// Time for the datastore to write what waits when the daemon ends.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,6 +46,7 @@ const ADDRESS_OVERHEAD: usize = 64;
 /// Providers held of one key (SECURITY.md 3). They are walked with the store locked, which takes
 /// less than 1 ms in a debug build.
 const MAX_PER_KEY: usize = 1024;
+fixed_limit!("DHT: providers held of one key", MAX_PER_KEY);
 
 type Provider = Entry<Vec<Multiaddr>>;
 

@@ -13,8 +13,11 @@ use libp2p::PeerId;
 use super::key::Key;
 pub(super) use group::Group;
 
+use crate::fixed_limits::fixed_limit;
+
 /// Peers per bucket, and peers that answer for a key (Kademlia's k).
 pub(super) const K: usize = 20;
+fixed_limit!("DHT: peers in one bucket of the routing table", K);
 
 /// One bucket for every number of leading bits that a peer can share with this daemon.
 const BUCKETS: usize = 257;
@@ -23,10 +26,12 @@ const BUCKETS: usize = 257;
 /// is no such bound for the whole table: the peers that are nearest to this daemon must find room
 /// whatever their network is, or lookups end too early.
 const MAX_PER_GROUP: usize = 10;
+fixed_limit!("DHT: of them in one public network", MAX_PER_GROUP);
 
 /// Peers of one network in a full bucket (SECURITY.md 3) that do not give way to those of others
 /// (go-libp2p-kad-dht's `maxPrefixCountPerCpl`).
 const GROUP_SHARE: usize = 2;
+fixed_limit!("DHT: of them kept against other networks", GROUP_SHARE);
 
 /// Silence after which an entry has to answer a ping to keep its place, without a connection.
 const SILENCE: Duration = Duration::from_secs(10);

@@ -9,14 +9,21 @@ use libp2p::PeerId;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::fixed_limits::fixed_limit;
+
 /// Requests of one peer answered at once (SECURITY.md 3). Thousands of streams that all have a
 /// request would otherwise be thousands of tasks that are ready to run, and everybody else's
 /// tasks would wait behind them.
 const MAX_ANSWERING: usize = 1;
+fixed_limit!("DHT: requests of one peer answered at once", MAX_ANSWERING);
 
 /// Requests of one peer that wait for the verdict of a client at once (SECURITY.md 3). They do not hold
 /// up its other requests.
 pub(crate) const MAX_JUDGED: usize = 4;
+fixed_limit!(
+    "DHT: requests of one peer that wait for a client",
+    MAX_JUDGED
+);
 
 /// The turns of one peer.
 #[derive(Debug)]

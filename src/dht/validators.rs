@@ -19,13 +19,14 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{record, record::Validator};
-use crate::memory::Account;
+use crate::{fixed_limits::fixed_limit, memory::Account};
 pub use client::ClientValidator;
 pub(super) use queue::Queue;
 pub use queue::{Question, Verdict};
 
 /// Namespaces that have a validator (SECURITY.md 3).
 pub(crate) const MAX_VALIDATORS: usize = 256;
+fixed_limit!("DHT: namespaces that clients validate", MAX_VALIDATORS);
 
 /// Longest name of a namespace, in bytes (PROTOCOL.md 6).
 pub(crate) const MAX_NAMESPACE: usize = 64;

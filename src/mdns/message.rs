@@ -16,7 +16,10 @@ use hickory_proto::{
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use sha2::{Digest as _, Sha256};
 
-use crate::node::{Node, address_filter::Scope};
+use crate::{
+    fixed_limits::fixed_limit,
+    node::{Node, address_filter::Scope},
+};
 
 const SERVICE: &str = "_p2p._udp.local.";
 
@@ -31,6 +34,7 @@ const MAX_STRING: usize = 255;
 
 /// Addresses taken from one packet.
 const MAX_HEARD: usize = 32;
+fixed_limit!("mDNS: addresses taken from one packet", MAX_HEARD);
 
 /// What this node tells of itself.
 pub(super) struct Own {

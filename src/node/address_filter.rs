@@ -6,6 +6,8 @@
 //! checked before it is remembered, and what a name resolves to is checked before it is dialed.
 //! Addresses that a local client passes to CONNECT are not subject to this filter.
 
+use crate::fixed_limits::fixed_limit;
+
 mod scope;
 #[cfg(test)]
 mod tests;
@@ -26,6 +28,10 @@ const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 /// Hosts remembered from which a peer has identified itself (SECURITY.md 3). The oldest is
 /// forgotten first.
 const MAX_HOSTS: usize = 4096;
+fixed_limit!(
+    "hosts remembered from which peers were identified",
+    MAX_HOSTS
+);
 
 /// Longest host name, in bytes (RFC 1035).
 const MAX_HOST_NAME: usize = 253;

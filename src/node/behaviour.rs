@@ -14,15 +14,20 @@ use super::{
     limits::{Admission, Limiter},
     told_identity::Identify,
 };
-use crate::streams::{Announce, Registry};
+use crate::{
+    fixed_limits::fixed_limit,
+    streams::{Announce, Registry},
+};
 
 /// Time from an answered ping to the next (SECURITY.md 3). The library reports only the second
 /// ping in a row that is not answered, so a silent peer is noticed after twice the interval and the
 /// timeout together: 36 s, where go-libp2p's keep-alive takes 40 s at most.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
+fixed_limit!("time between pings", time PING_INTERVAL);
 
 /// Time for the answer (SECURITY.md 3).
 const PING_TIMEOUT: Duration = Duration::from_secs(8);
+fixed_limit!("answer to a ping", time PING_TIMEOUT);
 
 /// Everything that takes part in connections. Denials come first, so that no other
 /// behaviour has counted a connection that is denied.

@@ -1,5 +1,7 @@
 //! Addresses, protocols and keys of peers, with Go's lifetimes and our bounds.
 
+use crate::fixed_limits::fixed_limit;
+
 mod known;
 #[cfg(test)]
 mod tests;
@@ -35,6 +37,7 @@ const SHARE: u64 = 16;
 /// Failed dials in a row after which an address is forgotten that has never led to its peer. One
 /// that has is kept for its lifetime: its peer may come back.
 const MAX_FAILURES: u8 = 3;
+fixed_limit!("failed dials in a row of an unproven address", MAX_FAILURES);
 
 /// What became of an address that could not be dialed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{Cause, DialError, Node, dial::NO_ANSWER};
-use crate::telemetry::Chain;
+use crate::{fixed_limits::fixed_limit, telemetry::Chain};
 
 /// The tag of bootstrap peers, of weight 1 (go-libp2p-daemon's).
 const TAG: &str = "bootstrap";
@@ -21,6 +21,7 @@ const WANTED: usize = 4;
 
 /// Dials to bootstrap peers under way.
 const MAX_DIALS: usize = 64;
+fixed_limit!("dials to bootstrap peers under way", MAX_DIALS);
 
 /// Time for the first connection, whatever the peers do. Hivemind gives its daemon 15 s to start.
 const START_TIMEOUT: Duration = Duration::from_secs(8);

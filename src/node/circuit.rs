@@ -31,6 +31,7 @@ use super::{
     peer_address::{is_relayed, remote_address, through},
 };
 use crate::{
+    fixed_limits::fixed_limit,
     limit_hits::Limit,
     streams::{Attached, Streams, UserStream},
 };
@@ -38,6 +39,7 @@ use route::Route;
 
 /// Inbound circuits that wait for the swarm (SECURITY.md 3); a further one is refused.
 const MAX_WAITING: usize = 64;
+fixed_limit!("inbound circuits that wait for the swarm", MAX_WAITING);
 
 /// Opens circuits.
 pub trait CircuitDialer: Send + Sync + std::fmt::Debug {

@@ -17,18 +17,24 @@ use super::{
 };
 use observed::{ACTIVATION, Observation};
 
-use crate::metrics::{Trigger, metrics};
+use crate::{
+    fixed_limits::fixed_limit,
+    metrics::{Trigger, metrics},
+};
 
 /// Circuit addresses told (SECURITY.md 3): with more, identify's message would be too long for
 /// peers that read 4 KiB.
 pub(crate) const MAX_CIRCUITS: usize = 8;
+fixed_limit!("circuit addresses told", MAX_CIRCUITS);
 
 /// Public addresses told of one listener beside its own (go-libp2p's
 /// `maxExternalThinWaistAddrsPerLocalAddr`).
 const MAX_OBSERVED: usize = 3;
+fixed_limit!("observed addresses told of one listener", MAX_OBSERVED);
 
 /// Addresses that clients may have announced (SECURITY.md 3).
 const MAX_ANNOUNCED: usize = 64;
+fixed_limit!("addresses that clients have announced", MAX_ANNOUNCED);
 
 /// Why addresses are not announced, or go on to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -17,6 +17,7 @@ use prost::Message as _;
 use tokio::time::timeout;
 
 use crate::{
+    fixed_limits::fixed_limit,
     memory::OverBudget,
     streams::{MAX_NAME, OpenError, Peer, StreamUser, Streams},
     wire::{
@@ -29,13 +30,16 @@ const PROTOCOL: &str = "/ipfs/id/1.0.0";
 
 /// Largest part of a message in bytes, and parts in a message, as in go-libp2p.
 const MAX_PART: usize = 8 << 10;
+fixed_limit!("identify: part of a message that the library refuses", bytes MAX_PART);
 const MAX_PARTS: usize = 10;
+fixed_limit!("identify: parts of such a message", MAX_PARTS);
 
 /// Addresses of one message that are looked at, and protocols (SECURITY.md 3).
 const MAX_LISTED: usize = 256;
 
 /// Time for the whole message (go-libp2p's).
 const TIMEOUT: Duration = Duration::from_secs(5);
+fixed_limit!("identify: time for such a message", time TIMEOUT);
 
 /// What a peer says of itself, as far as it is needed. Texts are bytes here.
 #[derive(Clone, PartialEq, prost::Message)]

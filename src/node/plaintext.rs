@@ -15,8 +15,11 @@ use libp2p::{
 };
 use prost::Message as _;
 
+use crate::fixed_limits::fixed_limit;
+
 /// Longest handshake message in bytes (go-libp2p's plaintext reader).
 const MAX_EXCHANGE: usize = 64 * 1024;
+fixed_limit!("plaintext handshake", bytes MAX_EXCHANGE);
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Exchange {

@@ -13,16 +13,20 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Node;
-use crate::{limit_hits::Limit, memory::prefix, muxer::Connection, streams::Peer};
+use crate::{
+    fixed_limits::fixed_limit, limit_hits::Limit, memory::prefix, muxer::Connection, streams::Peer,
+};
 
 /// Memory below which a peer is not cut, in bytes.
 const MIN_CUT: u64 = 64 * 1024;
 
 /// How long what a peer that was cut still holds is waited for.
 const LEAVING: Duration = Duration::from_secs(2);
+fixed_limit!("time in which a cut peer's memory counts as given back", time LEAVING);
 
 /// Peers that this is remembered of (SECURITY.md 3); of more the first are forgotten.
 const MAX_LEAVING: usize = 1024;
+fixed_limit!("cut peers whose memory counts so", MAX_LEAVING);
 
 /// A peer and what is held because of it.
 #[derive(Debug, Clone)]

@@ -16,13 +16,15 @@ use libp2p::{
 };
 
 use super::security::{Handshake, Multiplex, Security};
-use crate::muxer::Host;
+use crate::{fixed_limits::fixed_limit, muxer::Host};
 
 /// Raw connection and all upgrades together (go-libp2p's dial and accept timeouts).
 pub(super) const UPGRADE_TIMEOUT: Duration = Duration::from_secs(15);
+fixed_limit!("connection and all its upgrades", time UPGRADE_TIMEOUT);
 
 /// Largest websocket message accepted; yamux and noise write far smaller ones.
 const MAX_WEBSOCKET_MESSAGE: usize = 1 << 20;
+fixed_limit!("websocket message", bytes MAX_WEBSOCKET_MESSAGE);
 
 /// A transport of raw connections, over which peers are secured and multiplexed.
 pub(super) trait RawTransport:

@@ -8,8 +8,11 @@ use tokio::{
     time::timeout,
 };
 
+use crate::fixed_limits::fixed_limit;
+
 /// Longest answer, in bytes (SECURITY.md 3): device descriptions have some KiB.
 const MAX_ANSWER: usize = 128 << 10;
+fixed_limit!("port mapping: answer of a router", bytes MAX_ANSWER);
 
 /// Time for a request and its answer.
 const TIMEOUT: Duration = Duration::from_secs(5);

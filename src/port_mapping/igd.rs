@@ -15,7 +15,7 @@ use super::{
     error::MappingError,
     http::{element, exchange},
 };
-use crate::node::Port;
+use crate::{fixed_limits::fixed_limit, node::Port};
 
 /// Where devices are searched for.
 const MULTICAST: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 255, 250), 1900);
@@ -40,6 +40,10 @@ const WAIT: Duration = Duration::from_secs(2);
 
 /// Descriptions fetched in one search (SECURITY.md 3).
 const MAX_DESCRIPTIONS: usize = 4;
+fixed_limit!(
+    "port mapping: descriptions fetched in one search",
+    MAX_DESCRIPTIONS
+);
 
 /// Ports tried while those before are taken.
 const MAX_TRIES: usize = 4;

@@ -19,13 +19,14 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{router::Router, subscriptions::MAX_TOPIC};
-use crate::memory::Account;
+use crate::{fixed_limits::fixed_limit, memory::Account};
 pub use judge::{Ask, Judge};
 use queue::Queue;
 pub(super) use queue::Submitter;
 
 /// Topics that have a judge, or had one and wait for another (SECURITY.md 3).
 pub(crate) const MAX_JUDGES: usize = 1024;
+fixed_limit!("pubsub: topics with a validator", MAX_JUDGES);
 
 /// What becomes of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,6 +17,8 @@ use super::seen::{IdHash, Sequence};
 pub(super) use fields::fields;
 pub(super) use validation::{ValidationError, Validator};
 
+use crate::fixed_limits::fixed_limit;
+
 /// The messages of `proto/pubsub.proto`.
 #[allow(
     missing_docs,
@@ -31,6 +33,7 @@ pub(super) mod pb {
 /// Largest RPC, in bytes (go-libp2p-pubsub's limit); peers reset the stream that carries a
 /// larger one.
 pub const MAX_RPC: usize = 1 << 20;
+fixed_limit!("pubsub: message", bytes MAX_RPC);
 
 /// What precedes a message when it is signed.
 const SIGNING_PREFIX: &[u8] = b"libp2p-pubsub:";

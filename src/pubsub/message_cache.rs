@@ -11,6 +11,8 @@ use libp2p::PeerId;
 
 use super::{message::Message, seen::IdHash};
 
+use crate::fixed_limits::fixed_limit;
+
 /// Heartbeats for which a message is held (gossipsub's default).
 const HEARTBEATS: u64 = 5;
 
@@ -19,6 +21,7 @@ const GOSSIP: u64 = 3;
 
 /// Bytes of all of them (SECURITY.md 3). Beyond, the oldest go.
 const MAX_BYTES: usize = 8 << 20;
+fixed_limit!("pubsub: message cache", bytes MAX_BYTES);
 
 /// What holding a message costs beside the message.
 const OVERHEAD: usize = 320;

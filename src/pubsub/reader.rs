@@ -14,7 +14,7 @@ use super::{
     message::{self, MAX_RPC, Message, Validator, pb},
     seen::IdHash,
 };
-use crate::{
+use crate::{fixed_limits::fixed_limit, 
     memory::Account,
     streams::{InboundStream, MessageError, MessageReader, Service, UserStream},
     wire::parts,
@@ -22,11 +22,13 @@ use crate::{
 
 /// RPCs above 64 KiB that are read at once, of all peers together (SECURITY.md 3).
 const MAX_LARGE: usize = 64;
+fixed_limit!("pubsub: RPCs above 64 KiB being read", MAX_LARGE);
 
 static LARGE_PERMITS: Semaphore = Semaphore::const_new(MAX_LARGE);
 
 /// Messages in one RPC (SECURITY.md 3). A peer that sent IWANT for many gets them together.
 const MAX_RPC_MESSAGES: usize = 5000;
+fixed_limit!("pubsub: messages in one RPC", MAX_RPC_MESSAGES);
 
 /// Topics and ids in the control part of one RPC (SECURITY.md 3): more than a mebibyte of any that are
 /// worth anything holds.

@@ -21,11 +21,15 @@ use super::message::{MAX_RPC, Message, pb};
 pub(super) use pending::MeshChange;
 use pending::{Pending, put_message};
 
+use crate::fixed_limits::fixed_limit;
+
 /// Messages that wait for one peer (SECURITY.md 3). A further one is dropped.
 const MAX_QUEUED: usize = 4096;
+fixed_limit!("pubsub: messages that wait for one peer", MAX_QUEUED);
 
 /// Bytes of them.
 const MAX_QUEUED_BYTES: usize = 8 << 20;
+fixed_limit!("pubsub: memory of messages that wait for one peer", bytes MAX_QUEUED_BYTES);
 
 /// Bytes of RPCs written at once, unless a single one is larger.
 const MAX_BATCH: usize = 64 << 10;
@@ -35,12 +39,18 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long it may read nothing before the messages that wait for it are dropped.
 const STUCK: Duration = Duration::from_secs(5);
+fixed_limit!("pubsub: time for which a peer may take nothing", time STUCK);
 
 /// IWANT ids that wait to be sent. More are requested when the next IHAVE names them.
 const MAX_IDS: usize = 5000;
+fixed_limit!(
+    "pubsub: ids asked of one peer that wait to be sent",
+    MAX_IDS
+);
 
 /// Callers that wait for announcements to be written (SECURITY.md 3). Further ones do not wait.
 const MAX_MARKS: usize = 1024;
+fixed_limit!("pubsub: announcements that SUBSCRIBE waits for", MAX_MARKS);
 
 /// Bytes of the IHAVE ids of one RPC. The rest of [`MAX_RPC`] is for the other fields.
 const MAX_IDS_BYTES: usize = MAX_RPC / 2;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::limit_hits::Limit;
+use crate::{fixed_limits::fixed_limit, limit_hits::Limit};
 use authors::Authors;
 pub(super) use authors::Sequence;
 
@@ -21,6 +21,10 @@ const GENERATION: Duration = Duration::from_secs(15);
 
 /// Messages remembered (SECURITY.md 3); beyond, the oldest are forgotten early.
 const MAX_SEEN: usize = 1 << 20;
+fixed_limit!(
+    "pubsub: messages remembered, so that none comes twice",
+    MAX_SEEN
+);
 
 /// Memory in bytes for each message that is remembered, where there is little: a sixteenth of it is for
 /// them, and one takes 40 bytes at the most.
@@ -32,6 +36,7 @@ const GENERATIONS: usize = 8;
 /// Authors whose numbers are noted in one generation (SECURITY.md 3). Further ones have their
 /// messages forgotten without a trace.
 const MAX_AUTHORS: usize = 4096;
+fixed_limit!("pubsub: authors noted so in 15 s", MAX_AUTHORS);
 
 /// Names a message in this process: a hash that nobody outside can aim at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

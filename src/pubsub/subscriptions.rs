@@ -15,21 +15,25 @@ use std::{
 use parking_lot::Mutex;
 
 use super::message::Message;
-use crate::{limit_hits::Limit, memory::Account};
+use crate::{fixed_limits::fixed_limit, limit_hits::Limit, memory::Account};
 pub(super) use queue::Subscriber;
 
 /// Topics that clients are subscribed to.
 const MAX_TOPICS: usize = 16 * 1024;
+fixed_limit!("pubsub: topics of all clients", MAX_TOPICS);
 
 /// Longest name of a topic that is subscribed to, here or by a peer, in bytes.
 pub const MAX_TOPIC: usize = 1024;
+fixed_limit!("pubsub: topic", bytes MAX_TOPIC);
 
 /// Bytes of the names of all topics that clients are subscribed to. A new peer is sent all of them
 /// in one RPC, which must not be larger than a message may be.
 const MAX_NAMES: usize = 512 * 1024;
+fixed_limit!("pubsub: names of all topics of clients", bytes MAX_NAMES);
 
 /// Subscriptions of all clients together.
 const MAX_SUBSCRIPTIONS: usize = 32 * 1024;
+fixed_limit!("pubsub: subscriptions of all clients", MAX_SUBSCRIPTIONS);
 
 /// Why there is no subscription.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

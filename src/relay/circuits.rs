@@ -14,10 +14,11 @@ use std::{
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 
-use crate::{limit_hits::Limit, metrics::metrics};
+use crate::{fixed_limits::fixed_limit, limit_hits::Limit, metrics::metrics};
 
 /// Memory below which a circuit is not cut, in bytes: it would free too little.
 const MIN_CUT: u64 = 64 << 10;
+fixed_limit!("relay: memory of circuits that may be cut", bytes MIN_CUT);
 
 /// What one circuit shows to others, and how they end it.
 #[derive(Debug, Default)]

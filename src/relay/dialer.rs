@@ -8,15 +8,18 @@ use tokio::time::{Instant, timeout};
 
 use super::message::{self, HOP, HopMessage, RelayMessageError, Status, hop_message};
 use crate::{
+    fixed_limits::fixed_limit,
     node::{CircuitDialer, CircuitError, Node, SharedError, StreamError},
     streams::{NegotiationError, OpenError, UserStream},
 };
 
 /// Time to reach the relay and to agree on the protocol (go-libp2p's value).
 const RELAY_TIMEOUT: Duration = Duration::from_secs(5);
+fixed_limit!("reaching a relay for a circuit", time RELAY_TIMEOUT);
 
 /// Time for the relay to reach the destination (go-libp2p's value for the whole circuit).
 const CIRCUIT_TIMEOUT: Duration = Duration::from_secs(60);
+fixed_limit!("answer of a relay to the request for a circuit", time CIRCUIT_TIMEOUT);
 
 /// Opens circuits on streams of `Node`.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use libp2p::PeerId;
 use prost::Message;
 
-use crate::wire::frame;
+use crate::{fixed_limits::fixed_limit, wire::frame};
 
 /// The messages of `proto/circuit.proto`.
 #[allow(
@@ -60,6 +60,7 @@ pub const STOP: &str = "/libp2p/circuit/relay/0.2.0/stop";
 
 /// Largest message in bytes (go-libp2p's limit).
 pub(super) const MAX_MESSAGE: usize = 4096;
+fixed_limit!("relay: message", bytes MAX_MESSAGE);
 
 /// Bytes of the length of such a message.
 const MAX_LENGTH: usize = 2;

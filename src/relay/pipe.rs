@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::{circuits::Meter, message::Limit};
 use crate::{
+    fixed_limits::fixed_limit,
     memory::{Account, Charge},
     muxer::Connection,
     streams::Attached,
@@ -22,6 +23,7 @@ use crate::{
 
 /// Bytes read at once at most, so that an end that does not read costs no more memory than that.
 const MAX_CHUNK: usize = 128 << 10;
+fixed_limit!("relay: payload that a circuit holds each way", bytes MAX_CHUNK);
 
 /// Reads of one direction before other tasks get a turn.
 const MAX_READS: usize = 32;

@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use crate::{
+    fixed_limits::fixed_limit,
     limit_hits::Limit,
     metrics::{Punched, metrics},
     node::{Manner, Node, Reach},
@@ -35,21 +36,32 @@ const PROTOCOL: &str = "/libp2p/dcutr";
 
 /// Time for the dials of one round (go-libp2p).
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+fixed_limit!("hole punching: dials of a round", time DIAL_TIMEOUT);
 
 /// Time for the other side's dials once those of this side have failed.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// Addresses of a peer that are dialed in one round (SECURITY.md 3).
 const MAX_ADDRESSES: usize = 8;
+fixed_limit!("hole punching: addresses dialed at once", MAX_ADDRESSES);
 
 /// Peers that are being punched through to at the same time (SECURITY.md 3).
 const MAX_PUNCHES: usize = 32;
+fixed_limit!("hole punching: peers at once", MAX_PUNCHES);
 
 /// Rounds answered for one peer in [`WINDOW`] (SECURITY.md 3): two circuits' worth.
 const MAX_ROUNDS: usize = 6;
+fixed_limit!(
+    "hole punching: rounds answered for one peer in a minute",
+    MAX_ROUNDS
+);
 
 /// Peers whose rounds are remembered (SECURITY.md 3).
 const MAX_REMEMBERED: usize = 256;
+fixed_limit!(
+    "hole punching: peers whose rounds are remembered",
+    MAX_REMEMBERED
+);
 
 /// Time in which the rounds of one peer are counted.
 const WINDOW: Duration = Duration::from_secs(60);

@@ -26,6 +26,7 @@ use super::{
     reservations::Reservations,
 };
 use crate::{
+    fixed_limits::fixed_limit,
     limit_hits::Limit,
     memory::{Account, Pressure, Shed},
     metrics::{Asked, metrics},
@@ -35,6 +36,7 @@ use crate::{
 
 /// Time for a peer to say what it wants (go-libp2p's value).
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
+fixed_limit!("relay: request", time MESSAGE_TIMEOUT);
 
 /// Time for a peer to take an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

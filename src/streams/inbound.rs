@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     faults,
+    fixed_limits::fixed_limit,
     limit_hits::Limit,
     metrics::{Handled, metrics},
     muxer::{Connection, Handover, Host, Substream},
@@ -25,9 +26,14 @@ use crate::{
 
 /// Inbound streams on one connection that always have room among those of all peers.
 const FAIR_SHARE: usize = 1024;
+fixed_limit!(
+    "streams of one connection in the last quarter of all",
+    FAIR_SHARE
+);
 
 /// How long a remote may take to propose a protocol (go-libp2p's negotiation timeout).
 pub(crate) const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
+fixed_limit!("time for a protocol proposal", time NEGOTIATION_TIMEOUT);
 
 /// How long a proposal that nobody handles may wait for registrations that came before it.
 const REGISTRATION_PATIENCE: Duration = Duration::from_millis(25);

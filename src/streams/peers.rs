@@ -19,6 +19,7 @@ use tokio::{
 
 use super::name::ProtocolName;
 use crate::{
+    fixed_limits::fixed_limit,
     memory::{Account, Ledger},
     metrics::metrics,
     muxer::Connection,
@@ -26,21 +27,29 @@ use crate::{
 
 /// Protocols remembered of one peer (SECURITY.md 3).
 const MAX_PROTOCOLS: usize = 256;
+fixed_limit!("protocols remembered of one peer", MAX_PROTOCOLS);
 
 /// Bytes of their names (SECURITY.md 3).
 const MAX_PROTOCOL_BYTES: usize = 16 * 1024;
 
 /// Names remembered that a peer has agreed to (SECURITY.md 3); more begin the list anew.
 const MAX_AGREED: usize = 256;
+fixed_limit!(
+    "protocols remembered that one peer has agreed to",
+    MAX_AGREED
+);
 
 /// Bytes remembered of what a peer says of its program (SECURITY.md 3).
 const MAX_AGENT: usize = 128;
+fixed_limit!("agent of a peer", bytes MAX_AGENT);
 
 /// Large calls that one peer may be sending (SECURITY.md 3); its further ones wait.
 const MAX_LARGE: usize = 8;
+fixed_limit!("calls above 64 KiB that one peer is sending", MAX_LARGE);
 
 /// Handler connections being made for one peer (SECURITY.md 3); its further streams wait.
 pub(crate) const MAX_DIALS: usize = 256;
+fixed_limit!("handler connections being made for one peer", MAX_DIALS);
 
 /// A connected peer.
 #[derive(Debug)]

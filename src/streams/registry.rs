@@ -27,7 +27,7 @@ use super::{
     negotiate::MAX_NAME,
     target::{Kind, Service, Target},
 };
-use crate::{limit_hits::Limit, wire::maddr::ControlAddr};
+use crate::{fixed_limits::fixed_limit, limit_hits::Limit, wire::maddr::ControlAddr};
 use announced::Rank;
 use changes::Changes;
 use slots::Slots;
@@ -36,6 +36,7 @@ pub(super) use turn::Turn;
 /// Handler slots in one daemon (SECURITY.md 3). Far above what a client registers, far below
 /// what would hurt.
 pub(crate) const MAX_SLOTS: usize = 4096;
+fixed_limit!("stream handlers", MAX_SLOTS);
 
 /// How a registration meets handlers that are there already (COMPATIBILITY.md 4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use libp2p::{Multiaddr, PeerId};
 use parking_lot::Mutex;
 use tracing::Level;
 
-use crate::wording::quote;
+use crate::{fixed_limits::fixed_limit, wording::quote};
 
 /// Go's name for this logger. The macros need a literal, which the tests compare.
 macro_rules! logger {
@@ -26,9 +26,11 @@ const SAMPLE_RATE: u32 = 100;
 /// Lines of one kind at once (SECURITY.md 3). go-libp2p has no such limit; its documented fail2ban
 /// rule counts 90 of an address in three minutes.
 const BURST: u32 = 256;
+fixed_limit!("log lines about single peers at once", BURST);
 
 /// Time until one more (SECURITY.md 3): a flood that goes on fills 20 MB of a disk in a day.
 const INTERVAL: Duration = Duration::from_secs(1);
+fixed_limit!("until one more line about a peer", time INTERVAL);
 
 /// Longest text of an error, in bytes.
 const MAX_TEXT: usize = 256;

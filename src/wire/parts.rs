@@ -1,9 +1,11 @@
 //! What a message takes in memory beside its encoded form.
 
+use crate::fixed_limits::fixed_limit;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 /// Bytes charged for each part: an entry of a list, and its name or address.
 const PART: usize = 128;
+fixed_limit!("memory charged for each part of a request", bytes PART);
 
 /// Bytes of memory that the parts of `frame` may take once it is decoded. A part of two bytes, such as
 /// an empty name, takes many more.

@@ -2,8 +2,11 @@
 
 use std::cell::RefCell;
 
+use crate::fixed_limits::fixed_limit;
+
 /// Bytes of the buffer. More than a unix socket's default buffer holds.
 const SIZE: usize = 256 * 1024;
+fixed_limit!("payload that a pipe holds each way", bytes SIZE);
 
 /// Bytes of the buffer of a read inside another one.
 const NESTED: usize = 4 * 1024;

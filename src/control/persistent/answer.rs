@@ -13,6 +13,7 @@ use super::{
     response,
 };
 use crate::{
+    fixed_limits::fixed_limit,
     memory::{Account, Charge},
     metrics::{self, CallOutcome, Side},
     streams::{ProtocolName, UserStream},
@@ -22,9 +23,11 @@ use crate::{
 
 /// How long the caller may be silent within its call (SECURITY.md 3).
 const SILENCE: Duration = Duration::from_secs(30);
+fixed_limit!("silence within a call", time SILENCE);
 
 /// How long the caller may take to read its answer (SECURITY.md 3).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+fixed_limit!("time for a caller to take its answer", time ANSWER_TIMEOUT);
 
 /// Largest part of a call that is read before the peer needs a place for large ones, in
 /// bytes.

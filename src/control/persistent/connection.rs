@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     control::context::Context,
+    fixed_limits::fixed_limit,
     limit_hits::Limit,
     memory::{Account, Charge},
     streams::PersistentId,
@@ -25,9 +26,11 @@ use crate::{
 
 /// Calls of one client that are under way (SECURITY.md 3); a further one fails.
 pub(crate) const MAX_CALLS: usize = 4096;
+fixed_limit!("calls of one persistent connection under way", MAX_CALLS);
 
 /// Calls that one client is handling (SECURITY.md 3); further ones go to the next handler.
 pub(crate) const MAX_HANDLED: usize = 4096;
+fixed_limit!("calls that one persistent connection handles", MAX_HANDLED);
 
 /// Its entry disappears when the call is done, or no longer wanted.
 type Calls<T> = Mutex<Option<HashMap<CallId, oneshot::Sender<T>>>>;

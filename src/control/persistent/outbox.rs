@@ -18,6 +18,7 @@ use tokio::sync::{
 
 use crate::{
     control::output::Output,
+    fixed_limits::fixed_limit,
     memory::{Account, Charge, OverBudget},
 };
 pub(super) use lanes::Lanes;
@@ -27,9 +28,14 @@ const SMALL: usize = 64 * 1024;
 
 /// Small frames that wait for the client (SECURITY.md 3); further senders wait.
 const MAX_SMALL: usize = 64;
+fixed_limit!(
+    "messages up to 64 KiB for a persistent connection",
+    MAX_SMALL
+);
 
 /// Large frames that wait for the client (SECURITY.md 3); further senders wait.
 const MAX_LARGE: usize = 1;
+fixed_limit!("larger messages for a persistent connection", MAX_LARGE);
 
 /// Memory that a queued frame takes beside its bytes.
 const ENTRY: usize = 128;
@@ -40,6 +46,10 @@ const SHORT: usize = 512;
 
 /// Such frames that wait for one client; further senders wait.
 const MAX_SHORT: usize = 4;
+fixed_limit!(
+    "short messages for a persistent connection without room",
+    MAX_SHORT
+);
 
 /// Which way a frame has gone. What must arrive after it takes the same way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -139,7 +139,8 @@ impl HostRequest {
     pub(in crate::control) fn waits(&self) -> bool {
         matches!(
             self,
-            Self::Connect { .. }
+            Self::Status
+                | Self::Connect { .. }
                 | Self::OpenStream { .. }
                 | Self::Disconnect { .. }
                 | Self::PubSub(_)

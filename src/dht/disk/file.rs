@@ -10,7 +10,7 @@ use std::{
 use redb::{Builder, Database, DatabaseError, StorageError, backends::FileBackend};
 
 use super::{Contents, tables::Tables};
-use crate::wording::system_error;
+use crate::{fixed_limits::fixed_limit, wording::system_error};
 
 /// Permission bits of a new file: its owner's alone.
 const MODE: u32 = 0o600;
@@ -20,6 +20,7 @@ const OTHERS_WRITE: u32 = 0o022;
 
 /// Memory for parts of the file, in bytes.
 const CACHE: usize = 4 << 20;
+fixed_limit!("datastore: cache", bytes CACHE);
 
 /// How every file of the store begins (redb's format).
 const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";

@@ -19,26 +19,34 @@ use super::{
     changes::{Change, Changes, Said},
 };
 
+use crate::fixed_limits::fixed_limit;
+
 /// The format that this version writes.
 const VERSION: u64 = 1;
 
 /// Records on disk.
 const MAX_RECORDS: u64 = 131_072;
+fixed_limit!("datastore: records", MAX_RECORDS);
 
 /// Bytes of all values on disk.
 const MAX_VALUE_BYTES: u64 = 128 << 20;
+fixed_limit!("datastore: values of all records", bytes MAX_VALUE_BYTES);
 
 /// Provider records on disk.
 const MAX_PROVIDERS: u64 = 131_072;
+fixed_limit!("datastore: provider records", MAX_PROVIDERS);
 
 /// Good peers on disk.
 const MAX_PEERS: u64 = 1024;
+fixed_limit!("datastore: peers", MAX_PEERS);
 
 /// Longest key, in bytes.
 const MAX_KEY: usize = 1024;
+fixed_limit!("datastore: key", bytes MAX_KEY);
 
 /// Addresses kept of one peer.
 const MAX_ADDRESSES: usize = 32;
+fixed_limit!("datastore: addresses of one peer", MAX_ADDRESSES);
 
 /// Life of a record and of a provider record, as in Go.
 const MAX_AGE: Duration = Duration::from_secs(48 * 60 * 60);

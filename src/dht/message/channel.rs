@@ -7,16 +7,18 @@ use prost::{DecodeError, Message as _};
 use tokio::sync::Semaphore;
 
 use super::{decode::decode, pb::Message};
-use crate::{
+use crate::{fixed_limits::fixed_limit, 
     memory::{Account, Charge, OverBudget},
     streams::{MessageError, MessageReader, UserStream},
 };
 
 /// Largest message, in bytes (go-libp2p's limit).
 const MAX_MESSAGE: usize = 4 << 20;
+fixed_limit!("DHT: message", bytes MAX_MESSAGE);
 
 /// Messages above 64 KiB read at once, of all peers together (SECURITY.md 3).
 const MAX_LARGE: usize = 16;
+fixed_limit!("DHT: messages above 64 KiB being read", MAX_LARGE);
 
 static LARGE_PERMITS: Semaphore = Semaphore::const_new(MAX_LARGE);
 

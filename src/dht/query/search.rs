@@ -22,11 +22,12 @@ use super::super::{
     store::Holder,
     validators::Asker,
 };
-use crate::wire::frame;
+use crate::{fixed_limits::fixed_limit, wire::frame};
 
 /// Different records of one search that are judged at once (SECURITY.md 3). Those that peers tell
 /// meanwhile wait, and with them the walk.
 pub(crate) const MAX_JUDGING: usize = 16;
+fixed_limit!("DHT: records of one search judged at once", MAX_JUDGING);
 
 /// PUT_VALUE of a record, encoded.
 pub(super) fn put_request(key: &[u8], value: &[u8]) -> Bytes {

@@ -13,15 +13,18 @@ use super::{
     pk::{self, KeyError},
 };
 use crate::{
+    fixed_limits::fixed_limit,
     wire::multihash::{self, IDENTITY},
     wording::quote,
 };
 
 /// Longest record, in bytes (the IPNS specification).
 const MAX_RECORD: usize = 10 << 10;
+fixed_limit!("DHT: record below /ipns/", bytes MAX_RECORD);
 
 /// Deepest nesting that is read; what counts is at depth one.
 const MAX_DEPTH: usize = 64;
+fixed_limit!("DHT: nesting of the CBOR in such a record", MAX_DEPTH);
 
 /// What the signature covers besides the data.
 const SIGNED_PREFIX: &[u8] = b"ipns-signature:";

@@ -10,9 +10,12 @@ use super::{
     shares::{Holder, Shares},
 };
 
+use crate::fixed_limits::fixed_limit;
+
 /// How long a record or a provider is held (go-libp2p-kad-dht's `MaxRecordAge` and
 /// `ProvideValidity`).
 pub(in super::super) const LIFETIME: Duration = Duration::from_secs(48 * 60 * 60);
+fixed_limit!("DHT: age of records and providers", time LIFETIME);
 
 /// Entries that one call of [`Entries::expire`] removes, so that the lock around them is not held
 /// for long: 1,000 take less than 2 ms in a debug build.

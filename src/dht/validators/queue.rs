@@ -12,6 +12,7 @@ use tokio::{
 use super::{Asker, Unjudged};
 use crate::{
     dht::RecordError,
+    fixed_limits::fixed_limit,
     gone::Probe,
     limit_hits::Limit,
     memory::{Account, Charge},
@@ -19,9 +20,11 @@ use crate::{
 
 /// Questions that wait for one validator (SECURITY.md 3).
 pub(crate) const MAX_QUESTIONS: usize = 1024;
+fixed_limit!("DHT: records that wait for one validator", MAX_QUESTIONS);
 
 /// Bytes of their keys and values (SECURITY.md 3).
 pub(crate) const MAX_QUESTION_BYTES: usize = 16 << 20;
+fixed_limit!("DHT: memory of records that wait for one validator", bytes MAX_QUESTION_BYTES);
 
 /// Of both, what questions of peers may use: the rest is kept for clients.
 const SHARE_OF_PEERS: (usize, usize) = (3, 4);

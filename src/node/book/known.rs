@@ -6,8 +6,11 @@ use libp2p::{Multiaddr, identity::PublicKey};
 
 use super::super::dial::{History, Origin};
 
+use crate::fixed_limits::fixed_limit;
+
 /// Addresses remembered of one peer.
 pub(super) const MAX_ADDRESSES: usize = 64;
+fixed_limit!("addresses of one peer in the address book", MAX_ADDRESSES);
 /// Longest address remembered, in bytes.
 pub(super) const MAX_ADDRESS: usize = 512;
 /// Bytes of all addresses of one peer, each with what it takes beside its own (SECURITY.md 3).

@@ -21,13 +21,15 @@ use hickory_resolver::{
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use parking_lot::Mutex;
 
-use crate::telemetry::Chain;
+use crate::{fixed_limits::fixed_limit, telemetry::Chain};
 
 /// Addresses taken from one name, as many as are dialed of one peer.
 pub(super) const MAX_RESOLVED: usize = 100;
+fixed_limit!("addresses taken from one name", MAX_RESOLVED);
 
 /// Lookups for one name: records of `/dnsaddr` may name further names.
 const MAX_LOOKUPS: usize = 64;
+fixed_limit!("lookups for one name", MAX_LOOKUPS);
 
 /// Records of `/dnsaddr` that refer to each other (go-libp2p's number).
 const MAX_DEPTH: usize = 4;

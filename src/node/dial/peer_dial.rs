@@ -12,12 +12,14 @@ use super::{
     target::{State, Target},
 };
 use crate::{
+    fixed_limits::fixed_limit,
     memory::{Charge, OverBudget},
     metrics,
 };
 
 /// Bytes charged for an address that is dialed, beside its own (SECURITY.md 3).
 const TARGET: usize = 256;
+fixed_limit!("memory charged for an address beside its own bytes", bytes TARGET);
 
 /// The answer to a caller.
 pub(in crate::node) type Reply = oneshot::Sender<Result<(), DialError>>;

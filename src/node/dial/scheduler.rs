@@ -29,6 +29,7 @@ use super::{
     target::{Candidate, Origin, State},
 };
 use crate::{
+    fixed_limits::fixed_limit,
     memory::{Ledger, OverBudget},
     metrics,
     node::peer_address::is_relayed,
@@ -36,6 +37,7 @@ use crate::{
 
 /// Addresses of one peer that are dialed for the same callers (SECURITY.md 3).
 pub(in crate::node) const MAX_PER_PEER: usize = 100;
+fixed_limit!("addresses of one peer being dialed", MAX_PER_PEER);
 
 /// One raw dial to make.
 #[derive(Debug)]

@@ -20,6 +20,7 @@ use super::{
     values::ConnectionLimits,
 };
 use crate::{
+    fixed_limits::fixed_limit,
     limit_hits::Limit,
     memory::{Account, Charge, Ledger, Pressure},
     node::{
@@ -34,6 +35,7 @@ use crate::{
 /// Bytes that a handshake may make this node hold: what is read ahead of noise or tls, and one
 /// message of either (SECURITY.md 3).
 const HANDSHAKE: usize = 128 * 1024;
+fixed_limit!("memory charged for a handshake or a dial", bytes HANDSHAKE);
 
 /// The same over a websocket, which has a message of its own below: `MAX_WEBSOCKET_MESSAGE`.
 const WEBSOCKET_HANDSHAKE: usize = HANDSHAKE + (1 << 20);

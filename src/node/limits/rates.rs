@@ -9,8 +9,11 @@ use ipnet::IpNet;
 
 use super::source::Level;
 
+use crate::fixed_limits::fixed_limit;
+
 /// Prefixes whose rate is followed (SECURITY.md 3): those that have connected lately.
 const MAX_FOLLOWED: usize = 8192;
+fixed_limit!("prefixes whose new connections are counted", MAX_FOLLOWED);
 
 /// How often prefixes have connected lately.
 #[derive(Debug, Default)]

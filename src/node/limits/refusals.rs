@@ -10,6 +10,8 @@ use ipnet::IpNet;
 
 use super::source::Level;
 
+use crate::fixed_limits::fixed_limit;
+
 /// Lines at once.
 const LINES: u32 = 4;
 
@@ -18,6 +20,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 /// Prefixes that were told of (SECURITY.md 3); beyond that all are forgotten, and told again.
 const MAX_TOLD: usize = 1024;
+fixed_limit!("refused prefixes that the log names", MAX_TOLD);
 
 /// Who was told of.
 #[derive(Debug, Default)]

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{JudgeSettings, Verdict};
 use crate::{
+    fixed_limits::fixed_limit,
     gone::Probe,
     limit_hits::Limit,
     memory::{Account, Charge},
@@ -20,9 +21,11 @@ use crate::{
 
 /// Messages that wait for verdicts, or were accepted and wait for peers (SECURITY.md 3).
 pub(crate) const MAX_WAITING: usize = 4096;
+fixed_limit!("pubsub: messages that wait for one validator", MAX_WAITING);
 
 /// Bytes of them (SECURITY.md 3).
 pub(crate) const MAX_WAITING_BYTES: usize = 4 << 20;
+fixed_limit!("pubsub: memory of messages that wait for one validator", bytes MAX_WAITING_BYTES);
 
 /// A message that was accepted, and the peer that sent it.
 pub(super) type Accepted = (Arc<Message>, PeerId);

@@ -18,14 +18,19 @@ use super::{
     score::Offence,
     state::State,
 };
-use crate::limit_hits::Limit;
+use crate::{fixed_limits::fixed_limit, limit_hits::Limit};
 
 /// Messages of the last second that a peer is sent because it subscribes, between two heartbeats
 /// (SECURITY.md 3).
 const MAX_REPLAYED: usize = 4096;
+fixed_limit!(
+    "pubsub: messages replayed to a new subscriber",
+    MAX_REPLAYED
+);
 
 /// GRAFTs and PRUNEs in one RPC (SECURITY.md 3): both for each topic that a peer may have.
 const MAX_GRAFTS: usize = 20_000;
+fixed_limit!("pubsub: GRAFTs and PRUNEs in one RPC", MAX_GRAFTS);
 
 /// A GRAFT this soon after a PRUNE counts twice (go-libp2p-pubsub's `GraftFloodThreshold`).
 const GRAFT_FLOOD: Duration = Duration::from_secs(10);

@@ -16,6 +16,8 @@ use super::{
 };
 use std::sync::Arc;
 
+use crate::fixed_limits::fixed_limit;
+
 /// Peers outside the mesh that get IHAVE, or this share of them if that is more.
 const D_LAZY: usize = 6;
 const GOSSIP_FACTOR: f64 = 0.25;
@@ -25,15 +27,31 @@ const MAX_IHAVE_IDS: usize = 5000;
 
 /// RPCs with IHAVE of one peer between two heartbeats (SECURITY.md 3; go-libp2p-pubsub's bound).
 const MAX_IHAVE_MESSAGES: usize = 10;
+fixed_limit!(
+    "pubsub: RPCs with IHAVE between two heartbeats",
+    MAX_IHAVE_MESSAGES
+);
 
 /// Messages that are requested of one peer between two heartbeats (the same).
 const MAX_IWANT_IDS: usize = 5000;
+fixed_limit!(
+    "pubsub: ids asked of one peer between two heartbeats",
+    MAX_IWANT_IDS
+);
 
 /// Messages that one peer may request between two heartbeats (SECURITY.md 3).
 const MAX_REQUESTS: usize = 5000;
+fixed_limit!(
+    "pubsub: messages by IWANT between two heartbeats",
+    MAX_REQUESTS
+);
 
 /// How often one peer gets the same message on request (SECURITY.md 3; gossipsub's default).
 const MAX_RETRANSMISSIONS: u8 = 3;
+fixed_limit!(
+    "pubsub: times one peer gets the same message by IWANT",
+    MAX_RETRANSMISSIONS
+);
 
 /// Longest message id that is requested, in bytes: a peer id and a number.
 const MAX_MESSAGE_ID: usize = 128;

@@ -17,6 +17,8 @@ use super::{
     state::{Fanout, State},
 };
 
+use crate::fixed_limits::fixed_limit;
+
 /// Peers in a mesh.
 pub(super) const D: usize = 6;
 
@@ -29,6 +31,7 @@ pub(super) const D_HIGH: usize = 12;
 /// Places in a mesh for peers that were dialed from here. Peers that dialed this node get none of
 /// them (SECURITY.md 3).
 pub(super) const D_OUT: usize = 2;
+fixed_limit!("pubsub: places in a mesh for outbound peers alone", D_OUT);
 
 /// How long a fanout is kept after the last message.
 const FANOUT_TTL: Duration = Duration::from_secs(60);
@@ -44,6 +47,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
 
 /// Back-offs remembered of one topic (SECURITY.md 3). Further ones are not.
 const MAX_BACKOFFS: usize = 4096;
+fixed_limit!("pubsub: back-offs remembered of one topic", MAX_BACKOFFS);
 
 /// The same, of all topics (SECURITY.md 3).
 const MAX_ALL_BACKOFFS: usize = 16_384;

@@ -10,11 +10,17 @@ use libp2p::PeerId;
 
 use super::super::seen::IdHash;
 
+use crate::fixed_limits::fixed_limit;
+
 /// Time to send a message that was requested. Go's 3 s are too short for a slow network.
 const FOLLOW_UP_TIME: Duration = Duration::from_secs(10);
 
 /// Promises remembered (SECURITY.md 3). Further ones are not followed up.
 const MAX_PROMISES: usize = 8192;
+fixed_limit!(
+    "pubsub: requested messages that are waited for",
+    MAX_PROMISES
+);
 
 /// See the module. Of each IHAVE one id is followed up, chosen at random.
 #[derive(Debug, Default)]

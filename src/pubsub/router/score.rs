@@ -11,6 +11,8 @@ use std::{
 
 use libp2p::PeerId;
 
+use crate::fixed_limits::fixed_limit;
+
 /// Time in which penalties fall to half of what they were.
 const HALF_LIFE: Duration = Duration::from_secs(300);
 
@@ -28,6 +30,7 @@ const GRAYLIST_THRESHOLD: f64 = -1000.0;
 
 /// Peers whose penalties are remembered (SECURITY.md 3). The smallest penalty makes room.
 const MAX_SCORES: usize = 4096;
+fixed_limit!("pubsub: peers whose penalties are remembered", MAX_SCORES);
 
 /// Penalties that are forgotten.
 const NEGLIGIBLE: f64 = 0.1;

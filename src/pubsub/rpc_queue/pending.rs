@@ -13,14 +13,19 @@ use prost::{
 };
 use tokio::sync::oneshot;
 
-use crate::pubsub::message::{Message, pb};
+use crate::{
+    fixed_limits::fixed_limit,
+    pubsub::message::{Message, pb},
+};
 
 /// Queued messages at which a peer counts as busy. Who has a message for others as well does not
 /// wait for a busy peer.
 const BUSY: usize = 16;
+fixed_limit!("pubsub: waiting messages at which a peer is busy", BUSY);
 
 /// Bytes of them.
 const BUSY_BYTES: usize = 256 << 10;
+fixed_limit!("pubsub: waiting bytes at which a peer is busy", bytes BUSY_BYTES);
 
 /// A change of the mesh of a topic that a peer is to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

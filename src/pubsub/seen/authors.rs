@@ -13,8 +13,14 @@ use std::{
 
 use super::IdHash;
 
+use crate::fixed_limits::fixed_limit;
+
 /// Authors remembered (SECURITY.md 3) before the least recent half of them is forgotten.
 const MAX_AUTHORS: usize = 1 << 16;
+fixed_limit!(
+    "pubsub: authors whose highest number is remembered",
+    MAX_AUTHORS
+);
 
 /// No clock is earlier than 2020.
 const EARLIEST: Duration = Duration::from_secs(1_577_836_800);

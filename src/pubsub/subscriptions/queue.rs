@@ -16,6 +16,7 @@ use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 
 use crate::{
+    fixed_limits::fixed_limit,
     gone::Probe,
     memory::{Account, Charge},
     pubsub::message::Message,
@@ -23,9 +24,11 @@ use crate::{
 
 /// Messages that wait for one subscriber. A further one is dropped (Go holds 32).
 const MAX_QUEUED: usize = 4096;
+fixed_limit!("pubsub: messages that wait for one subscriber", MAX_QUEUED);
 
 /// Bytes of them. One message is accepted whatever its size.
 const MAX_QUEUED_BYTES: usize = 8 << 20;
+fixed_limit!("pubsub: memory of messages that wait for one subscriber", bytes MAX_QUEUED_BYTES);
 
 /// Time between two log lines about one slow subscriber.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);

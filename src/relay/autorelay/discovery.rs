@@ -13,7 +13,9 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{node::Node, relay::message::HOP, streams::Peers, telemetry::Chain};
+use crate::{
+    fixed_limits::fixed_limit, node::Node, relay::message::HOP, streams::Peers, telemetry::Chain,
+};
 
 /// Asks the DHT for the peers closest to this node until the deadline, and connects to those it
 /// asks. None if there is nobody to ask.
@@ -41,6 +43,10 @@ const NEWCOMER: Duration = Duration::from_secs(1);
 /// Peers that have come and were not looked at yet (SECURITY.md 3); of more the oldest are left to
 /// the next scan.
 const MAX_CAME: usize = 64;
+fixed_limit!(
+    "autorelay: peers that relay and were not looked at",
+    MAX_CAME
+);
 
 /// Peers of which identify tells that they relay.
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
 use super::reserve::Granted;
-use crate::node::Reach;
+use crate::{fixed_limits::fixed_limit, node::Reach};
 pub(super) use relay::Held;
 use relay::{MAX_PAUSE, Relay, Source, jittered};
 
@@ -18,10 +18,12 @@ pub(super) const DESIRED: usize = 2;
 /// Found relays among which to choose (SECURITY.md 3, go-libp2p's number). Further ones are not
 /// remembered.
 const MAX_CANDIDATES: usize = 20;
+fixed_limit!("autorelay: candidates", MAX_CANDIDATES);
 
 /// Found relays that failed and are left alone for a while (SECURITY.md 3). Of more the one whose
 /// time is over first is forgotten.
 const MAX_SHUNNED: usize = 256;
+fixed_limit!("autorelay: failed relays that are left alone", MAX_SHUNNED);
 
 /// How long a found relay is remembered (go-libp2p's value).
 const MAX_AGE: Duration = Duration::from_secs(30 * 60);

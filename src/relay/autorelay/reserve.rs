@@ -9,6 +9,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
+    fixed_limits::fixed_limit,
     node::{Node, StreamError},
     relay::{
         message::{self, HOP, HopMessage, MAX_MESSAGE, RelayMessageError, Status, hop_message},
@@ -19,12 +20,14 @@ use crate::{
 
 /// Time for a relay to be reached and to answer (go-libp2p's value).
 const TIMEOUT: Duration = Duration::from_secs(10);
+fixed_limit!("autorelay: answer to the request for a reservation", time TIMEOUT);
 
 /// A place that is held for less is none: asking again and again would cost more than it brings.
 pub(super) const MIN_LIFETIME: Duration = Duration::from_secs(10);
 
 /// No longer promise is relied on: go-libp2p's relays give as much.
 pub(super) const MAX_LIFETIME: Duration = Duration::from_secs(60 * 60);
+fixed_limit!("autorelay: reservation", time MAX_LIFETIME);
 
 /// What a relay allows a circuit to use, by its own word. Zero is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use super::{
     role::Side,
 };
 use crate::{
+    fixed_limits::fixed_limit,
     limit_hits::Limit,
     metrics::{Punched, metrics},
     relay::message::{RelayMessageError, read, write},
@@ -21,6 +22,7 @@ use crate::{
 
 /// Time for all messages of a round.
 const MESSAGES_TIMEOUT: Duration = Duration::from_secs(20);
+fixed_limit!("hole punching: messages to whoever has called", time MESSAGES_TIMEOUT);
 
 /// Why a round that the other side has begun comes to nothing.
 #[derive(Debug, thiserror::Error)]

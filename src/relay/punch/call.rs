@@ -14,6 +14,7 @@ use super::{
     role::{ROUNDS, Side},
 };
 use crate::{
+    fixed_limits::fixed_limit,
     metrics::{Punched, metrics},
     muxer::Connection,
     node::{DialError, Reach},
@@ -34,6 +35,7 @@ const REVERSAL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Time for the messages of a round.
 const MESSAGES_TIMEOUT: Duration = Duration::from_secs(10);
+fixed_limit!("hole punching: messages to whoever was called", time MESSAGES_TIMEOUT);
 
 /// Why there is no round.
 #[derive(Debug, thiserror::Error)]

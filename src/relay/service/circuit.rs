@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{ANSWER_TIMEOUT, Inner};
 use crate::{
+    fixed_limits::fixed_limit,
     memory::{Account, Charge},
     muxer::Connection,
     relay::{
@@ -23,12 +24,15 @@ const WORTH: i64 = 5;
 
 /// Time for a stream to the destination (go-libp2p's value).
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+fixed_limit!("relay: stream to the destination", time OPEN_TIMEOUT);
 
 /// Time for the destination to agree (go-libp2p's value).
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+fixed_limit!("relay: answer of the destination", time HANDSHAKE_TIMEOUT);
 
 /// Memory that a circuit needs, besides payload, in bytes: its task, its two streams.
 const CIRCUIT_COST: usize = 8 << 10;
+fixed_limit!("relay: memory charged for a circuit", bytes CIRCUIT_COST);
 
 /// A circuit that both ends know of.
 #[derive(Debug)]

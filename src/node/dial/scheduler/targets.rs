@@ -14,10 +14,11 @@ use super::{
     },
     Dials, MAX_PER_PEER,
 };
-use crate::memory::OverBudget;
+use crate::{fixed_limits::fixed_limit, memory::OverBudget};
 
 /// Names being resolved at once; further ones wait (SECURITY.md 3).
 const MAX_LOOKUPS: usize = 64;
+fixed_limit!("names being resolved", MAX_LOOKUPS);
 
 /// Whether what a name in `address` stands for has to be known before it is dialed. A secure
 /// websocket is dialed by name; the name has to be looked at first if somebody told it.
