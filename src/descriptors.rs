@@ -1,7 +1,7 @@
 //! How many files the process may still open.
 
 use std::{
-    fs,
+    fs, io,
     os::fd::{AsFd, AsRawFd as _, OwnedFd},
     sync::Arc,
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use rustix::{
     event::{EventfdFlags, eventfd},
     fs::{Mode, OFlags},
-    io::fcntl_dupfd_cloexec,
+    io::{Errno, fcntl_dupfd_cloexec},
 };
 
 /// Descriptors that accepting leaves alone, for the streams of whoever is there already, for
@@ -89,6 +89,14 @@ impl Descriptors {
         let open = open.unwrap_or(u64::MAX);
         open.saturating_add(reserve.min(limit / 2)) < *limit
     }
+}
+
+/// Whether the system has no descriptor or no memory for a further socket.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+    )
 }
 
 /// How many there are, by the size of the directory `table`: 0 on kernels that do not tell it.

@@ -35,26 +35,34 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    task::yield_now,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use bind::{BindError, bind};
 
-use crate::{limit_hits::Limit, status::Sources, telemetry::Chain};
+use crate::{
+    descriptors::is_shortage, fixed_limits::fixed_limit, limit_hits::Limit, status::Sources,
+    telemetry::Chain,
+};
 
 /// Connections at once (SECURITY.md 3); a further one ends the oldest.
 const MAX_CONNECTIONS: usize = 32;
+fixed_limit!("metrics: connections", MAX_CONNECTIONS);
 
 /// Time for a request and its answer (SECURITY.md 3).
 const REQUEST_TIME: Duration = Duration::from_secs(10);
+fixed_limit!("metrics: request and its answer", time REQUEST_TIME);
 
 /// Bytes of a request (SECURITY.md 3).
 const MAX_REQUEST: usize = 16 * 1024;
+fixed_limit!("metrics: request", bytes MAX_REQUEST);
 
 /// Texts of `/metrics` made at once (SECURITY.md 3). What has begun goes on when its connection
 /// gives way, on threads that others need as well.
 const MAX_TEXTS: usize = 2;
+fixed_limit!("metrics: texts made at once", MAX_TEXTS);
 
 static TEXTS: Semaphore = Semaphore::const_new(MAX_TEXTS);
 
@@ -103,7 +111,11 @@ impl Server {
                 Ok((socket, _)) => socket,
                 Err(error) => {
                     tracing::debug!(%error, "no connection accepted on the metrics address");
-                    sleep(ACCEPT_PAUSE).await;
+                    // An error that concerns one connection delays no other.
+                    match is_shortage(&error) {
+                        true => sleep(ACCEPT_PAUSE).await,
+                        false => yield_now().await,
+                    }
                     continue;
                 }
             };
@@ -157,7 +169,7 @@ impl Server {
         }
         match request.uri().path() {
             "/" => page::page(),
-            "/status.json" => typed("application/json", self.sources.json()),
+            "/status.json" => typed("application/json", self.sources.json().await),
             "/metrics" => self.metrics().await,
             "/livez" => self.health(true).await,
             "/readyz" => self.health(self.ready.is_set()).await,

@@ -14,7 +14,10 @@ use std::{
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use tokio::time::{Instant, sleep_until};
 
-use crate::node::{Node, address_filter::Scope};
+use crate::{
+    fixed_limits::fixed_limit,
+    node::{Node, address_filter::Scope},
+};
 use message::{Heard, Own};
 use sockets::{PORT, Sockets};
 
@@ -30,6 +33,7 @@ const FIRST: [Duration; 3] = [
 
 /// Between two answers at least (RFC 6762, 6): whoever asks more often is answered with others.
 const ANSWER_INTERVAL: Duration = Duration::from_secs(1);
+fixed_limit!("mDNS: time between two answers", time ANSWER_INTERVAL);
 
 /// Tells and finds until dropped.
 pub(crate) async fn run(node: Node) {
@@ -56,7 +60,7 @@ pub(crate) async fn run(node: Node) {
                     Some(after) => begun + *after,
                     None => Instant::now() + INTERVAL,
                 };
-                sockets.update();
+                sockets.update().await;
                 sockets.send(&message::question()).await;
                 // Who listens without asking is told as well.
                 answer_at = answer_at.or(Some(Instant::now()));

@@ -140,7 +140,9 @@ fn for_start(error: &StartError) -> Option<String> {
         StartError::Transport(TransportUnfit::Identity(_)) => {
             return Some("use a key of another type with -id".into());
         }
-        StartError::Transport(TransportUnfit::Websockets(_)) => return None,
+        StartError::Transport(TransportUnfit::Websockets(_)) | StartError::Panicked(_) => {
+            return None;
+        }
         StartError::Listen(failures) => failures,
     };
     let is = |words: &str| failures.iter().any(|one| one.to_string().contains(words));

@@ -8,6 +8,7 @@ mod changes;
 pub mod command;
 mod document;
 mod history;
+mod latest;
 mod report;
 mod table;
 
@@ -18,12 +19,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::{FutureExt as _, future::BoxFuture};
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
-use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub(crate) use document::Document;
 pub use history::{History, Traffic};
+pub use latest::Latest;
 
 use crate::{
     control::{
@@ -40,10 +42,6 @@ use crate::{
     relay::{self, AutoRelay, Relay, autorelay},
     wire::maddr::ControlAddr,
 };
-
-/// A document is told again for so long. Whoever asks often, or with many connections, costs the
-/// daemon no more than this many looks at all layers.
-const DOCUMENT_AGE: Duration = Duration::from_millis(250);
 
 /// The layers that are asked.
 pub struct Sources {
@@ -75,8 +73,8 @@ pub struct Sources {
     pub history: History,
     /// What there may be of each.
     pub capacity: Capacity,
-    /// The last document, and when it was made.
-    pub last: Mutex<Option<(Instant, Bytes)>>,
+    /// The last document.
+    pub latest: Latest,
 }
 
 /// The limits of the node, as `-validate` prints them; 0 is no limit.
@@ -123,7 +121,7 @@ pub struct Snapshot {
     pub memory: memory::Snapshot,
     /// The clients.
     pub clients: clients::Snapshot,
-    /// How often each limit has bitten.
+    /// How often each limit was reached.
     pub limits: Vec<limit_hits::Count>,
     /// Whether strangers can dial the node.
     pub reach: Reach,
@@ -190,24 +188,18 @@ impl Sources {
     }
 
     /// The document as JSON, not older than a quarter of a second.
-    #[must_use]
-    pub fn json(&self) -> Bytes {
-        // Held while one is made: others that ask wait for the same one.
-        let mut last = self.last.lock();
-        if let Some((made, json)) = &*last
-            && made.elapsed() < DOCUMENT_AGE
-        {
-            return json.clone();
-        }
-        let document = Document::of(&self.snapshot());
-        let json = Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
-        *last = Some((Instant::now(), json.clone()));
-        json
+    pub async fn json(self: &Arc<Self>) -> Bytes {
+        let sources = self.clone();
+        let make = move || {
+            let document = Document::of(&sources.snapshot());
+            serde_json::to_vec(&document).unwrap_or_default().into()
+        };
+        self.latest.get(make).await
     }
 }
 
 impl Reporter for Sources {
-    fn status(&self) -> Bytes {
-        self.json()
+    fn status(self: Arc<Self>) -> BoxFuture<'static, Bytes> {
+        async move { self.json().await }.boxed()
     }
 }

@@ -3,23 +3,26 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{arrivals::Arrivals, clients::Clients, guard::Guard, tunnels::Tunnels};
-use crate::{dht::Dht, memory::Ledger, node::Node, pubsub::PubSub, shutdown::Drain};
+use crate::{fixed_limits::fixed_limit, dht::Dht, memory::Ledger, node::Node, pubsub::PubSub, shutdown::Drain};
 
 /// How long a frame may take to arrive once it has begun (SECURITY.md 3). Between frames a
 /// client may be silent for ever.
 pub(crate) const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+fixed_limit!("control frame that has begun", time FRAME_TIMEOUT);
 
 /// Bytes of answers collected while further requests are waiting.
 pub(crate) const MAX_BATCH: usize = 64 * 1024;
+fixed_limit!("answers collected while requests are pipelined", bytes MAX_BATCH);
 
 /// Tells what all layers know.
 pub trait Reporter: fmt::Debug + Send + Sync {
     /// The state of the daemon as a JSON document.
-    fn status(&self) -> Bytes;
+    fn status(self: Arc<Self>) -> BoxFuture<'static, Bytes>;
 }
 
 /// What every session works with.

@@ -31,7 +31,7 @@ pub(super) async fn execute(
     let registry = &node.streams().registry;
     Outcome::Answer(match request {
         Request::Identify => response::identify(node.peer_id(), &node.addresses()),
-        Request::Status => response::status(context.reporter.status()),
+        Request::Status => response::status(context.reporter.clone().status().await),
         Request::ListPeers => response::peers(node.peers()),
         Request::Events { kinds, present } => {
             return events::serve(context, account, kinds, present).await;

@@ -12,7 +12,6 @@ use std::{
 };
 
 use futures::FutureExt as _;
-use rustix::io::Errno;
 use tokio::{sync::Semaphore, task::yield_now, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -24,7 +23,8 @@ use super::{
     socket::Socket,
 };
 use crate::{
-    descriptors::{Descriptors, RESERVE},
+    descriptors::{Descriptors, RESERVE, is_shortage},
+    fixed_limits::fixed_limit,
     limit_hits::Limit,
     systemd::Inherited,
     wire::maddr::ControlAddr,
@@ -35,6 +35,7 @@ use bind::{Bound, SocketFile};
 /// Clients that may send requests at once; further ones wait to be accepted. A connection
 /// that has become a pipe no longer counts: streams have limits of their own.
 pub(crate) const MAX_CLIENTS: usize = 8 * 1024;
+fixed_limit!("control connections", MAX_CLIENTS);
 
 /// Pause after an accept for which the system has no room, and between two looks for a
 /// descriptor.
@@ -155,14 +156,6 @@ pub(super) async fn accepted<T>(
     }
 }
 
-/// Whether the system has no descriptor or no memory for a further socket.
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
-    )
-}
-
 enum Acceptor {
     Unix(tokio::net::UnixListener),
     Tcp(tokio::net::TcpListener),
@@ -212,6 +205,8 @@ impl Acceptor {
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
+
+    use rustix::io::Errno;
 
     use super::*;
 

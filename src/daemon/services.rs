@@ -51,7 +51,10 @@ impl Parts<'_> {
     ///
     /// # Errors
     /// What kept one from starting.
-    pub(super) fn start(&self, records: Option<(Disk, Contents)>) -> Result<Services, DaemonError> {
+    pub(super) async fn start(
+        &self,
+        records: Option<(Disk, Contents)>,
+    ) -> Result<Services, DaemonError> {
         let (config, node, stop) = (self.config, self.node, self.stop);
         stop.spawn_task(node.clone().keep_trimmed());
         let events = self.base.events.clone();
@@ -60,7 +63,7 @@ impl Parts<'_> {
             stop.spawn_task(mdns::run(node.clone()));
         }
         self.rendezvous();
-        self.find_reach()?;
+        self.find_reach().await?;
         let closing = stop.serving.clone();
         let places = self.options.limits.established_inbound;
         relay::start(node, config.relay.enabled, self.puncher(), places, closing);
@@ -159,7 +162,7 @@ impl Parts<'_> {
 
     /// Asks the router to let strangers in, and others whether they get in; answers the same
     /// question of others.
-    fn find_reach(&self) -> Result<(), StartError> {
+    async fn find_reach(&self) -> Result<(), StartError> {
         let (nat, node, stop) = (&self.config.nat, self.node, self.stop);
         let forced = nat.reachability;
         if forced.is_none() {
@@ -169,7 +172,7 @@ impl Parts<'_> {
             stop.spawn_task(port_mapping::keep(node.clone()));
         }
         if nat.autonat && forced != Some(Reachability::Private) {
-            let dial_back = DialBack::new(self.options)?;
+            let dial_back = DialBack::new(self.options).await?;
             stop.spawn_task(autonat::serve(node.clone(), dial_back));
         }
         Ok(())

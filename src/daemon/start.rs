@@ -3,7 +3,6 @@
 use std::{io, sync::Arc};
 
 use libp2p::PeerId;
-use parking_lot::Mutex;
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 use super::{
@@ -25,7 +24,7 @@ use crate::{
     dht::Dht,
     http::{self, Readiness},
     node::{Node, Started},
-    status::{self, Capacity, History, Sources},
+    status::{self, Capacity, History, Latest, Sources},
     telemetry::operator_line,
     wire::maddr::ControlAddr,
 };
@@ -78,7 +77,8 @@ pub(super) async fn start(
         base: &base,
         stop,
     }
-    .start(records)?;
+    .start(records)
+    .await?;
     let control_addr = listener.addr().clone();
     let tunnels = tunnels(&node, &base, stop);
     let control = (control_addr.clone(), tunnels.clone());
@@ -160,7 +160,7 @@ fn sources(
         reach: node.watch_reach(),
         history: History::default(),
         capacity: capacity(config, system),
-        last: Mutex::default(),
+        latest: Latest::default(),
     })
 }
 

@@ -9,7 +9,7 @@ use std::{
     task::Waker,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     Entry, Event,
@@ -17,11 +17,18 @@ use super::{
     now,
 };
 
+use crate::fixed_limits::fixed_limit;
+
 /// Events kept for those who have not read them yet (SECURITY.md 3).
 pub(super) const MAX_EVENTS: usize = 16 * 1024;
+fixed_limit!("events kept for clients that follow them", MAX_EVENTS);
 
 /// Bytes of them (SECURITY.md 3).
 pub(super) const MAX_BYTES: usize = 8 << 20;
+fixed_limit!("memory of events kept for clients", bytes MAX_BYTES);
+
+/// Events of other kinds that are passed over while the lock is held.
+const MAX_PASSED: usize = 256;
 
 /// How many events of each kind.
 pub(super) type Counts = [u64; KINDS];
@@ -126,12 +133,15 @@ impl Log {
         }
         state.waiting.remove(&follower);
         state.followers -= 1;
-        if state.followers == 0 {
-            while !state.entries.is_empty() {
-                state.evict();
-            }
-            state.entries = VecDeque::new();
+        if state.followers > 0 {
+            return;
         }
+        let entries = std::mem::take(&mut state.entries);
+        state.first += entries.len() as u64;
+        (state.bytes, state.evicted) = (0, state.total);
+        // They are freed without the lock, which whoever tells of an event takes.
+        drop(state);
+        drop(entries);
     }
 
     /// What stands at `place`, which moves on. If that is nothing yet, `waker` is woken once there
@@ -143,31 +153,36 @@ impl Log {
         place: &mut Place,
         waker: Option<&Waker>,
     ) -> Option<Found> {
-        let mut state = self.state.lock();
-        if place.next < state.first {
-            let lost = |number: usize| state.evicted[number] - place.passed[number];
-            let missed: u64 = kinds.numbers().map(lost).sum();
-            (place.next, place.passed) = (state.first, state.evicted);
-            if missed > 0 {
-                return Some(Found::Missed(missed));
-            }
-        }
         loop {
-            let at = usize::try_from(place.next - state.first).unwrap_or(usize::MAX);
-            let Some(entry) = state.entries.get(at) else {
-                break;
-            };
-            let kind = entry.event.kind();
-            place.next += 1;
-            place.passed[kind as usize] += 1;
-            if kinds.contains(kind) {
-                return Some(Found::Entry(entry.clone()));
+            let mut state = self.state.lock();
+            if place.next < state.first {
+                let lost = |number: usize| state.evicted[number] - place.passed[number];
+                let missed: u64 = kinds.numbers().map(lost).sum();
+                (place.next, place.passed) = (state.first, state.evicted);
+                if missed > 0 {
+                    return Some(Found::Missed(missed));
+                }
             }
+            let mut passed = 0;
+            while passed < MAX_PASSED {
+                let at = usize::try_from(place.next - state.first).unwrap_or(usize::MAX);
+                let Some(entry) = state.entries.get(at) else {
+                    if let Some(waker) = waker {
+                        state.waiting.insert(follower, (kinds, waker.clone()));
+                    }
+                    return None;
+                };
+                let kind = entry.event.kind();
+                place.next += 1;
+                place.passed[kind as usize] += 1;
+                passed += 1;
+                if kinds.contains(kind) {
+                    return Some(Found::Entry(entry.clone()));
+                }
+            }
+            // Whoever tells of an event gets the lock in between.
+            MutexGuard::unlock_fair(state);
         }
-        if let Some(waker) = waker {
-            state.waiting.insert(follower, (kinds, waker.clone()));
-        }
-        None
     }
 
     /// The time of the last event, or now.

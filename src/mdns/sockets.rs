@@ -8,9 +8,9 @@ use std::{
 };
 
 use socket2::{Domain, Socket, Type};
-use tokio::{io::ReadBuf, net::UdpSocket};
+use tokio::{io::ReadBuf, net::UdpSocket, task::spawn_blocking};
 
-use crate::node::interface_addresses;
+use crate::{fixed_limits::fixed_limit, node::interface_addresses};
 
 pub(super) const PORT: u16 = 5353;
 
@@ -21,6 +21,10 @@ pub(super) const MAX_PACKET: usize = 9000;
 
 /// Addresses of this host that have a socket.
 const MAX_SOCKETS: usize = 16;
+fixed_limit!("mDNS: addresses of this host with a socket", MAX_SOCKETS);
+
+/// Errors of one socket that are passed over at once.
+const MAX_ERRORS: usize = 8;
 
 /// The sockets that there are now.
 #[derive(Debug, Default)]
@@ -43,8 +47,13 @@ fn open(address: Ipv4Addr) -> io::Result<UdpSocket> {
 
 impl Sockets {
     /// Opens those that are missing, and closes those whose address has gone.
-    pub(super) fn update(&mut self) {
-        let addresses = interface_addresses().unwrap_or_default();
+    ///
+    /// # Cancel safety
+    /// The next call does it.
+    pub(super) async fn update(&mut self) {
+        // The kernel may take its time with many interfaces.
+        let addresses = spawn_blocking(interface_addresses).await;
+        let addresses = addresses.ok().and_then(Result::ok).unwrap_or_default();
         let addresses = addresses.into_iter().filter_map(|ip| match ip {
             IpAddr::V4(ip) if !ip.is_loopback() => Some(ip),
             _ => None,
@@ -78,14 +87,62 @@ impl Sockets {
     pub(super) async fn receive(&self, buffer: &mut [u8]) -> (usize, SocketAddr) {
         poll_fn(|cx| {
             for (_, socket) in &self.0 {
-                let mut read = ReadBuf::new(buffer);
-                // An error, such as that of an earlier packet, costs that turn.
-                if let Poll::Ready(Ok(from)) = socket.poll_recv_from(cx, &mut read) {
-                    return Poll::Ready((read.filled().len(), from));
+                // An error, such as that of an earlier packet, is over once it is told. The socket
+                // wakes nobody before it has been asked again.
+                for _ in 0..MAX_ERRORS {
+                    let mut read = ReadBuf::new(buffer);
+                    match socket.poll_recv_from(cx, &mut read) {
+                        Poll::Ready(Ok(from)) => {
+                            return Poll::Ready((read.filled().len(), from));
+                        }
+                        Poll::Ready(Err(error)) => tracing::debug!(%error, "no mDNS packet"),
+                        Poll::Pending => break,
+                    }
                 }
             }
             Poll::Pending
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// The error of a packet that nobody took is told to whoever reads next, and then the socket is
+    /// as good as before.
+    #[tokio::test]
+    async fn a_packet_after_an_error_is_read() {
+        let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let port = silent.local_addr().unwrap();
+        drop(silent);
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let own = socket.local_addr().unwrap();
+        socket.connect(port).await.unwrap();
+        // The error of one packet is told to whoever uses the socket next.
+        let refused = async {
+            while socket.send(b"to nobody").await.is_ok() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, refused).await.expect("an error");
+        socket.send(b"to nobody").await.unwrap();
+        let sockets = Sockets(vec![(Ipv4Addr::LOCALHOST, socket)]);
+        let mut buffer = [0; 64];
+        let later = async {
+            sleep(Duration::from_millis(100)).await;
+            let sender = UdpSocket::bind(port).await.unwrap();
+            sender.send_to(b"hello", own).await.unwrap();
+        };
+        let received = timeout(PATIENCE, sockets.receive(&mut buffer));
+        let (received, ()) = tokio::join!(received, later);
+        assert_eq!(received.unwrap(), (5, port));
     }
 }

@@ -18,11 +18,15 @@ use libp2p::{
     multiaddr::Protocol,
 };
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    task::spawn_blocking,
+};
 
 use super::{Options, StartError, circuit::Circuits, dial::NextRace, limits::Admission, transport};
 use crate::{
     descriptors::{Descriptors, RESERVE},
+    fixed_limits::fixed_limit,
     muxer::{Connection, Handover, Host, Substream},
     streams::Traffic,
     telemetry::Chain,
@@ -30,6 +34,7 @@ use crate::{
 
 /// Sockets being connected for all peers together (SECURITY.md 3).
 const MAX_SOCKETS: u32 = 32;
+fixed_limit!("AutoNAT: sockets being connected", MAX_SOCKETS);
 
 /// Sockets being connected for one peer.
 const MAX_PER_DIAL: u32 = 4;
@@ -57,18 +62,18 @@ impl DialBack {
     ///
     /// # Errors
     /// If an identity cannot be used for one of them.
-    pub fn new(options: &Options) -> Result<Self, StartError> {
+    pub async fn new(options: &Options) -> Result<Self, StartError> {
         let identity = Keypair::generate_ed25519();
-        let host: Arc<dyn Host> = Arc::new(Nobody);
         // Nothing comes in here, so there is nothing to admit.
         let admission = Admission::new(options, Vec::new(), Traffic::default());
         let parts = transport::Parts {
-            host: &host,
-            next_race: &NextRace::default(),
-            admission: &admission,
+            host: Arc::new(Nobody),
+            next_race: NextRace::default(),
+            admission,
             circuits: Circuits::none(),
         };
-        let transport = transport::build(&identity, options, parts);
+        let wanted = options.clone();
+        let transport = spawn_blocking(move || transport::build(&identity, &wanted, parts)).await?;
         Ok(Self {
             transport: Mutex::new(transport.map_err(StartError::Transport)?),
             sockets: Semaphore::new(MAX_SOCKETS as usize),
@@ -172,7 +177,7 @@ mod tests {
         node::{connmgr::Watermarks, limits::ConnectionLimits, rules::Rules},
     };
 
-    fn dial_back() -> DialBack {
+    async fn dial_back() -> DialBack {
         let options = Options {
             rules: Rules::default(),
             noise: true,
@@ -197,12 +202,12 @@ mod tests {
             descriptors: Descriptors::new(1 << 16),
             events: Events::default(),
         };
-        DialBack::new(&options).unwrap()
+        DialBack::new(&options).await.unwrap()
     }
 
     #[tokio::test]
     async fn whoever_has_no_room_is_told_at_once_and_a_dropped_dial_gives_its_own_back() {
-        let dial_back = dial_back();
+        let dial_back = dial_back().await;
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = silent.local_addr().unwrap().port();
         let address: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use libp2p::{Multiaddr, pnet::PreSharedKey};
+use tokio::task::JoinError;
 
 use super::{
     connmgr::Watermarks, limits::ConnectionLimits, listen::error::ListenError, reach::Reach,
@@ -63,6 +64,9 @@ pub enum StartError {
     /// There is no transport.
     #[error(transparent)]
     Transport(TransportUnfit),
+    /// A part of the start has panicked.
+    #[error(transparent)]
+    Panicked(#[from] JoinError),
     /// Not one of the addresses can be listened on.
     #[error("failed to listen on any addresses: [{}]", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))]
     Listen(Vec<ListenError>),

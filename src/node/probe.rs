@@ -12,25 +12,28 @@ use futures::{StreamExt as _, stream};
 use libp2p::{Multiaddr, PeerId, TransportError, multiaddr::Protocol};
 use tokio::{
     sync::Semaphore,
-    task::spawn_blocking,
     time::{Instant as Deadline, timeout_at},
 };
 
 use super::{
-    Cause, DialBack, Node, Options,
+    Cause, DialBack, Node, Options, StartError,
     address_filter::{Scope, is_harmless},
     dial::{Names, Origin, is_name},
     peer_address::{is_relayed, strip_peer},
 };
 
+use crate::fixed_limits::fixed_limit;
+
 /// Addresses of one probe (SECURITY.md 3); further ones are left out.
 const MAX_ADDRESSES: usize = 64;
+fixed_limit!("addresses of a probe", MAX_ADDRESSES);
 
 /// Addresses of a probe that are dialed at once (SECURITY.md 3).
 const MAX_AT_ONCE: usize = 4;
 
 /// Probes at once (SECURITY.md 3); a further one fails.
 const MAX_PROBES: usize = 4;
+fixed_limit!("probes at once", MAX_PROBES);
 
 /// What an address has answered.
 #[derive(Debug, Clone)]
@@ -46,7 +49,7 @@ pub struct Probed {
 }
 
 /// Why nothing was dialed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// As many probes run as may.
     #[error("too many probes")]
@@ -56,7 +59,7 @@ pub enum ProbeError {
     NoAddresses,
     /// The identity of the dials cannot be used.
     #[error("the transports cannot be built")]
-    Transport,
+    Transport(#[source] StartError),
 }
 
 /// Dials addresses one by one.
@@ -106,11 +109,8 @@ impl Prober {
 
     async fn dials(&self) -> Result<Arc<DialBack>, ProbeError> {
         let made = self.dials.get_or_try_init(|| async {
-            let options = self.options.clone();
-            // Certificates are made.
-            let made = spawn_blocking(move || DialBack::new(&options)).await;
-            let made = made.ok().and_then(Result::ok);
-            made.map(Arc::new).ok_or(ProbeError::Transport)
+            let made = DialBack::new(&self.options).await;
+            made.map(Arc::new).map_err(ProbeError::Transport)
         });
         made.await.cloned()
     }

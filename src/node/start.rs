@@ -30,13 +30,14 @@ use super::{
     transport,
 };
 use crate::{
+    fixed_limits::fixed_limit,
     metrics::metrics,
-    muxer::Host,
     streams::{Registry, StreamHost, Streams},
 };
 
 /// Commands that wait for the swarm's owner; further callers wait to ask.
 const MAX_COMMANDS: usize = 256;
+fixed_limit!("requests that wait for the swarm", MAX_COMMANDS);
 
 /// A node that runs.
 #[derive(Debug)]
@@ -149,19 +150,20 @@ async fn build(
     options: &Options,
     streams: &Arc<Streams>,
 ) -> Result<Built, StartError> {
-    let host: Arc<dyn Host> = Arc::new(StreamHost(streams.clone()));
     let next_race = NextRace::default();
     let own = spawn_blocking(interfaces::addresses).await;
     let own = own.ok().and_then(Result::ok).unwrap_or_default();
     let admission = Admission::new(options, own, streams.traffic.clone());
     let (circuit_port, circuits) = circuit::pair(streams);
     let parts = transport::Parts {
-        host: &host,
-        next_race: &next_race,
-        admission: &admission,
+        host: Arc::new(StreamHost(streams.clone())),
+        next_race: next_race.clone(),
+        admission: admission.clone(),
         circuits,
     };
-    let transport = transport::build(identity, options, parts).map_err(StartError::Transport)?;
+    let (own, wanted) = (identity.clone(), options.clone());
+    let transport = spawn_blocking(move || transport::build(&own, &wanted, parts)).await?;
+    let transport = transport.map_err(StartError::Transport)?;
     let nobody = Arc::new(Registry::new(Vec::new()));
     let alone = behaviour::behaviour(identity, &nobody, &admission);
     streams.registry.set_library(protocols::served(alone));

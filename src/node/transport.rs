@@ -32,6 +32,7 @@ use super::{
     zoned::Zoned,
 };
 use crate::{
+    fixed_limits::fixed_limit,
     metrics::{Carrier, metrics},
     muxer::{Host, MAX_STREAMS, Muxer, Protocol, quic_window},
     wire::carrier::{ip_version, transport_name},
@@ -39,12 +40,14 @@ use crate::{
 
 /// Raw tcp connection (go-libp2p's dial timeout).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+fixed_limit!("tcp connection of a dial", time CONNECT_TIMEOUT);
 
 /// A circuit, from the first word to the relay on (go-libp2p's value).
 pub(super) const CIRCUIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Silence after which a quic connection counts as lost.
 const QUIC_IDLE: Duration = Duration::from_secs(30);
+fixed_limit!("silence of a quic connection", time QUIC_IDLE);
 
 /// The dialer proposes in this order. AES-GCM in hardware is several times as fast as
 /// noise's ChaCha20, so tls goes first where the processor has AES.
@@ -79,12 +82,12 @@ fn hardware_aes() -> bool {
 }
 
 /// What the transport is joined to.
-pub(super) struct Parts<'a> {
+pub(super) struct Parts {
     /// Connections report to it.
-    pub(super) host: &'a Arc<dyn Host>,
-    pub(super) next_race: &'a NextRace,
+    pub(super) host: Arc<dyn Host>,
+    pub(super) next_race: NextRace,
     /// Decides on inbound connections.
-    pub(super) admission: &'a Arc<Admission>,
+    pub(super) admission: Arc<Admission>,
     pub(super) circuits: Circuits,
 }
 
@@ -99,14 +102,15 @@ pub enum TransportUnfit {
     Websockets(#[source] TransportError<io::Error>),
 }
 
-/// Builds the transport of a node.
+/// Builds the transport of a node. Reads where the system says how names are resolved, and makes
+/// certificates: no worker should wait for it.
 ///
 /// # Errors
 /// See [`TransportUnfit`].
 pub(super) fn build(
     identity: &Keypair,
     options: &Options,
-    parts: Parts<'_>,
+    parts: Parts,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, TransportUnfit> {
     let Parts {
         host,
@@ -122,11 +126,11 @@ pub(super) fn build(
         Accept::new(tcp, options.descriptors.clone())
             .map(|io, _| ReadAhead::new(PeerSocket::new(io)))
     };
-    let upgrades = upgrades(identity, options, host)?;
+    let upgrades = upgrades(identity, options, host.clone())?;
     let over_tcp = upgrades.apply(tcp(), UPGRADE_TIMEOUT, remote_address);
     // It encrypts by itself, so there is nothing under it that a network's key could protect.
     let over_quic = match options.network {
-        None => OptionalTransport::some(over_quic(identity, options, host.clone())),
+        None => OptionalTransport::some(over_quic(identity, options, host)),
         Some(_) => OptionalTransport::none(),
     };
     // Names are resolved before anything is dialed, except those that a secure websocket's
@@ -162,15 +166,15 @@ pub(super) fn build(
         .boxed();
     let shared = (shared_port::ports(options.listen.iter()), listened);
     let all = SharedPorts::new(all, shared, websockets, admission.clone(), UPGRADE_TIMEOUT);
-    let raced = Raced::new(all, next_race.clone());
-    Ok(Gate::new(raced, admission.clone()).boxed())
+    let raced = Raced::new(all, next_race);
+    Ok(Gate::new(raced, admission).boxed())
 }
 
 /// How connections of all transports but quic are secured and multiplexed.
 fn upgrades(
     identity: &Keypair,
     options: &Options,
-    host: &Arc<dyn Host>,
+    host: Arc<dyn Host>,
 ) -> Result<Upgrades, IdentityUnfit> {
     let mplex = options.mplex.then(|| {
         let mut config = libp2p_mplex::Config::new();
@@ -183,7 +187,7 @@ fn upgrades(
         network: options.network,
         security: Security::new(identity, security_order(options), hardware_aes())?,
         mplex,
-        host: host.clone(),
+        host,
     })
 }
 

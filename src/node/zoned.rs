@@ -31,6 +31,8 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use crate::descriptors::is_shortage;
+
 /// Connections that wait to be accepted (the library's own value).
 const BACKLOG: i32 = 1024;
 
@@ -126,7 +128,8 @@ impl Listener {
         }) {
             Ok(accepted) => accepted,
             Err(error) => {
-                self.pause = Some(Box::pin(sleep(PAUSE)));
+                // An error that concerns one connection delays no other.
+                self.pause = is_shortage(&error).then(|| Box::pin(sleep(PAUSE)));
                 return Poll::Ready(TransportEvent::ListenerError {
                     listener_id: self.id,
                     error,

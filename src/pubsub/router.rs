@@ -48,6 +48,10 @@ pub(super) use peer::PeerKind;
 pub(super) use score::Offence;
 use state::{Report, State};
 
+/// Topics that a snapshot looks at while the lock is held. Each has so many peers at most as are
+/// connected.
+const MAX_LOOKED_AT: usize = 16;
+
 /// Messages by what became of them.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -375,7 +379,15 @@ impl Router {
         for (topic, subscribers) in self.subscriptions.counts() {
             snapshot.topics.entry(topic).or_default().subscribers = subscribers;
         }
-        self.state().fill(&mut snapshot);
+        let names = {
+            let state = self.state();
+            state.fill_peers(&mut snapshot);
+            state.own_topics()
+        };
+        // Messages pass in between: thousands of topics have hundreds of peers each.
+        for names in names.chunks(MAX_LOOKED_AT) {
+            self.state().fill_topics(&mut snapshot, names);
+        }
         snapshot
     }
 

@@ -12,7 +12,7 @@ use libp2p::PeerId;
 use tokio::time::Instant;
 
 use super::message::Status;
-use crate::{limit_hits::Limit, streams::Peer};
+use crate::{fixed_limits::fixed_limit, limit_hits::Limit, streams::Peer};
 
 /// How long a reservation lasts (go-libp2p's value).
 pub(super) const LIFETIME: Duration = Duration::from_secs(60 * 60);
@@ -23,10 +23,18 @@ const MEMORY: Duration = Duration::from_secs(30 * 60);
 
 /// How long a peer that reserves again gets the same answer. Each new one costs a signature.
 const SAME_ANSWER: Duration = Duration::from_secs(60);
+fixed_limit!("relay: time in which the same voucher is given again", time SAME_ANSWER);
 
 /// Addresses remembered whose reservations count (SECURITY.md 3). The one whose reservations are
 /// over first is forgotten first.
 pub(crate) const MAX_ADDRESSES: usize = 4096;
+fixed_limit!(
+    "relay: addresses whose reservations are counted",
+    MAX_ADDRESSES
+);
+
+/// Between two looks at which addresses no longer count. One takes a tenth of a millisecond.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whether who has reserved is still there.
 pub(super) trait Presence {
@@ -71,6 +79,8 @@ pub(super) struct Reservations<P> {
     peers: HashMap<PeerId, Reservation<P>>,
     /// For each address, when its reservations no longer count, the first to end in front.
     addresses: HashMap<IpAddr, VecDeque<Instant>>,
+    /// When those that no longer count were dropped last.
+    swept: Option<Instant>,
     /// Circuits of each peer, as source or destination.
     circuits: HashMap<PeerId, usize>,
 }
@@ -84,6 +94,7 @@ impl<P: Presence> Reservations<P> {
             max_circuits,
             peers: HashMap::new(),
             addresses: HashMap::new(),
+            swept: None,
             circuits: HashMap::new(),
         }
     }
@@ -139,6 +150,7 @@ impl<P: Presence> Reservations<P> {
             }
         }
         let counted = self.addresses.entry(address).or_default();
+        drop_over(counted, now);
         if counted.len() >= self.max_reservations {
             Limit::RelayAddress.hit();
             return Err(Status::ReservationRefused);
@@ -210,13 +222,23 @@ impl<P: Presence> Reservations<P> {
     pub(super) fn forget(&mut self, now: Instant) -> Vec<PeerId> {
         let over = self.peers.extract_if(|_, place| !place.holds(now));
         let over = over.map(|(peer, _)| peer).collect();
-        self.addresses.retain(|_, counted| {
-            while counted.front().is_some_and(|end| *end <= now) {
-                counted.pop_front();
-            }
-            !counted.is_empty()
-        });
+        // Whoever asks without end must not have thousands of addresses looked at each time.
+        let due = self.swept.is_none_or(|swept| now >= swept + SWEEP_INTERVAL);
+        if due {
+            self.swept = Some(now);
+            self.addresses.retain(|_, counted| {
+                drop_over(counted, now);
+                !counted.is_empty()
+            });
+        }
         over
+    }
+}
+
+/// Drops the times that are over, which are in front.
+fn drop_over(counted: &mut VecDeque<Instant>, now: Instant) {
+    while counted.front().is_some_and(|end| *end <= now) {
+        counted.pop_front();
     }
 }
 
@@ -347,6 +369,24 @@ mod tests {
         // Those that came first are forgotten.
         let first = IpAddr::V4(Ipv4Addr::from_bits(0));
         assert!(!table.addresses.contains_key(&first));
+    }
+
+    #[test]
+    fn addresses_are_looked_at_once_a_second_however_often_is_asked() {
+        let mut table = Reservations::new(2, 16);
+        let start = Instant::now();
+        assert_eq!(reserve(&mut table, PeerId::random(), 1, start), Ok(()));
+        let end = start + MEMORY;
+        table.forget(end - SWEEP_INTERVAL / 2);
+        table.forget(end);
+        assert_eq!(table.addresses.len(), 1, "looked at a moment ago");
+        // What counts for the one that asks is exact all the same.
+        for _ in 0..2 {
+            assert_eq!(reserve(&mut table, PeerId::random(), 1, end), Ok(()));
+            table.peers.clear();
+        }
+        table.forget(end + MEMORY + SWEEP_INTERVAL);
+        assert!(table.addresses.is_empty());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::{
     record::{FORMS, Record},
 };
 use crate::{
+    fixed_limits::fixed_limit,
     node::{DialError, Node, StreamError, is_relayed},
     streams::UserStream,
     telemetry::Chain,
@@ -48,6 +49,7 @@ const MAX_DIALS: usize = 8;
 
 /// Peers of one point that are not reached yet, and how often each is tried.
 const MAX_WAITING: usize = 256;
+fixed_limit!("rendezvous: peers found that wait for a dial", MAX_WAITING);
 const MAX_TRIES: u32 = 3;
 
 /// A point, and what it knows of this node.

@@ -4,11 +4,14 @@
 
 use bytes::Bytes;
 
+use crate::fixed_limits::fixed_limit;
+
 /// The protocol's name.
 pub(super) const PROTOCOL: &str = "/rendezvous/1.0.0";
 
 /// Longest request that is read, in bytes. A signed record of 64 addresses takes 4 KiB.
 pub(super) const MAX_REQUEST: usize = 8 << 10;
+fixed_limit!("rendezvous: request", bytes MAX_REQUEST);
 
 /// Longest answer that is written or read, in bytes (rust-libp2p reads 1 MiB).
 pub(super) const MAX_ANSWER: usize = 512 << 10;

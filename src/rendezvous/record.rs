@@ -8,8 +8,11 @@ use libp2p::{
 };
 use prost::Message as _;
 
+use crate::fixed_limits::fixed_limit;
+
 /// Addresses of one registration that are kept.
 pub(super) const MAX_ADDRESSES: usize = 64;
+fixed_limit!("rendezvous: addresses of one registration", MAX_ADDRESSES);
 
 /// How a peer writes registrations, and which ones it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,19 +14,23 @@ use super::{
     message::{MAX_ANSWER, MAX_NAMESPACE, Register, Status},
     record::{Form, Record},
 };
-use crate::{limit_hits::Limit, memory::Charge};
+use crate::{fixed_limits::fixed_limit, limit_hits::Limit, memory::Charge};
 
 /// Registrations of all peers.
 const MAX_REGISTRATIONS: usize = 8192;
+fixed_limit!("rendezvous: registrations", MAX_REGISTRATIONS);
 
 /// Names under which one peer may register (rust-libp2p's value).
 const MAX_PER_PEER: usize = 32;
+fixed_limit!("rendezvous: registrations of one peer", MAX_PER_PEER);
 
 /// Registrations of all peers of one address, or one IPv6 /56.
 const MAX_PER_ADDRESS: usize = 512;
+fixed_limit!("rendezvous: registrations of one address", MAX_PER_ADDRESS);
 
 /// Registrations in one answer.
 const MAX_FOUND: usize = 100;
+fixed_limit!("rendezvous: registrations in one answer", MAX_FOUND);
 
 /// Registrations looked at for one answer. There may be more that the asker does not read.
 const MAX_SEEN: usize = 1000;
@@ -50,6 +54,8 @@ pub(super) struct Registrations {
     secret: [u8; 16],
     last: u64,
     entries: BTreeMap<u64, Entry>,
+    /// Their numbers, the first to be over in front.
+    ends: BTreeSet<(Instant, u64)>,
     namespaces: HashMap<Bytes, BTreeSet<u64>>,
     peers: HashMap<PeerId, HashMap<Bytes, u64>>,
     addresses: HashMap<IpAddr, usize>,
@@ -61,6 +67,7 @@ impl Registrations {
             secret: rand::random(),
             last: 0,
             entries: BTreeMap::new(),
+            ends: BTreeSet::new(),
             namespaces: HashMap::new(),
             peers: HashMap::new(),
             addresses: HashMap::new(),
@@ -96,6 +103,7 @@ impl Registrations {
         if let Some(address) = address {
             *self.addresses.entry(address).or_default() += 1;
         }
+        self.ends.insert((now + ttl, number));
         let entry = Entry {
             namespace,
             record,
@@ -119,6 +127,7 @@ impl Registrations {
         let Some(entry) = self.entries.remove(&number) else {
             return;
         };
+        self.ends.remove(&(entry.expires, number));
         if let Some(numbers) = self.namespaces.get_mut(&entry.namespace) {
             numbers.remove(&number);
             if numbers.is_empty() {
@@ -141,14 +150,11 @@ impl Registrations {
         }
     }
 
-    /// Forgets those whose time is over, if there are many: others are passed over.
+    /// Forgets those whose time is over. The others are not looked at.
     fn forget(&mut self, now: Instant) {
-        if self.entries.len() < MAX_REGISTRATIONS / 2 {
-            return;
+        while let Some((_, number)) = self.ends.first().filter(|(end, _)| *end <= now) {
+            self.remove(*number);
         }
-        let over = self.entries.iter().filter(|(_, one)| one.expires <= now);
-        let over: Vec<_> = over.map(|(number, _)| *number).collect();
-        over.into_iter().for_each(|number| self.remove(number));
     }
 
     /// The form in which `peer` has registered last, if it has.

@@ -20,7 +20,7 @@ use super::{
     record::{Form, Record},
     registrations::Registrations,
 };
-use crate::{
+use crate::{fixed_limits::fixed_limit, 
     memory::{Account, Charge, prefix},
     node::Node,
     streams::{InboundStream, Service},
@@ -38,6 +38,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Requests of one stream that are served at once; between further ones there is a pause.
 const BURST: usize = 32;
+fixed_limit!("rendezvous: requests of one stream without a pause", BURST);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What a request may take in memory once it is read: an entry of two bytes takes 32. An answer takes

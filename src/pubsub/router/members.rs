@@ -14,21 +14,29 @@ use libp2p::PeerId;
 
 use crate::{
     events::{Event, Events, Kind},
+    fixed_limits::fixed_limit,
     memory::{Account, Charge},
 };
 
 /// Topics that one peer may be subscribed to (SECURITY.md 3).
 pub(super) const MAX_PEER_TOPICS: usize = 10_000;
+fixed_limit!("pubsub: topics of one peer", MAX_PEER_TOPICS);
 
 /// Bytes that the entries of all peers may take (SECURITY.md 3).
 const MAX_BYTES: usize = 64 << 20;
+fixed_limit!("pubsub: memory charged for the topics of all peers", bytes MAX_BYTES);
 
 /// Topics of a peer that may use the last quarter of those bytes (SECURITY.md 3).
 const FAIR_SHARE: usize = 64;
+fixed_limit!(
+    "pubsub: topics of a peer in the last quarter of that",
+    FAIR_SHARE
+);
 
 /// Bytes that an entry takes beside the topic's name, if no other peer has the topic. Measured with
 /// jemalloc: see `SECURITY.md` 3.
 const ENTRY: usize = 160;
+fixed_limit!("pubsub: memory charged for a topic of a peer", bytes ENTRY);
 
 /// Entries removed at once when a peer has gone, so that others get the lock in between.
 const MAX_REMOVED: usize = 256;
@@ -50,6 +58,10 @@ pub(super) struct PeerTopics {
 impl PeerTopics {
     pub(super) fn len(&self) -> usize {
         self.names.len()
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<[u8]>> {
+        self.names.iter()
     }
 
     fn release(&mut self, bytes: usize) {
@@ -98,14 +110,9 @@ impl Members {
         }
     }
 
-    /// Forgets a peer. Its topics are removed by [`Members::sweep`].
+    /// Forgets a peer. Its topics are removed, and told of, by [`Members::sweep`].
     pub(super) fn remove_peer(&mut self, topics: PeerTopics) {
         self.peers.remove(&topics.number);
-        if self.events.wants(Kind::TopicLeft) {
-            for name in &topics.names {
-                self.tell_left(topics.peer, name.clone());
-            }
-        }
         if !topics.names.is_empty() {
             self.gone.push(topics);
         }
@@ -118,15 +125,33 @@ impl Members {
         };
         let mut removed = Vec::with_capacity(MAX_REMOVED);
         removed.extend(std::iter::from_fn(|| topics.names.pop_first()).take(MAX_REMOVED));
-        let number = topics.number;
+        let (number, peer) = (topics.number, topics.peer);
         topics.release(removed.iter().map(|name| cost(name)).sum());
         if topics.names.is_empty() {
             self.gone.pop();
         }
         for name in removed {
             self.forget(&name, number);
+            self.tell_left(peer, name);
         }
         !self.gone.is_empty()
+    }
+
+    /// Removes `topic` from what is still there of `peer` before it came back, so that its leaving is
+    /// told before it joins again.
+    fn settle(&mut self, peer: PeerId, topic: &[u8]) {
+        let gone = self.gone.iter_mut().filter(|gone| gone.peer == peer);
+        let left: Vec<_> = gone
+            .filter_map(|gone| {
+                let name = gone.names.take(topic)?;
+                gone.release(cost(topic));
+                Some((gone.number, name))
+            })
+            .collect();
+        for (number, name) in left {
+            self.forget(&name, number);
+            self.tell_left(peer, name);
+        }
     }
 
     fn tell_left(&self, peer: PeerId, topic: Arc<[u8]>) {
@@ -153,6 +178,7 @@ impl Members {
         if peer.names.contains(topic) {
             return true;
         }
+        self.settle(peer.peer, topic);
         let bytes = cost(topic);
         let room = match peer.names.len() {
             ..FAIR_SHARE => MAX_BYTES,
@@ -229,7 +255,10 @@ impl Members {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::Ledger;
+    use crate::{
+        events::{Followed, Kinds},
+        memory::Ledger,
+    };
 
     /// The sum is larger than three peers may take, if the budget does not bite first.
     fn members(peers: usize) -> (Members, Vec<PeerTopics>) {
@@ -280,6 +309,43 @@ mod tests {
         members.unsubscribe(&mut peers[0], b"7");
         assert_eq!((members.len(), members.bytes), (0, 0));
         assert_eq!(peers[0].charge.bytes(), 0);
+    }
+
+    #[test]
+    fn who_leaves_with_thousands_of_topics_is_told_of_in_parts_and_before_it_is_back() {
+        let events = Events::default();
+        let mut members = Members::new(events.clone());
+        let (id, ledger) = (PeerId::random(), Ledger::new(u64::MAX));
+        let mut peer = members.add_peer(id, &ledger.client());
+        for topic in 0..2000 {
+            assert!(members.subscribe(&mut peer, format!("{topic:04}").as_bytes()));
+        }
+        let kinds = Kinds::default()
+            .with(Kind::TopicLeft)
+            .with(Kind::TopicJoined);
+        let mut told = events.follow(kinds);
+        members.remove_peer(peer);
+        assert!(told.try_next().is_none(), "nothing is told under one lock");
+        let mut back = members.add_peer(id, &ledger.client());
+        assert!(members.subscribe(&mut back, b"1999"));
+        while members.sweep() {}
+        let mut names = Vec::new();
+        while let Some(Followed::Event(entry)) = told.try_next() {
+            names.push(match &entry.event {
+                Event::TopicLeft { topic, .. } => (false, topic.to_vec()),
+                Event::TopicJoined { topic, .. } => (true, topic.to_vec()),
+                other => panic!("{other:?}"),
+            });
+        }
+        assert_eq!(names.len(), 2001);
+        assert_eq!(names[0], (false, b"1999".to_vec()));
+        assert_eq!(names[1], (true, b"1999".to_vec()));
+        assert!(
+            names[2..]
+                .iter()
+                .all(|(joined, name)| !joined && name != b"1999")
+        );
+        assert_eq!(members.of(b"1999").count(), 1);
     }
 
     #[test]

@@ -46,6 +46,13 @@ pub(super) struct Fanout {
 }
 
 impl Topic {
+    fn forget(&mut self, peer: &PeerId) {
+        self.mesh.remove(peer);
+        if let Some(fanout) = &mut self.fanout {
+            fanout.peers.remove(peer);
+        }
+    }
+
     pub(super) fn is_unused(&self) -> bool {
         !self.joined && self.fanout.is_none() && self.backoff.is_empty()
     }
@@ -169,10 +176,7 @@ impl State {
             self.members.unsubscribe(&mut entry.topics, topic);
         }
         if let Some(known) = self.topics.get_mut(topic) {
-            known.mesh.remove(&peer);
-            if let Some(fanout) = &mut known.fanout {
-                fanout.peers.remove(&peer);
-            }
+            known.forget(&peer);
         }
     }
 
@@ -198,8 +202,8 @@ impl State {
         }
     }
 
-    /// Adds what is known here to a snapshot.
-    pub(super) fn fill(&self, snapshot: &mut Snapshot) {
+    /// Adds the peers to a snapshot.
+    pub(super) fn fill_peers(&self, snapshot: &mut Snapshot) {
         let peers = self.peers.iter().filter(|(_, peer)| peer.has_writer);
         let peers = peers.map(|(id, peer)| PeerSnapshot {
             peer: *id,
@@ -207,8 +211,21 @@ impl State {
             queued: peer.queue.bytes(),
         });
         snapshot.peers = peers.collect();
-        let own = |topic: &&Topic| topic.joined || topic.fanout.is_some();
-        for (name, topic) in self.topics.iter().filter(|(_, topic)| own(topic)) {
+    }
+
+    /// Topics that this node takes part in, as a subscriber or as a publisher.
+    pub(super) fn own_topics(&self) -> Vec<Arc<[u8]>> {
+        let own = |topic: &Topic| topic.joined || topic.fanout.is_some();
+        let names = self.topics.iter().filter(|(_, topic)| own(topic));
+        names.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Adds these topics to a snapshot, as far as they are there still.
+    pub(super) fn fill_topics(&self, snapshot: &mut Snapshot, names: &[Arc<[u8]>]) {
+        for name in names {
+            let Some(topic) = self.topics.get(name) else {
+                continue;
+            };
             let entry = snapshot.topics.entry(name.clone()).or_default();
             entry.peers = self.members.of(name).count();
             entry.mesh = topic.mesh.len();
@@ -222,16 +239,23 @@ impl State {
         if !self.peers.get(&peer).is_some_and(gone) {
             return;
         }
-        if let Some(entry) = self.peers.remove(&peer) {
-            self.members.remove_peer(entry.topics);
-        }
         self.flooded.remove(&peer);
-        for topic in self.topics.values_mut() {
-            topic.mesh.remove(&peer);
-            if let Some(fanout) = &mut topic.fanout {
-                fanout.peers.remove(&peer);
+        let Some(entry) = self.peers.remove(&peer) else {
+            return;
+        };
+        // It is in no mesh and no fanout but those of its topics.
+        if entry.topics.len() < self.topics.len() {
+            for name in entry.topics.names() {
+                if let Some(topic) = self.topics.get_mut(name) {
+                    topic.forget(&peer);
+                }
             }
+        } else {
+            self.topics
+                .values_mut()
+                .for_each(|topic| topic.forget(&peer));
         }
+        self.members.remove_peer(entry.topics);
     }
 
     /// What the peers of each address prefix have queued.

@@ -151,5 +151,18 @@ fn nobody_fills_the_point() {
     scene.registrations.unregister(&one.peer, &"a".into());
     let left = &scene.registrations;
     assert!(left.namespaces.is_empty() && left.peers.is_empty() && left.addresses.is_empty());
+    assert!(left.ends.is_empty());
     assert_eq!(scene.ledger.used(), 0);
+}
+
+#[test]
+fn whose_time_is_over_is_forgotten_however_few_there_are() {
+    let mut scene = Scene::new();
+    let (early, late) = (record(Form::Plain), record(Form::Plain));
+    scene.register_at("a", &early, 1).unwrap();
+    scene.now += HOUR;
+    scene.register_at("a", &late, 2).unwrap();
+    let left = &scene.registrations;
+    assert_eq!((left.entries.len(), left.ends.len()), (1, 1));
+    assert!(!left.peers.contains_key(&early.peer));
 }
