@@ -18,7 +18,8 @@ mod usage;
 
 use std::ffi::OsString;
 
-pub use flags::{Args, KeygenArgs};
+pub use crate::identity::KeygenArgs;
+pub use flags::Args;
 
 use crate::settings::{self, ALIASES};
 use syntax::{Parsed, SyntaxError};

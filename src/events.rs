@@ -125,7 +125,7 @@ pub enum Event {
         /// Which one.
         topic: Arc<[u8]>,
     },
-    /// A limit has bitten.
+    /// A limit was reached.
     Limit {
         /// Its label in metrics.
         limit: String,

@@ -4,8 +4,6 @@
 //! does with a model. `tests/corpus.rs` replays the committed inputs through the same functions,
 //! so a change that breaks a target breaks `cargo test`. The daemon calls none of this.
 
-pub(crate) mod input;
-
 use crate::{config, control, dht, identity, muxer, pubsub, streams, wire};
 
 /// Drives a part of the program with the bytes.

@@ -13,14 +13,15 @@ use libp2p::identity::{DecodingError, ed25519};
 use prost::Message;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::wording::system_error;
+use crate::{fixed_limits::fixed_limit, wording::system_error};
 
-pub use keygen::{KeygenError, create_if_missing, generate};
+pub use keygen::{KeygenArgs, KeygenError, create_if_missing, generate};
 pub use libp2p::identity::Keypair;
 use libp2p::{PeerId, identity::PublicKey};
 
 /// Largest key file in bytes, far above an 8192 bit RSA key.
 const MAX_SIZE: u64 = 64 << 10;
+fixed_limit!("key file", bytes MAX_SIZE);
 
 /// Bytes of an Ed25519 seed and of a public key.
 const ED25519_HALF: usize = 32;

@@ -45,6 +45,8 @@ pub mod descriptors;
 pub mod dht;
 pub mod events;
 mod faults;
+pub mod fixed_limits;
+mod fuzz_input;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gone;

@@ -1,4 +1,4 @@
-//! Limits that bite: counted for the report, told to the log once a minute at most.
+//! Limits that are reached: counted for the report, told to the log once a minute at most.
 
 use std::{
     sync::{
@@ -11,7 +11,7 @@ use std::{
 /// Between two log lines about the same limit.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A moment before the first limit bites.
+/// A moment before the first limit is reached.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Declares the limits and a counter for each.
@@ -20,7 +20,7 @@ macro_rules! limits {
         /// A limit that turns something away or makes it wait (SECURITY.md 3).
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Limit {
-            $(#[doc = concat!("Bites on ", $text, ".")] $name,)*
+            $(#[doc = concat!("On ", $text, ".")] $name,)*
         }
 
         const ALL: &[(Limit, &str)] = &[$((Limit::$name, $text),)*];
@@ -140,7 +140,7 @@ impl Limit {
         label
     }
 
-    /// Counts that the limit has bitten.
+    /// Counts that the limit was reached.
     pub fn hit(self) {
         let (_, text) = ALL[self as usize];
         if let Some(count) = HITS[self as usize].add(START.elapsed()) {
@@ -149,18 +149,18 @@ impl Limit {
     }
 }
 
-/// How often one limit has bitten since the start.
+/// How often one limit was reached since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count {
     /// Which one.
     pub limit: Limit,
-    /// What it bites on.
+    /// What it is on.
     pub text: &'static str,
     /// How often.
     pub count: u64,
 }
 
-/// How often each limit has bitten so far, those that never have too.
+/// How often each limit was reached so far, those that never were too.
 #[must_use]
 pub fn snapshot() -> Vec<Count> {
     let count = |(&(limit, text), hits): (&(Limit, &'static str), &Hits)| Count {

@@ -7,9 +7,9 @@
 
 mod account;
 mod budget;
-mod hold_up;
 mod ladder;
 mod received;
+mod throttle;
 mod unseen;
 mod unused;
 
@@ -34,12 +34,14 @@ use tokio::{
 pub(crate) use account::prefix;
 pub use account::{Account, Charge, Ledger, OverBudget, Shares};
 pub use budget::{Budget, Source};
-use hold_up::hold_up;
-pub(crate) use hold_up::{HoldUp, is_held_up};
 pub(crate) use ladder::{CUT_AT, REFUSE_AT, TRIM_AT};
 use ladder::{Ladder, Rung, Step};
 pub(crate) use received::received;
+use throttle::set_throttled;
+pub(crate) use throttle::{Throttle, is_throttled};
 pub(crate) use unseen::Unseen;
+
+use crate::fixed_limits::fixed_limit;
 
 /// Time between two looks at the memory in use, while something happens.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
@@ -70,9 +72,11 @@ pub trait Shed: fmt::Debug + Send + Sync {
 /// Bytes of what is not sent yet that the kernel takes for one tcp connection of a process with little
 /// memory (SECURITY.md 3).
 const MIN_UNSENT: u32 = 128 * 1024;
+fixed_limit!("unsent bytes of a tcp connection in the kernel, at least", bytes MIN_UNSENT);
 
 /// The same, of one with much: a small buffer costs system calls (SECURITY.md 3).
 const MAX_UNSENT: u32 = 4 << 20;
+fixed_limit!("unsent bytes of a tcp connection in the kernel, at most", bytes MAX_UNSENT);
 
 /// The part of the budget that is between these two.
 const UNSENT_PART: u64 = 4096;
@@ -224,7 +228,7 @@ impl Watcher {
                 None => {
                     // Nobody is held up by somebody who sees nothing.
                     received::looked(u64::MAX, u64::MAX);
-                    hold_up(false);
+                    set_throttled(false);
                     SAMPLE_INTERVAL
                 }
             };
@@ -256,7 +260,7 @@ impl Watcher {
         self.pressure.connections.store(refused, Relaxed);
         self.pressure.streams.store(refuses(Rung::Cut), Relaxed);
         // High memory that has settled is taken as it is: peers are not to be slow for ever.
-        hold_up(step.pressing && self.ladder.is_short(used));
+        set_throttled(step.pressing && self.ladder.is_short(used));
         if step.acts {
             tracing::debug!(used, rung = ?step.rung, "memory is short");
             self.give_up(step);

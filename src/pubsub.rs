@@ -48,6 +48,7 @@ pub use subscriptions::{MAX_TOPIC, SubscribeError};
 
 use crate::{
     events::Events,
+    fixed_limits::fixed_limit,
     memory::{Account, Shed},
     node::Node,
 };
@@ -67,9 +68,11 @@ const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long PUBLISH waits while all peers that should get the message have much to read; then
 /// it is queued for those that have room.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(1);
+fixed_limit!("pubsub: time that a PUBLISH waits for busy peers", time PUBLISH_PATIENCE);
 
 /// How long a message of a peer waits while all that should get it are busy.
 const FORWARD_PATIENCE: Duration = Duration::from_millis(250);
+fixed_limit!("pubsub: time that a peer's message waits for busy peers", time FORWARD_PATIENCE);
 
 const MESHSUB_11: &str = "/meshsub/1.1.0";
 const MESHSUB_10: &str = "/meshsub/1.0.0";
@@ -181,6 +184,21 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Keeps the meshes, and forgets peers that have gone, until dropped.
+    async fn beat(self: Arc<Self>, first: Duration, interval: Duration) {
+        let mut ticks = interval_at(Instant::now() + first, interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.router.heartbeat();
+            while self.router.sweep() {
+                yield_now().await;
+            }
+        }
+    }
+}
+
 impl PubSub {
     /// Pubsub under `identity`, among the peers of `node`. What happens is told to `events`. Its tasks, `tasks`, end when `closing`
     /// is cancelled.
@@ -232,20 +250,9 @@ impl PubSub {
                 inner.identified(peer, &protocols);
             }
         }
-        let beating = inner.clone();
         let first = settings.heartbeat_delay.unwrap_or(FIRST_HEARTBEAT);
         let interval = settings.heartbeat_interval.unwrap_or(HEARTBEAT);
-        let beat = async move {
-            let mut ticks = interval_at(Instant::now() + first, interval.max(MIN_HEARTBEAT));
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                ticks.tick().await;
-                beating.router.heartbeat();
-                while beating.router.sweep() {
-                    yield_now().await;
-                }
-            }
-        };
+        let beat = inner.clone().beat(first, interval.max(MIN_HEARTBEAT));
         let closing = inner.closing.clone();
         inner.tasks.spawn(closing.run_until_cancelled_owned(beat));
         Ok(Self(inner))

@@ -1,8 +1,8 @@
 //! The flags of `keygen`, and what the command line of the daemon says.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
+use crate::identity::KeygenArgs;
 use crate::settings::{Flag, Given, Value};
 
 /// What was typed after `rp2pd`.
@@ -12,28 +12,6 @@ pub struct Args {
     pub given: Given,
     /// The word that ended the flags, and the rest.
     pub positional: Vec<OsString>,
-}
-
-/// What `keygen` is to make.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeygenArgs {
-    /// Size of an RSA key, in bits.
-    pub bits: i64,
-    /// The file to write.
-    pub file: PathBuf,
-    /// Type of the key.
-    pub key_type: String,
-}
-
-impl Default for KeygenArgs {
-    fn default() -> Self {
-        Self {
-            bits: 2048,
-            file: "identity".into(),
-            // As in Go.
-            key_type: "rsa".into(),
-        }
-    }
 }
 
 pub(super) const KEYGEN: &[Flag<KeygenArgs>] = &[

@@ -6,7 +6,7 @@ use prost::Message as _;
 
 use super::request;
 use crate::{
-    fuzzing::input::Input,
+    fuzz_input::Input,
     wire::{frame, pb},
 };
 

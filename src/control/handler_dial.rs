@@ -4,29 +4,33 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
+use libp2p::PeerId;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{guard::Guard, persistent::Connections, pipe::Pipe};
+use super::{guard::Guard, persistent::Connections, pipe::Pipe, socket::Socket};
 use crate::{
     descriptors::{Descriptors, HANDLER_RESERVE},
     events::{Event, Events, Kind},
+    fixed_limits::fixed_limit,
     limit_hits::Limit,
     shutdown::Drain,
-    streams::{InboundStream, Serve, Target, UserStream},
+    streams::{InboundStream, Listening, ProtocolName, Serve, Target, UserStream},
     telemetry::Chain,
     wire::{frame, pb},
 };
 
 /// How long a handler may take to accept (the JavaScript daemon's limit; Go has none).
 pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+fixed_limit!("connecting to a handler", time DIAL_TIMEOUT);
 
 /// Handler dials under way (SECURITY.md 3); a stream beyond waits as long as one may take, then it
 /// is reset.
 pub(crate) const MAX_DIALS: usize = 1024;
+fixed_limit!("handler connections being made", MAX_DIALS);
 
 /// Bytes echoed at once.
 const ECHO_CHUNK: usize = 16 * 1024;
@@ -99,6 +103,38 @@ pub(super) async fn turn(dials: &Semaphore, limit: Limit) -> Option<SemaphorePer
     timeout(DIAL_TIMEOUT, dials.acquire()).await.ok()?.ok()
 }
 
+impl Shared {
+    /// A connection to a handler, for a stream that `peer` has opened.
+    async fn reach(
+        &self,
+        handler: &Listening,
+        peer: PeerId,
+        protocol: &ProtocolName,
+    ) -> Option<Socket> {
+        let connect = self.guard.connect(handler.origin, &handler.addr);
+        let reason = match timeout(DIAL_TIMEOUT, connect).await {
+            Ok(Ok(socket)) => return Some(socket),
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, %protocol, handler = %handler.addr, error = %Chain(&error), "handler unreachable");
+                error.to_string()
+            }
+            Err(_) => {
+                Limit::HandlerTime.hit();
+                tracing::debug!(%peer, %protocol, handler = %handler.addr, "handler does not accept");
+                "does not accept".to_owned()
+            }
+        };
+        self.events
+            .tell(Kind::HandlerFailed, || Event::HandlerFailed {
+                peer,
+                protocol: Bytes::copy_from_slice(protocol.as_bytes()),
+                handler: handler.addr.clone(),
+                reason,
+            });
+        None
+    }
+}
+
 async fn handler_dial(inbound: InboundStream, shared: Arc<Shared>) -> Option<Lasting> {
     let InboundStream {
         peer,
@@ -140,38 +176,17 @@ async fn handler_dial(inbound: InboundStream, shared: Arc<Shared>) -> Option<Las
             Limit::HandlerDescriptors.hit();
             return None;
         }
-        let connect = shared.guard.connect(handler.origin, &handler.addr);
-        let dial = timeout(DIAL_TIMEOUT, connect);
-        let failed = |reason: String| {
-            shared
-                .events
-                .tell(Kind::HandlerFailed, || Event::HandlerFailed {
-                    peer,
-                    protocol: Bytes::copy_from_slice(protocol.as_bytes()),
-                    handler: handler.addr.clone(),
-                    reason,
-                });
+        let reaching = shared.reach(&handler, peer, &protocol);
+        let Some(socket) = shared.closing.run_until_cancelled(reaching).await? else {
+            continue;
         };
-        match shared.closing.run_until_cancelled(dial).await? {
-            Ok(Ok(socket)) => {
-                let info = frame::encode(&pb::StreamInfo {
-                    peer: peer.to_bytes().into(),
-                    addr: remote.to_vec().into(),
-                    proto: Bytes::copy_from_slice(protocol.as_bytes()),
-                });
-                let pipe = Pipe::new(socket, stream, Bytes::new(), info, shared.drain.clone());
-                return Some(Lasting::Pipe(pipe));
-            }
-            Ok(Err(error)) => {
-                tracing::debug!(%peer, %protocol, handler = %handler.addr, error = %Chain(&error), "handler unreachable");
-                failed(error.to_string());
-            }
-            Err(_) => {
-                Limit::HandlerTime.hit();
-                tracing::debug!(%peer, %protocol, handler = %handler.addr, "handler does not accept");
-                failed("does not accept".to_owned());
-            }
-        }
+        let info = frame::encode(&pb::StreamInfo {
+            peer: peer.to_bytes().into(),
+            addr: remote.to_vec().into(),
+            proto: Bytes::copy_from_slice(protocol.as_bytes()),
+        });
+        let pipe = Pipe::new(socket, stream, Bytes::new(), info, shared.drain.clone());
+        return Some(Lasting::Pipe(pipe));
     }
     // The protocol was acknowledged; a close lets the opener read that and then the end,
     // where a reset could overtake it.

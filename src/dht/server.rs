@@ -20,8 +20,9 @@ use super::{
     validators::Asker,
 };
 use crate::{
+    fixed_limits::fixed_limit,
     limit_hits::Limit,
-    memory::{Account, Charge, OverBudget, is_held_up, prefix},
+    memory::{Account, Charge, OverBudget, is_throttled, prefix},
     streams::{InboundStream, Service},
     telemetry::Chain,
     wire::frame,
@@ -29,6 +30,7 @@ use crate::{
 
 /// Silence after which a stream is reset (go-libp2p-kad-dht's stream idle timeout).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+fixed_limit!("DHT: silence on an inbound stream", time IDLE_TIMEOUT);
 
 /// Time for a peer to take an answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,12 +40,18 @@ const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longest provider key in bytes: a multihash (go-libp2p-kad-dht's bound).
 const MAX_PROVIDER_KEY: usize = 80;
+fixed_limit!("DHT: key of a provider record", bytes MAX_PROVIDER_KEY);
 
 /// Providers taken from one request: a peer announces itself.
 const MAX_REQUEST_PROVIDERS: usize = 16;
+fixed_limit!(
+    "DHT: providers taken from one request",
+    MAX_REQUEST_PROVIDERS
+);
 
 /// Providers told of one key (SECURITY.md 3), chosen at random from more.
 const MAX_TOLD: usize = 256;
+fixed_limit!("DHT: providers told of one key", MAX_TOLD);
 
 /// Bytes that an answer takes while it waits, besides its own.
 const ANSWER_COST: usize = 1 << 10;
@@ -160,7 +168,7 @@ impl Inner {
         request: Message,
     ) -> Result<Option<(Bytes, Charge)>, RequestError> {
         // Many peers that each hold less than their share may fill the memory as well.
-        if self.holds_its_share(peer, account) || is_held_up() {
+        if self.holds_its_share(peer, account) || is_throttled() {
             Limit::MemoryCharged.hit();
             return Err(RequestError::Share);
         }

@@ -19,7 +19,7 @@ pub enum Kind {
     TopicJoined = 7,
     /// Somebody has unsubscribed from a topic.
     TopicLeft = 8,
-    /// A limit has bitten.
+    /// A limit was reached.
     Limit = 9,
     /// A connection of a tunnel has failed.
     TunnelFailed = 10,

@@ -1,4 +1,4 @@
-//! Limits that bite, which may be thousands of times in a second, are looked at once a second.
+//! Limits may be reached thousands of times in a second, so they are looked at once a second.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::limit_hits::{self, Count};
 const INTERVAL: Duration = Duration::from_secs(1);
 
 impl Events {
-    /// Tells which limits have bitten, for as long as somebody wants to know. Runs until dropped.
+    /// Tells which limits were reached, for as long as somebody wants to know. Runs until dropped.
     pub async fn watch_limits(&self) {
         loop {
             let joined = self.0.joined.notified();

@@ -12,11 +12,32 @@ use rsa::rand_core::OsRng;
 use zeroize::Zeroizing;
 
 use super::{IdentityError, decode, encode, key_type};
-use crate::cli::KeygenArgs;
 use crate::wording::system_error;
 
 /// Only the owner reads a key, and nobody overwrites it.
 const MODE: u32 = 0o400;
+
+/// What `keygen` is to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeygenArgs {
+    /// Size of an RSA key, in bits.
+    pub bits: i64,
+    /// The file to write.
+    pub file: PathBuf,
+    /// Type of the key.
+    pub key_type: String,
+}
+
+impl Default for KeygenArgs {
+    fn default() -> Self {
+        Self {
+            bits: 2048,
+            file: "identity".into(),
+            // As in Go.
+            key_type: "rsa".into(),
+        }
+    }
+}
 
 /// Why no key file was made.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use proptest::prelude::*;
 
 use super::*;
-use crate::cli::KeygenArgs;
 
 fn refused(bytes: &[u8]) -> String {
     decode(bytes).unwrap_err().to_string()

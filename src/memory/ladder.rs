@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::fixed_limits::fixed_limit;
+
 /// Shares of the budget at which the rungs begin, in percent (SECURITY.md 3).
 pub(crate) const REFUSE_AT: u64 = 60;
 pub(crate) const TRIM_AT: u64 = 75;
@@ -23,6 +25,7 @@ const ALARM: u64 = 64;
 
 /// Time without growth after which memory that is high counts as settled.
 const SETTLED: Duration = Duration::from_secs(10);
+fixed_limit!("time without growth after which high memory is accepted", time SETTLED);
 
 /// What is done, in addition to what the rungs below do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,7 +7,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::hold_up::hold_up;
+use super::throttle::set_throttled;
 
 /// Bytes since the last look.
 static RECEIVED: AtomicU64 = AtomicU64::new(0);
@@ -35,7 +35,7 @@ pub(super) fn reserved(bytes: u64) {
         wake();
     }
     if sum >= HOLD.load(Relaxed) {
-        hold_up(true);
+        set_throttled(true);
     }
 }
 
@@ -54,7 +54,7 @@ pub(super) fn wakes_this_thread() {
 /// The ladder has ended. Nobody is held up or woken any more.
 pub(super) fn wakes_nobody() {
     looked(u64::MAX, u64::MAX);
-    hold_up(false);
+    set_throttled(false);
     *LADDER.lock() = None;
 }
 

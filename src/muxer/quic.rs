@@ -9,11 +9,11 @@ use std::{
 
 use futures::io::{AsyncRead, AsyncWrite};
 
-use crate::memory::{HoldUp, Unseen, received};
+use crate::memory::{Throttle, Unseen, received};
 
 pub(super) struct QuicStream {
     io: libp2p::quic::Stream,
-    hold_up: HoldUp,
+    throttle: Throttle,
     /// Its reader waits, and nobody counts what comes meanwhile.
     unseen: Option<Unseen>,
 }
@@ -22,7 +22,7 @@ impl QuicStream {
     pub(super) fn new(io: libp2p::quic::Stream) -> Self {
         Self {
             io,
-            hold_up: HoldUp::default(),
+            throttle: Throttle::default(),
             unseen: None,
         }
     }
@@ -43,10 +43,10 @@ impl AsyncRead for QuicStream {
         cx: &mut Context<'_>,
         out: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let most = ready!(self.hold_up.poll(cx, out.len()));
+        let most = ready!(self.throttle.poll(cx, out.len()));
         let n = ready!(Pin::new(&mut self.io).poll_read(cx, &mut out[..most]))?;
         received(n);
-        self.hold_up.read(n);
+        self.throttle.read(n);
         Poll::Ready(Ok(n))
     }
 }

@@ -19,11 +19,12 @@ use super::{
     engine::Engine,
     turn::Turns,
 };
-use crate::faults;
+use crate::{faults, fixed_limits::fixed_limit};
 
 /// How long a closing connection may take to send what is queued. A remote that does not
 /// read must not hold up DISCONNECT or the daemon's exit.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+fixed_limit!("closing a connection in order", time CLOSE_TIMEOUT);
 
 /// How long to wait for the remote's own close after ours. Once it is seen, the remote no
 /// longer counts this connection, which clients check right after DISCONNECT.

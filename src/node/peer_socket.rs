@@ -10,7 +10,7 @@ use futures::io::{AsyncRead, AsyncWrite, IoSlice};
 use libp2p::tcp::tokio::TcpStream;
 use rustix::io::ioctl_fionread;
 
-use crate::memory::{self, Stuck, is_held_up};
+use crate::memory::{self, Stuck, is_throttled};
 
 /// A socket that tells the memory ladder what fills the kernel's buffers because a peer does not
 /// read, or is read more slowly.
@@ -60,7 +60,7 @@ impl AsyncRead for PeerSocket {
         out: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let read = ready!(Pin::new(&mut self.io).poll_read(cx, out));
-        self.unread = is_held_up()
+        self.unread = is_throttled()
             .then(|| ioctl_fionread(&self.io.0).ok())
             .flatten()
             .map(|bytes| Stuck::new(usize::try_from(bytes).unwrap_or(0)));

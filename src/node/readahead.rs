@@ -12,7 +12,7 @@ use std::{
 
 use futures::io::{AsyncRead, AsyncWrite, IoSlice};
 
-use crate::memory::{HoldUp, received};
+use crate::memory::{Throttle, received};
 
 /// Bytes fetched at once. The largest noise frame.
 const CHUNK: usize = 64 * 1024;
@@ -43,7 +43,7 @@ fn give_back(buffer: Box<[u8]>) {
 pub(super) struct ReadAhead<IO> {
     io: IO,
     fetched: Option<Fetched>,
-    hold_up: HoldUp,
+    throttle: Throttle,
 }
 
 #[derive(Debug)]
@@ -58,13 +58,13 @@ impl<IO> ReadAhead<IO> {
         Self {
             io,
             fetched: None,
-            hold_up: HoldUp::default(),
+            throttle: Throttle::default(),
         }
     }
 
     fn came(&mut self, bytes: usize) {
         received(bytes);
-        self.hold_up.read(bytes);
+        self.throttle.read(bytes);
     }
 
     fn copy(&mut self, out: &mut [u8]) -> usize {
@@ -90,7 +90,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for ReadAhead<IO> {
         out: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         if self.fetched.is_none() {
-            let most = ready!(self.hold_up.poll(cx, out.len().max(CHUNK)));
+            let most = ready!(self.throttle.poll(cx, out.len().max(CHUNK)));
             if out.len() >= CHUNK {
                 let most = most.min(out.len());
                 let n = ready!(Pin::new(&mut self.io).poll_read(cx, &mut out[..most]))?;

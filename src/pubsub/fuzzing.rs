@@ -11,7 +11,7 @@ use super::{
     message::{self, Validator, pb},
     router::{PeerKind, Router},
 };
-use crate::{events::Events, fuzzing::input::Input, memory::Ledger};
+use crate::{events::Events, fuzz_input::Input, memory::Ledger};
 
 /// RPCs of two peers in turn, on a router with one subscriber. They are read as the protobuf
 /// library reads them, and once the peers have gone nothing of them is left.

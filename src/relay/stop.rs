@@ -13,6 +13,7 @@ use super::{
     message::{self, MAX_MESSAGE, RelayMessageError, Status, StopMessage, stop_message},
 };
 use crate::{
+    fixed_limits::fixed_limit,
     limit_hits::Limit,
     memory::prefix,
     node::{InboundCircuit, Node, is_relayed, through},
@@ -22,6 +23,7 @@ use crate::{
 
 /// Time for a relay to say who calls (go-libp2p's value).
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
+fixed_limit!("STOP request of a relay", time MESSAGE_TIMEOUT);
 
 /// Time for a relay to take a refusal.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,6 +32,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// (SECURITY.md 3): by peer id, one host could bring as many as it makes ids. The callers on them
 /// are in no other way counted by address.
 const MAX_PER_RELAY: usize = 256;
+fixed_limit!(
+    "inbound circuits from the relays of one address",
+    MAX_PER_RELAY
+);
 
 /// The part of the places for inbound connections that these may be, where that is less
 /// (SECURITY.md 3): each circuit becomes such a connection.

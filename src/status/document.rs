@@ -34,7 +34,7 @@ pub(crate) struct Document {
     pub(crate) relay: Option<Relay>,
     pub(crate) autorelay: Option<AutoRelay>,
     pub(crate) memory: Memory,
-    /// Limits that have bitten, with how often each did.
+    /// Limits that were reached, with how often each was.
     pub(crate) limits: Vec<Limit>,
 }
 
@@ -262,13 +262,13 @@ pub(crate) struct Memory {
     pub(crate) refuses_streams: bool,
 }
 
-/// A limit that has bitten.
+/// A limit that was reached.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Limit {
     /// The name of the metric's label.
     pub(crate) name: String,
-    /// What it bites on.
+    /// What it is on.
     pub(crate) text: String,
     pub(crate) count: u64,
 }

@@ -24,7 +24,7 @@ use super::{
     negotiate::{self, Choice, Negotiated},
 };
 use crate::{
-    fuzzing::input::Input,
+    fuzz_input::Input,
     muxer::{Connection, Handover, Host, MAX_STREAMS, Muxer, Protocol, Substream},
 };
 use connection::{Remote, frame};

@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use futures::io::AsyncWriteExt as _;
 
 use super::name::ProtocolName;
-use crate::{memory::Charge, muxer::Substream};
+use crate::{fixed_limits::fixed_limit, memory::Charge, muxer::Substream};
 pub(super) use library_stream::LibraryStream;
 use messages::{HEADER, Messages, message};
 pub use user_stream::UserStream;
@@ -24,9 +24,11 @@ const NOT_AVAILABLE: &[u8] = b"\x03na\n";
 
 /// Longest protocol name in bytes that is negotiated or may be registered.
 pub const MAX_NAME: usize = 256;
+fixed_limit!("protocol name", bytes MAX_NAME);
 
 /// Proposals answered on one stream before it is reset (SECURITY.md 3).
 const MAX_PROPOSALS: usize = 128;
+fixed_limit!("proposals on one stream", MAX_PROPOSALS);
 
 /// What the listener does with a proposed name.
 pub(super) enum Choice<T> {
@@ -97,14 +99,11 @@ pub(super) async fn listen<T, F: Future<Output = ()>>(
                 });
             }
             Choice::Library => {
-                let mut replay = BytesMut::from(HEADER);
-                message(&proposal, &mut replay);
-                replay.extend_from_slice(messages.received());
-                let swallow = if header_sent { HEADER.len() } else { 0 };
-                let (stream, _) = messages.into_parts();
-                let stream = stream.close_only();
-                let stream = LibraryStream::new(stream, replay.freeze(), swallow);
-                return Ok(Negotiated::Library(stream));
+                return Ok(Negotiated::Library(replayed(
+                    messages,
+                    &proposal,
+                    header_sent,
+                )));
             }
             Choice::Refuse => {
                 answer.extend_from_slice(NOT_AVAILABLE);
@@ -114,6 +113,17 @@ pub(super) async fn listen<T, F: Future<Output = ()>>(
         }
     }
     Err(io::Error::other("too many protocol proposals"))
+}
+
+/// The stream as the library has to see it: from the first byte on, and with its own header
+/// swallowed if that was sent already.
+fn replayed(messages: Messages, proposal: &[u8], header_sent: bool) -> LibraryStream {
+    let mut replay = BytesMut::from(HEADER);
+    message(proposal, &mut replay);
+    replay.extend_from_slice(messages.received());
+    let swallow = if header_sent { HEADER.len() } else { 0 };
+    let (stream, _) = messages.into_parts();
+    LibraryStream::new(stream.close_only(), replay.freeze(), swallow)
 }
 
 /// Why no protocol was agreed on.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::request::{self, Message};
-use crate::fuzzing::input::Input;
+use crate::fuzz_input::Input;
 
 /// A sequence of frames, as the client sends them, and the same bytes as a peer's.
 pub(crate) fn operations(data: &[u8]) {

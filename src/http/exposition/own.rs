@@ -54,7 +54,7 @@ pub(super) fn register(registry: &mut Registry, now: &Snapshot, ready: bool) {
         let limit = vec![("limit", reached.limit.label())];
         hits.get_or_create(&limit).inc_by(reached.count);
     }
-    to.register("limit_hits", "How often each limit has bitten", hits);
+    to.register("limit_hits", "How often each limit was reached", hits);
     gauge(
         to,
         "memory_used_bytes",

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::fixed_limits::fixed_limit;
+
 /// The part of the memory budget that all charges of peers together may take (SECURITY.md 3).
 pub(crate) const ALL_SHARE: u64 = 4;
 
@@ -20,6 +22,7 @@ pub(crate) const CLIENTS_FRAMES: u64 = 4;
 /// The first bytes of each client, which have room whatever others hold (SECURITY.md 3). There are
 /// as many clients as `control/listener` accepts.
 pub(crate) const CLIENT_FLOOR: u64 = 2048;
+fixed_limit!("memory of each client beside its share", bytes CLIENT_FLOOR);
 
 /// Assumed where no memory budget is known, in bytes.
 const ASSUMED_BUDGET: u64 = 1 << 30;

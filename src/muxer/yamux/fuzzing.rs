@@ -21,7 +21,7 @@ use super::{
     streams::Streams,
     tap::{Handle, Tap, tap},
 };
-use crate::fuzzing::input::Input;
+use crate::fuzz_input::Input;
 use model::Model;
 
 /// A connection in memory: what was sent to it, and what waits to be read.

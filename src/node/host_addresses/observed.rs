@@ -1,4 +1,4 @@
-//! At which public addresses peers see this host, counted as go-libp2p counts: one voice for each
+//! At which public addresses peers see this host, counted as go-libp2p counts: one report for each
 //! address prefix that peers have.
 
 use std::{
@@ -15,19 +15,20 @@ use libp2p::{
 };
 
 use super::{super::address_filter::Scope, ThinWaist};
-use crate::memory::prefix;
+use crate::{fixed_limits::fixed_limit, memory::prefix};
 
-/// Voices after which an address is told (go-libp2p's `ActivationThresh`).
+/// Reports after which an address is told (go-libp2p's `ActivationThresh`).
 pub(in super::super) const ACTIVATION: usize = 4;
 
-/// Life of a voice after its connection has closed (go-libp2p).
+/// Life of a report after its connection has closed (go-libp2p).
 const LIFETIME: Duration = Duration::from_secs(40 * 60);
 
-/// Time between two looks at which connections still stand behind their voices.
+/// Time between two looks at which connections still stand behind their reports.
 pub(in super::super) const REFRESH: Duration = Duration::from_secs(20 * 60);
 
-/// Voices remembered (SECURITY.md 3). The oldest goes first.
-const MAX_VOICES: usize = 1024;
+/// Reports remembered (SECURITY.md 3). The oldest goes first.
+const MAX_REPORTS: usize = 1024;
+fixed_limit!("reports of where this host is seen", MAX_REPORTS);
 
 /// A socket of this host, as far as an address tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,10 +39,10 @@ struct Local {
 }
 
 /// Who speaks, and of which socket.
-type Speaker = (Local, IpAddr);
+type Reporter = (Local, IpAddr);
 
 #[derive(Debug, Clone, Copy)]
-struct Voice {
+struct Report {
     external: SocketAddr,
     at: Instant,
 }
@@ -76,9 +77,9 @@ impl Observation {
 /// What peers have said.
 #[derive(Debug, Default)]
 pub(in super::super) struct Observed {
-    voices: HashMap<Speaker, Voice>,
+    reports: HashMap<Reporter, Report>,
     /// Connections that may speak.
-    connections: HashMap<ConnectionId, Speaker>,
+    connections: HashMap<ConnectionId, Reporter>,
 }
 
 impl Observed {
@@ -103,57 +104,57 @@ impl Observed {
 
     /// The peer on the connection says at which address it sees this host. Whether it was heard.
     pub(in super::super) fn told(&mut self, id: ConnectionId, observed: &Multiaddr) -> bool {
-        let Some(speaker) = self.connections.get(&id).copied() else {
+        let Some(reporter) = self.connections.get(&id).copied() else {
             return false;
         };
         let Some(seen) = ThinWaist::of(observed) else {
             return false;
         };
         let public = Scope::of_ip(seen.ip) == Scope::Public && seen.port != 0;
-        let socket = (seen.ip.is_ipv4(), seen.udp) == (speaker.0.ip4, speaker.0.udp);
+        let socket = (seen.ip.is_ipv4(), seen.udp) == (reporter.0.ip4, reporter.0.udp);
         let relayed = observed.iter().any(|part| part == Protocol::P2pCircuit);
         if !public || !socket || relayed {
             return false;
         }
-        if self.voices.len() >= MAX_VOICES && !self.voices.contains_key(&speaker) {
-            let oldest = self.voices.iter().min_by_key(|(_, voice)| voice.at);
-            if let Some(oldest) = oldest.map(|(speaker, _)| *speaker) {
-                self.voices.remove(&oldest);
+        if self.reports.len() >= MAX_REPORTS && !self.reports.contains_key(&reporter) {
+            let oldest = self.reports.iter().min_by_key(|(_, report)| report.at);
+            if let Some(oldest) = oldest.map(|(reporter, _)| *reporter) {
+                self.reports.remove(&oldest);
             }
         }
-        let voice = Voice {
+        let report = Report {
             external: SocketAddr::new(seen.ip, seen.port),
             at: Instant::now(),
         };
-        self.voices.insert(speaker, voice);
+        self.reports.insert(reporter, report);
         true
     }
 
     /// The connection has closed. What its peer has said stands for some time.
     pub(in super::super) fn closed(&mut self, id: ConnectionId) {
-        if let Some(speaker) = self.connections.remove(&id)
-            && let Some(voice) = self.voices.get_mut(&speaker)
+        if let Some(reporter) = self.connections.remove(&id)
+            && let Some(report) = self.reports.get_mut(&reporter)
         {
-            voice.at = Instant::now();
+            report.at = Instant::now();
         }
     }
 
     /// Forgets what nobody stands behind any more.
     pub(in super::super) fn refresh(&mut self, now: Instant) {
-        for speaker in self.connections.values() {
-            if let Some(voice) = self.voices.get_mut(speaker) {
-                voice.at = now;
+        for reporter in self.connections.values() {
+            if let Some(report) = self.reports.get_mut(reporter) {
+                report.at = now;
             }
         }
-        self.voices
-            .retain(|_, voice| now.duration_since(voice.at) < LIFETIME);
+        self.reports
+            .retain(|_, report| now.duration_since(report.at) < LIFETIME);
     }
 
-    /// Every address and how many voices it has, most first.
+    /// Every address and how many reports it has, most first.
     pub(in super::super) fn count(&self) -> Vec<Observation> {
         let mut counted: HashMap<(Local, SocketAddr), usize> = HashMap::new();
-        for ((local, _), voice) in &self.voices {
-            *counted.entry((*local, voice.external)).or_default() += 1;
+        for ((local, _), report) in &self.reports {
+            *counted.entry((*local, report.external)).or_default() += 1;
         }
         let mut counted: Vec<Observation> = counted
             .into_iter()

@@ -83,7 +83,7 @@ fn own_addresses_are_in_the_order_of_their_bytes() {
 }
 
 #[test]
-fn one_host_has_one_voice() {
+fn one_host_counts_once() {
     let many = [("/ip4/60.0.1.1/tcp/1", PUBLIC); 9];
     assert_eq!(seen(&many).count()[0].observers, 1);
     let changes = [
@@ -124,7 +124,7 @@ fn what_is_no_public_address_of_a_listener_is_not_heard() {
 }
 
 #[test]
-fn voices_fade_and_are_bounded() {
+fn reports_expire_and_are_bounded() {
     let mut observed = seen(&[("/ip4/60.0.1.1/tcp/1", PUBLIC)]);
     let later = Instant::now() + Duration::from_secs(41 * 60);
     observed.refresh(later);

@@ -49,7 +49,7 @@ pub(super) struct Finder {
     wanted: Arc<Notify>,
     searched: Option<Instant>,
     /// Something has happened for which relays may be looked for.
-    hungry: bool,
+    may_search: bool,
     tries: FuturesUnordered<BoxFuture<'static, Tried>>,
     told: watch::Sender<Snapshot>,
     counts: Counts,
@@ -76,7 +76,7 @@ impl Finder {
             came: parts.came,
             wanted: parts.wanted,
             searched: None,
-            hungry: true,
+            may_search: true,
             tries: FuturesUnordered::new(),
             told: parts.told,
             counts,
@@ -118,7 +118,7 @@ impl Finder {
         let now = Instant::now();
         let turned = std::mem::replace(&mut self.reach, reach);
         self.changed |= turned != reach;
-        self.hungry |= turned != reach;
+        self.may_search |= turned != reach;
         if turned == Reach::Public && reach != Reach::Public {
             self.scan();
         }
@@ -166,7 +166,7 @@ impl Finder {
         self.node.unprotect(&relay);
         self.counts.closed += 1;
         self.changed = true;
-        self.hungry = true;
+        self.may_search = true;
     }
 
     fn tried(&mut self, tried: &Try, result: Result<Granted, ReserveError>) {
@@ -245,7 +245,7 @@ impl Finder {
         let due = self
             .searched
             .is_none_or(|last| last + SEARCH_INTERVAL <= now);
-        if wanted && due && std::mem::take(&mut self.hungry) {
+        if wanted && due && std::mem::take(&mut self.may_search) {
             self.searched = Some(now);
             self.scan();
             self.wanted.notify_one();

@@ -14,58 +14,61 @@ use tokio::{
     time::timeout,
 };
 
+use crate::fixed_limits::fixed_limit;
+
 /// Bytes that are read of one connection at once while memory is short, and no more in
-/// [`HOLD_UP`], so that those that are cut are gone before others take their place. All reads go on.
+/// [`READ_PAUSE`], so that those that are cut are gone before others take their place. All reads go on.
 const HELD_CHUNK: usize = 16 * 1024;
 
 /// See [`HELD_CHUNK`].
-const HOLD_UP: Duration = Duration::from_millis(50);
+const READ_PAUSE: Duration = Duration::from_millis(50);
+fixed_limit!("pause of a connection's reads while memory is short", time READ_PAUSE);
 
 /// Bytes that are not worth a wait: small messages go on as if memory were not short.
 const FREE: usize = 1024;
 
 /// Whether peers are to be read more slowly.
-static HELD_UP: AtomicBool = AtomicBool::new(false);
+static THROTTLED: AtomicBool = AtomicBool::new(false);
 
 /// Wakes those that wait when they need not wait any longer.
 static RELEASED: Notify = Notify::const_new();
 
 /// Whether there is so little memory that peers are to be read more slowly.
-pub(crate) fn is_held_up() -> bool {
-    HELD_UP.load(Relaxed)
+pub(crate) fn is_throttled() -> bool {
+    THROTTLED.load(Relaxed)
 }
 
-/// See [`is_held_up`].
-pub(super) fn hold_up(hold: bool) {
-    if HELD_UP.swap(hold, Relaxed) && !hold {
+/// See [`is_throttled`].
+pub(super) fn set_throttled(hold: bool) {
+    if THROTTLED.swap(hold, Relaxed) && !hold {
         RELEASED.notify_waiters();
     }
 }
 
 /// What slows the reads of one connection. It costs nothing while memory is not short.
 #[derive(Default)]
-pub(crate) struct HoldUp {
+pub(crate) struct Throttle {
     wait: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Bytes read that were not waited for yet.
     read: usize,
 }
 
-impl fmt::Debug for HoldUp {
+impl fmt::Debug for Throttle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("HoldUp");
+        let mut shown = f.debug_struct("Throttle");
         let shown = shown.field("waits", &self.wait.is_some());
         shown.field("read", &self.read).finish()
     }
 }
 
-impl HoldUp {
+impl Throttle {
     /// Ready with the number of bytes that may be read next, of `wanted`.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<usize> {
         if let Some(wait) = &mut self.wait {
             ready!(wait.as_mut().poll(cx));
             self.wait = None;
         }
-        Poll::Ready(match is_held_up() {
+        Poll::Ready(match is_throttled() {
             true => wanted.min(HELD_CHUNK),
             false => wanted,
         })
@@ -73,7 +76,7 @@ impl HoldUp {
 
     /// So many bytes were read.
     pub(crate) fn read(&mut self, bytes: usize) {
-        if !is_held_up() {
+        if !is_throttled() {
             self.read = 0;
             return;
         }
@@ -84,15 +87,15 @@ impl HoldUp {
         let released = RELEASED.notified();
         let read = std::mem::take(&mut self.read);
         // Memory may have become free before this one was waited for.
-        if is_held_up() {
+        if is_throttled() {
             let part = u32::try_from(read.min(HELD_CHUNK)).unwrap_or(u32::MAX);
             let chunk = u32::try_from(HELD_CHUNK).unwrap_or(u32::MAX);
-            self.wait = Some(Box::pin(held_up(HOLD_UP * part / chunk, released)));
+            self.wait = Some(Box::pin(paused(READ_PAUSE * part / chunk, released)));
         }
     }
 }
 
-async fn held_up(time: Duration, released: Notified<'static>) {
+async fn paused(time: Duration, released: Notified<'static>) {
     let _ = timeout(time, released).await;
 }
 
@@ -102,28 +105,28 @@ mod tests {
 
     use super::*;
 
-    fn poll(one: &mut HoldUp) -> Poll<usize> {
+    fn poll(one: &mut Throttle) -> Poll<usize> {
         one.poll(&mut Context::from_waker(std::task::Waker::noop()), 1 << 20)
     }
 
     #[tokio::test]
     async fn large_reads_are_held_up_until_memory_is_free_or_for_a_while() {
-        let mut one = HoldUp::default();
+        let mut one = Throttle::default();
         one.read(1 << 20);
         assert_eq!(poll(&mut one), Poll::Ready(1 << 20));
-        hold_up(true);
+        set_throttled(true);
         assert_eq!(poll(&mut one), Poll::Ready(HELD_CHUNK));
         one.read(FREE / 2);
         assert!(poll(&mut one).is_ready(), "little is free");
         one.read(FREE / 2);
         assert!(poll(&mut one).is_pending(), "much in sum is not");
-        hold_up(false);
+        set_throttled(false);
         assert_eq!(poll(&mut one), Poll::Ready(1 << 20), "released");
-        hold_up(true);
+        set_throttled(true);
         one.read(HELD_CHUNK);
         assert!(poll(&mut one).is_pending());
         // No release comes: its own clock ends the wait.
         assert_eq!(poll_fn(|cx| one.poll(cx, 1)).await, 1);
-        hold_up(false);
+        set_throttled(false);
     }
 }
