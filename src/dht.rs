@@ -38,7 +38,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use admission::Checks;
 use disk::{Contents, Disk};
-pub use record::{KeyBook, RecordError, Validator};
+pub use record::{KeyBook, RecordError, Unjudged, Validator};
 use rpc::Rpc;
 pub use snapshot::{Mode, Snapshot, Usage};
 use store::Store;
@@ -46,7 +46,7 @@ pub(crate) use store::{MAX_PROVIDER_BYTES, MAX_RECORD_BYTES};
 use table::Table;
 use turns::Turns;
 use validators::Validators;
-pub use validators::{ClientValidator, Question, Unjudged, ValidatorError, Verdict};
+pub use validators::{ClientValidator, Question, ValidatorError, Verdict};
 
 use crate::{
     fixed_limits::fixed_limit,

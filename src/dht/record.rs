@@ -4,14 +4,15 @@
 
 mod ipns;
 mod pk;
+mod unjudged;
 
 use std::{fmt, sync::Arc};
 
 use libp2p::{PeerId, identity::PublicKey};
 
-use super::validators::Unjudged;
 pub use ipns::IpnsError;
 pub use pk::{KeyError, PkError, decode_key};
+pub use unjudged::Unjudged;
 
 /// The namespace of public keys.
 const PK: &str = "pk";

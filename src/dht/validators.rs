@@ -18,7 +18,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{record, record::Validator};
+use super::{
+    record,
+    record::{Unjudged, Validator},
+};
 use crate::{fixed_limits::fixed_limit, memory::Account};
 pub use client::ClientValidator;
 pub(super) use queue::Queue;
@@ -36,23 +39,6 @@ pub(crate) const MAX_NAMESPACE: usize = 64;
 pub(super) enum Asker {
     Client,
     Peer,
-}
-
-/// Why there is no verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unjudged {
-    /// The deadline passed.
-    #[error("it did not answer in time")]
-    Late,
-    /// The client has closed.
-    #[error("it has gone")]
-    Gone,
-    /// As many wait as may, or there is no memory for more.
-    #[error("too many records wait for it")]
-    Full,
-    /// It has chosen a record that it was not asked about, or none.
-    #[error("it chose none of the records")]
-    NoChoice,
 }
 
 /// Why a client may not validate.

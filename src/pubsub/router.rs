@@ -12,6 +12,7 @@ mod peer;
 mod promises;
 mod score;
 mod shed;
+mod snapshot;
 mod state;
 
 use std::{
@@ -35,7 +36,6 @@ use super::{
     message::{Message, ValidationError},
     rpc_queue::RpcQueue,
     seen::{IdHash, Sequence, Seen},
-    snapshot::Snapshot,
     subscriptions::Subscriptions,
 };
 use crate::{
@@ -47,10 +47,6 @@ use members::Members;
 pub(super) use peer::PeerKind;
 pub(super) use score::Offence;
 use state::{Report, State};
-
-/// Topics that a snapshot looks at while the lock is held. Each has so many peers at most as are
-/// connected.
-const MAX_LOOKED_AT: usize = 16;
 
 /// Messages by what became of them.
 #[derive(Debug, Default)]
@@ -362,33 +358,6 @@ impl Router {
         state.flooded.remove(&peer);
         state.forget_if_gone(peer);
         true
-    }
-
-    /// What is known at this moment.
-    pub(super) fn snapshot(&self) -> Snapshot {
-        let load = |counter: &AtomicU64| counter.load(Relaxed);
-        let mut snapshot = Snapshot {
-            published: load(&self.counters.published),
-            delivered: load(&self.subscriptions.delivered),
-            lost_by_subscribers: load(&self.subscriptions.dropped),
-            lost_by_peers: load(&self.counters.unsent),
-            duplicates: load(&self.counters.duplicates),
-            rejected: load(&self.counters.rejected),
-            ..Snapshot::default()
-        };
-        for (topic, subscribers) in self.subscriptions.counts() {
-            snapshot.topics.entry(topic).or_default().subscribers = subscribers;
-        }
-        let names = {
-            let state = self.state();
-            state.fill_peers(&mut snapshot);
-            state.own_topics()
-        };
-        // Messages pass in between: thousands of topics have hundreds of peers each.
-        for names in names.chunks(MAX_LOOKED_AT) {
-            self.state().fill_topics(&mut snapshot, names);
-        }
-        snapshot
     }
 
     /// `peer` opens a stream, which ends the one before. Returns its number, and a token that is

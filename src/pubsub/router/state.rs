@@ -12,13 +12,7 @@ use libp2p::PeerId;
 use tokio::sync::Notify;
 
 use super::{
-    super::{
-        message::Message,
-        message_cache::MessageCache,
-        rpc_queue::RpcQueue,
-        seen::Seen,
-        snapshot::{PeerSnapshot, Snapshot},
-    },
+    super::{message::Message, message_cache::MessageCache, rpc_queue::RpcQueue, seen::Seen},
     members::Members,
     peer::{Peer, PeerKind, Used},
     promises::Promises,
@@ -199,37 +193,6 @@ impl State {
         let first = entry.is_some_and(|entry| !std::mem::replace(&mut entry.used.penalized, true));
         if first {
             self.penalize(peer, Offence::TooMuchControl);
-        }
-    }
-
-    /// Adds the peers to a snapshot.
-    pub(super) fn fill_peers(&self, snapshot: &mut Snapshot) {
-        let peers = self.peers.iter().filter(|(_, peer)| peer.has_writer);
-        let peers = peers.map(|(id, peer)| PeerSnapshot {
-            peer: *id,
-            topics: peer.topics.len(),
-            queued: peer.queue.bytes(),
-        });
-        snapshot.peers = peers.collect();
-    }
-
-    /// Topics that this node takes part in, as a subscriber or as a publisher.
-    pub(super) fn own_topics(&self) -> Vec<Arc<[u8]>> {
-        let own = |topic: &Topic| topic.joined || topic.fanout.is_some();
-        let names = self.topics.iter().filter(|(_, topic)| own(topic));
-        names.map(|(name, _)| name.clone()).collect()
-    }
-
-    /// Adds these topics to a snapshot, as far as they are there still.
-    pub(super) fn fill_topics(&self, snapshot: &mut Snapshot, names: &[Arc<[u8]>]) {
-        for name in names {
-            let Some(topic) = self.topics.get(name) else {
-                continue;
-            };
-            let entry = snapshot.topics.entry(name.clone()).or_default();
-            entry.peers = self.members.of(name).count();
-            entry.mesh = topic.mesh.len();
-            entry.fanout = topic.fanout.as_ref().map_or(0, |fanout| fanout.peers.len());
         }
     }
 
