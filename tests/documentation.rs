@@ -238,7 +238,7 @@ fn every_fixed_limit_is_printed() {
         assert_eq!(words.last(), Some(&"fixed"), "{limit:?}");
     }
     // Printed in other rows, with what they lead to in this process.
-    const DERIVED: [&str; 16] = [
+    const DERIVED: [&str; 17] = [
         "ALL_SHARE",
         "CLIENTS_FRAMES",
         "CLIENTS_SHARE",
@@ -250,6 +250,7 @@ fn every_fixed_limit_is_printed() {
         "MAX_INBOUND",
         "MAX_STREAMS",
         "PER_PEER",
+        "PLACES_SHARE",
         "PREFIX_SHARE",
         "QUIC_SHARE",
         "REFUSE_AT",

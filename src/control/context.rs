@@ -8,7 +8,10 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{arrivals::Arrivals, clients::Clients, guard::Guard, tunnels::Tunnels};
-use crate::{fixed_limits::fixed_limit, dht::Dht, memory::Ledger, node::Node, pubsub::PubSub, shutdown::Drain};
+use crate::{
+    dht::Dht, fixed_limits::fixed_limit, memory::Ledger, node::Node, pubsub::PubSub,
+    shutdown::Drain,
+};
 
 /// How long a frame may take to arrive once it has begun (SECURITY.md 3). Between frames a
 /// client may be silent for ever.

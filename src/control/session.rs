@@ -25,8 +25,9 @@ use super::{
     socket::Socket,
     tunnels::Kept,
 };
-use crate::{fixed_limits::fixed_limit, 
+use crate::{
     faults,
+    fixed_limits::fixed_limit,
     memory::Account,
     metrics,
     streams::RequestOrigin,

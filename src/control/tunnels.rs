@@ -31,6 +31,7 @@ use super::{guard::Guard, response};
 use crate::{
     descriptors::Descriptors,
     events::Events,
+    fixed_limits::fixed_limit,
     limit_hits::Limit,
     memory::{Account, OverBudget},
     node::Node,
@@ -47,12 +48,15 @@ pub(super) use tunnel::{Expose, Forward, Info, Kind, Shape};
 
 /// Tunnels of one daemon (SECURITY.md 3).
 pub(crate) const MAX_TUNNELS: usize = 256;
+fixed_limit!("tunnels", MAX_TUNNELS);
 
 /// Connections that all tunnels listen for, together.
 const MAX_FORWARDED: usize = 8 * 1024;
+fixed_limit!("connections that all tunnels listen for", MAX_FORWARDED);
 
 /// Services that are being connected to, for all tunnels together.
 const MAX_DIALS: usize = 1024;
+fixed_limit!("services of tunnels being connected to", MAX_DIALS);
 
 /// What tunnels work with.
 #[derive(Debug)]

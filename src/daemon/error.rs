@@ -5,7 +5,10 @@ use std::io;
 use libp2p::identity::SigningError;
 use tokio::task;
 
-use crate::{dht::disk::DiskError, node::{StartError, rules::RulesFileError}};
+use crate::{
+    dht::disk::DiskError,
+    node::{StartError, rules::RulesFileError},
+};
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]

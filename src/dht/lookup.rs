@@ -31,6 +31,7 @@ fixed_limit!("DHT: peers remembered in one lookup", MAX_CANDIDATES);
 /// Bytes of addresses that are heard of in one lookup (SECURITY.md 3). Further peers are known
 /// without any.
 const MAX_HEARD: usize = 1 << 20;
+fixed_limit!("DHT: addresses heard of in one lookup", bytes MAX_HEARD);
 
 /// Bytes that an address takes beside its own.
 const ADDRESS: usize = 64;

@@ -13,7 +13,8 @@ use super::{
     PROTOCOL,
     message::{self, Channel, ChannelError, MAX_PROVIDERS, Message, Type},
 };
-use crate::{fixed_limits::fixed_limit, 
+use crate::{
+    fixed_limits::fixed_limit,
     memory::Charge,
     node::{DialError, Node, StreamError},
     wire::frame,

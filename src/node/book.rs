@@ -30,8 +30,10 @@ pub(super) const CONNECTED: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// that are not connected and were met at the address prefix that holds most, the one that would
 /// expire first goes.
 pub(crate) const MAX_PEERS: usize = 4096;
+fixed_limit!("peers in the address book", MAX_PEERS);
 /// Bytes of all that is remembered, by the same rule (SECURITY.md 3).
 pub(crate) const MAX_BYTES: usize = 32 << 20;
+fixed_limit!("address book at most", bytes MAX_BYTES);
 /// The part of the memory that this may be, where that is less.
 const SHARE: u64 = 16;
 /// Failed dials in a row after which an address is forgotten that has never led to its peer. One

@@ -14,7 +14,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::Node;
 use crate::{
-    fixed_limits::fixed_limit,
     limit_hits::Limit,
     memory::{Account, Charge, OverBudget, Shed},
     muxer::Connection,

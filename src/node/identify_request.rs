@@ -36,6 +36,7 @@ fixed_limit!("identify: parts of such a message", MAX_PARTS);
 
 /// Addresses of one message that are looked at, and protocols (SECURITY.md 3).
 const MAX_LISTED: usize = 256;
+fixed_limit!("identify: addresses or protocols looked at", MAX_LISTED);
 
 /// Time for the whole message (go-libp2p's).
 const TIMEOUT: Duration = Duration::from_secs(5);

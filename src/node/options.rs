@@ -8,8 +8,7 @@ use tokio::task::JoinError;
 
 use super::{
     connmgr::Watermarks, limits::ConnectionLimits, listen::error::ListenError, reach::Reach,
-    rules::Rules,
-    transport::TransportUnfit,
+    rules::Rules, transport::TransportUnfit,
 };
 use crate::{
     descriptors::Descriptors,

@@ -23,8 +23,11 @@ pub use file::RulesFileError;
 use table::Table;
 pub use table::{Action, Rule, Subject};
 
+use crate::fixed_limits::fixed_limit;
+
 /// Rules (SECURITY.md 3).
 pub(crate) const MAX_RULES: usize = 4096;
+fixed_limit!("rules about connections", MAX_RULES);
 
 /// Go's text for a connection that a connection gater forbids.
 const FORBIDDEN: &str = "gater disallows connection to peer";

@@ -14,7 +14,8 @@ use super::{
     message::{self, MAX_RPC, Message, Validator, pb},
     seen::IdHash,
 };
-use crate::{fixed_limits::fixed_limit, 
+use crate::{
+    fixed_limits::fixed_limit,
     memory::Account,
     streams::{InboundStream, MessageError, MessageReader, Service, UserStream},
     wire::parts,
@@ -33,6 +34,10 @@ fixed_limit!("pubsub: messages in one RPC", MAX_RPC_MESSAGES);
 /// Topics and ids in the control part of one RPC (SECURITY.md 3): more than a mebibyte of any that are
 /// worth anything holds.
 const MAX_ENTRIES: usize = 65_536;
+fixed_limit!(
+    "pubsub: topics and ids in the control part of one RPC",
+    MAX_ENTRIES
+);
 
 /// New messages that are not yet queued for subscribers here, at most.
 const BURST: usize = 8;

@@ -35,7 +35,7 @@ use super::{
     Signing,
     message::{Message, ValidationError},
     rpc_queue::RpcQueue,
-    seen::{IdHash, Sequence, Seen},
+    seen::{IdHash, Seen, Sequence},
     subscriptions::Subscriptions,
 };
 use crate::{

@@ -20,7 +20,8 @@ use super::{
     record::{Form, Record},
     registrations::Registrations,
 };
-use crate::{fixed_limits::fixed_limit, 
+use crate::{
+    fixed_limits::fixed_limit,
     memory::{Account, Charge, prefix},
     node::Node,
     streams::{InboundStream, Service},

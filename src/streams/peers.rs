@@ -31,6 +31,7 @@ fixed_limit!("protocols remembered of one peer", MAX_PROTOCOLS);
 
 /// Bytes of their names (SECURITY.md 3).
 const MAX_PROTOCOL_BYTES: usize = 16 * 1024;
+fixed_limit!("names of the protocols of one peer", bytes MAX_PROTOCOL_BYTES);
 
 /// Names remembered that a peer has agreed to (SECURITY.md 3); more begin the list anew.
 const MAX_AGREED: usize = 256;

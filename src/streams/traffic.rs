@@ -18,15 +18,17 @@ use libp2p::PeerId;
 use parking_lot::RwLock;
 
 use super::name::ProtocolName;
-use crate::limit_hits::Limit;
+use crate::{fixed_limits::fixed_limit, limit_hits::Limit};
 use bucket::Bucket;
 pub(super) use tap::Tap;
 
 /// Protocols that are counted (SECURITY.md 3). Those that come later are not.
 pub(crate) const MAX_PROTOCOLS: usize = 1024;
+fixed_limit!("protocols whose traffic is counted", MAX_PROTOCOLS);
 
 /// Limits of traffic (SECURITY.md 3).
 pub(crate) const MAX_LIMITS: usize = 1024;
+fixed_limit!("limits of traffic", MAX_LIMITS);
 
 /// Least bytes per second of a limit.
 pub(crate) const MIN_RATE: u64 = 1024;

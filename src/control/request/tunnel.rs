@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::{MISSING_PARAMETERS, Rejected, addresses, control_addr, missing, peer_id, refuse};
 use crate::{
     control::tunnels::{Expose, Forward, MAX_TUNNELS, Shape},
+    fixed_limits::fixed_limit,
     streams::ProtocolName,
     wire::pb::{self, tunnel_request::Type},
     wording::quote,
@@ -15,15 +16,24 @@ use crate::{
 
 /// Peers, users or networks that a list of a tunnel may name.
 const MAX_LISTED: usize = 256;
+fixed_limit!("peers, users or networks in a list of a tunnel", MAX_LISTED);
 
 /// Addresses at which the peer of a forward may be dialed beside those that are known.
 const MAX_DIALED: usize = 64;
 
 /// Connections of a tunnel at once, unless the client says otherwise.
 const CONNECTIONS: u32 = 256;
+fixed_limit!(
+    "connections of one tunnel unless its client wants another number",
+    CONNECTIONS
+);
 
 /// As many as it may say.
 const MAX_CONNECTIONS: u32 = 4096;
+fixed_limit!(
+    "connections of one tunnel that a client may ask for",
+    MAX_CONNECTIONS
+);
 
 /// What a client wants of tunnels.
 #[derive(Debug)]

@@ -22,11 +22,13 @@ use crate::{
         listener::bind::{self, SocketFile},
         socket::Socket,
     },
+    fixed_limits::fixed_limit,
     wire::maddr::{ControlAddr, Host},
 };
 
 /// Ports that are bound at once: each needs a thread, which a file system may hold.
 const MAX_BINDING: usize = 4;
+fixed_limit!("ports of tunnels being bound", MAX_BINDING);
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;

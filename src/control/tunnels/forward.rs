@@ -15,6 +15,7 @@ use super::{
 use crate::{
     control::{guard::Guard, listener::accepted, response, socket::Socket},
     descriptors::RESERVE,
+    fixed_limits::fixed_limit,
     limit_hits::Limit,
     streams::{RequestOrigin, UserStream},
     wire::maddr::{ControlAddr, Host},
@@ -22,6 +23,7 @@ use crate::{
 
 /// Time to reach the peer and agree on the protocol, for each connection.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+fixed_limit!("connection of a tunnel to its peer", time OPEN_TIMEOUT);
 
 /// Time for the file system to make or to remove the file of a socket.
 const FILE_TIMEOUT: Duration = Duration::from_secs(5);

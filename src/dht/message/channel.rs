@@ -7,7 +7,8 @@ use prost::{DecodeError, Message as _};
 use tokio::sync::Semaphore;
 
 use super::{decode::decode, pb::Message};
-use crate::{fixed_limits::fixed_limit, 
+use crate::{
+    fixed_limits::fixed_limit,
     memory::{Account, Charge, OverBudget},
     streams::{MessageError, MessageReader, UserStream},
 };

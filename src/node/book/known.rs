@@ -13,8 +13,10 @@ pub(super) const MAX_ADDRESSES: usize = 64;
 fixed_limit!("addresses of one peer in the address book", MAX_ADDRESSES);
 /// Longest address remembered, in bytes.
 pub(super) const MAX_ADDRESS: usize = 512;
+fixed_limit!("address in the address book", bytes MAX_ADDRESS);
 /// Bytes of all addresses of one peer, each with what it takes beside its own (SECURITY.md 3).
 pub(super) const MAX_ADDRESS_BYTES: usize = 16 * 1024;
+fixed_limit!("addresses of one peer in the address book, their bytes", bytes MAX_ADDRESS_BYTES);
 
 /// Bytes that an address takes beside its own.
 const ENTRY: usize = 128;

@@ -5,20 +5,24 @@ use std::collections::{BTreeMap, HashMap};
 use libp2p::PeerId;
 use tokio::time::Instant;
 
-use crate::limit_hits::Limit;
+use crate::{fixed_limits::fixed_limit, limit_hits::Limit};
 
 /// Tags of one peer (SECURITY.md 3).
 const MAX_TAGS: usize = 64;
+fixed_limit!("tags of one peer", MAX_TAGS);
 
 /// Longest tag, in bytes.
 const MAX_TAG: usize = 256;
+fixed_limit!("tag", bytes MAX_TAG);
 
 /// Peers that have tags; of those without a connection the first tagged goes.
 const MAX_TAGGED: usize = 8192;
+fixed_limit!("peers that have tags", MAX_TAGGED);
 
 /// Bytes of all tags, each with what it takes beside its own (SECURITY.md 3). They outlive the client
 /// that gave them, so no client is charged for them.
 const MAX_BYTES: usize = 4 << 20;
+fixed_limit!("all tags", bytes MAX_BYTES);
 
 /// Bytes that a tag takes beside its own.
 const TAG: usize = 64;

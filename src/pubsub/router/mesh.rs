@@ -51,6 +51,10 @@ fixed_limit!("pubsub: back-offs remembered of one topic", MAX_BACKOFFS);
 
 /// The same, of all topics (SECURITY.md 3).
 const MAX_ALL_BACKOFFS: usize = 16_384;
+fixed_limit!(
+    "pubsub: back-offs remembered of all topics",
+    MAX_ALL_BACKOFFS
+);
 
 impl Router {
     /// Maintains meshes, sends gossip, and forgets what is old. Its work depends on the topics that

@@ -8,7 +8,7 @@ use std::sync::{
 use super::{
     super::snapshot::{PeerSnapshot, Snapshot},
     Router,
-    state::State,
+    state::{State, Topic},
 };
 
 /// Topics that a snapshot looks at while the lock is held. Each has so many peers at most as are
@@ -17,7 +17,7 @@ const MAX_LOOKED_AT: usize = 16;
 
 impl Router {
     /// What is known at this moment.
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(in crate::pubsub) fn snapshot(&self) -> Snapshot {
         let load = |counter: &AtomicU64| counter.load(Relaxed);
         let mut snapshot = Snapshot {
             published: load(&self.counters.published),
