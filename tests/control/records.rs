@@ -395,6 +395,43 @@ fn put_request(value: &[u8]) -> Request {
 }
 
 #[test]
+fn thousands_of_records_are_judged() {
+    const COUNT: usize = 10_000;
+    const AT_ONCE: usize = 16;
+    let a = node(&["-dhtServer"]);
+    let validator = Validator::of(&a);
+    let end = validator.0.pipe.socket.try_clone().expect("a handle");
+    let started = Instant::now();
+    let asked = std::thread::scope(|scope| {
+        let judging = scope.spawn(|| validator.serve());
+        let putting: Vec<_> = (0..AT_ONCE)
+            .map(|part| {
+                let a = &a;
+                scope.spawn(move || {
+                    let mut client = a.client();
+                    for number in (part..COUNT).step_by(AT_ONCE) {
+                        let key = format!("/app/{number}");
+                        let put = client.put_value(key.as_bytes(), b"v1");
+                        // It is held here.
+                        assert_eq!(put, Err(super::support::dht::EMPTY_TABLE.into()));
+                    }
+                })
+            })
+            .collect();
+        putting
+            .into_iter()
+            .for_each(|one| one.join().expect("no panic"));
+        end.shutdown();
+        judging.join().expect("no panic")
+    });
+    let rate = COUNT as f64 / started.elapsed().as_secs_f64();
+    println!("{COUNT} records judged, {rate:.0} a second");
+    assert_eq!(asked, COUNT);
+    let held = served(&a, || a.client().get_value(b"/app/9999"));
+    assert_eq!(held, Ok(b"v1".to_vec()));
+}
+
+#[test]
 fn the_end_of_the_daemon_ends_validators_and_those_who_wait() {
     let mut a = node(&["-dhtServer"]);
     let mut silent = Validator::of(&a);
