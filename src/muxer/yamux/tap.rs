@@ -24,10 +24,11 @@ use super::{
 /// Bytes collected before they are handed to the secured connection. One noise frame.
 const BATCH: usize = 64 * 1024;
 
-/// Frames taken before other tasks get a turn, at most, and however many are busy: yamux itself
-/// answers pings for as long as they come.
-const READ_BURST: usize = 512;
-const MIN_READ_BURST: usize = 8;
+/// Frames taken, and frames sent, before other tasks get a turn, at most, and however many are busy: yamux
+/// itself answers pings for as long as they come, and writes for as long as the remote reads. Without an
+/// end that would be 8 MiB and ten milliseconds, for each of hundreds of connections.
+const BURST: usize = 512;
+const MIN_BURST: usize = 8;
 
 /// Bytes that take about as long as a frame.
 const FRAME_BYTES: usize = 8 * 1024;
@@ -43,9 +44,27 @@ struct Inner<IO> {
     violated: bool,
     /// Frames taken in this turn.
     turns: Turns,
+    /// Frames sent in this turn.
+    sending: Turns,
+    /// The latter has ended before all was sent.
+    sends_on: bool,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Inner<IO> {
+    /// Makes room for what yamux writes next.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.out.len() < BATCH {
+            return Poll::Ready(Ok(()));
+        }
+        if self.sending.is_over(BURST, MIN_BURST) {
+            self.sends_on = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.sending.did(self.out.len() / FRAME_BYTES);
+        self.poll_drain(cx)
+    }
+
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
             let n = ready!(Pin::new(&mut self.io).poll_write(cx, &self.out))?;
@@ -107,6 +126,8 @@ pub(super) fn tap<IO>(io: IO, streams: Arc<Streams>) -> (Tap<IO>, Handle<IO>) {
         streams,
         violated: false,
         turns: Turns::default(),
+        sending: Turns::default(),
+        sends_on: false,
     }));
     (Tap(inner.clone()), Handle(inner))
 }
@@ -115,6 +136,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Handle<IO> {
     /// Writes what yamux produced since the last call, with the resets it owes.
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.0.lock();
+        if !std::mem::take(&mut inner.sends_on) {
+            // yamux has no more to send, or the remote takes no more.
+            inner.sending.rest();
+        }
         inner.add_resets();
         ready!(inner.poll_drain(cx))?;
         Pin::new(&mut inner.io).poll_flush(cx)
@@ -144,7 +169,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tap<IO> {
             let reason = "the remote breaks the yamux protocol";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, reason)));
         }
-        if inner.turns.is_over(READ_BURST, MIN_READ_BURST) {
+        if inner.turns.is_over(BURST, MIN_BURST) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -171,9 +196,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tap<IO> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let mut inner = self.0.lock();
-        if inner.out.len() >= BATCH {
-            ready!(inner.poll_drain(cx))?;
-        }
+        ready!(inner.poll_room(cx))?;
         inner.append(buf);
         Poll::Ready(Ok(buf.len()))
     }
@@ -188,5 +211,52 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tap<IO> {
         ready!(inner.poll_drain(cx))?;
         ready!(Pin::new(&mut inner.io).poll_flush(cx))?;
         Pin::new(&mut inner.io).poll_close(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        task::{Wake, Waker},
+    };
+
+    use futures::io::Cursor;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A remote that takes everything at once does not keep a connection's task busy without end.
+    #[test]
+    fn what_is_sent_in_one_turn_has_an_end() {
+        let (mut tap, handle) = tap(Cursor::new(Vec::new()), Arc::default());
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(wakes.clone());
+        let mut cx = Context::from_waker(&waker);
+        let frame = vec![0; FRAME_BYTES];
+        // Of streams that are none: nothing is scanned for.
+        let mut turn = || {
+            let sent = (0..100_000).take_while(|_| {
+                let written = Pin::new(&mut tap).poll_write(&mut cx, &frame);
+                matches!(written, Poll::Ready(Ok(_)))
+            });
+            sent.count()
+        };
+        let first = turn();
+        assert!((MIN_BURST..=2 * BURST).contains(&first), "{first} frames");
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1, "polled again");
+        assert!(
+            handle
+                .poll_flush(&mut Context::from_waker(&waker))
+                .is_ready()
+        );
     }
 }
