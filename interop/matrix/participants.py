@@ -1,5 +1,7 @@
 """Who takes part: what each can do, how it is installed, how it is started."""
 
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,9 @@ INTEROP = Path(__file__).parent.parent
 ADAPTER = [sys.executable, "-B", str(INTEROP / "adapter")]
 HIVEMIND = "hivemind==1.1.12"
 GO_DAEMON = "github.com/libp2p/go-libp2p-daemon/p2pd"
+# quic-go 0.45.2, which both link, panics as a listener when it is built with Go 1.26: "crypto/tls bug:
+# where's my session ticket?"
+GO = "go1.25.5"
 INSTALL = 900
 
 
@@ -33,6 +38,7 @@ def all_of(home, rp2pd):
     fork = attempt(lambda: hivemind(home))
     js = attempt(lambda: js_programs(home))
     py = attempt(lambda: py_programs(home))
+    rust = attempt(rust_program)
     return [
         Participant("rp2pd", tcp_ws_quic, both, daemon=rp2pd),
         Participant("go-p2pd-v0.9.2", tcp_ws_quic, both, daemon=go and f"{go}/p2pd"),
@@ -41,6 +47,7 @@ def all_of(home, rp2pd):
         Participant("go-libp2p-v0.36", tcp_ws_quic, both, program=go and [f"{go}/ping"]),
         Participant("js-libp2p-v3", ("tcp", "ws"), both, program=js and ["node", f"{js}/ping.mjs"]),
         Participant("py-libp2p-v0.8", tcp_ws_quic, both, program=py),
+        Participant("rust-libp2p-v0.57", tcp_ws_quic, both, program=rust),
     ]
 
 
@@ -52,9 +59,12 @@ def attempt(install):
         return None
 
 
-def step(*words, cwd=None):
+def step(*words, cwd=None, **variables):
     print(f"+ {' '.join(map(str, words))}", file=sys.stderr, flush=True)
-    subprocess.run(list(map(str, words)), cwd=cwd, check=True, timeout=INSTALL, stdout=sys.stderr)
+    subprocess.run(
+        list(map(str, words)), cwd=cwd, check=True, timeout=INSTALL, stdout=sys.stderr,
+        env={**os.environ, **variables},
+    )
 
 
 def redis_server():
@@ -66,7 +76,8 @@ def redis_server():
 
 
 def go_programs(home):
-    step("go", "build", "-o", f"{home}/", GO_DAEMON, "./ping", cwd=INTEROP / "go")
+    words = ["go", "build", "-o", f"{home}/", GO_DAEMON, "./ping"]
+    step(*words, cwd=INTEROP / "go", GOTOOLCHAIN=GO)
     return home
 
 
@@ -89,6 +100,15 @@ def py_programs(home):
         step(python, "-m", "pip", "install", "--quiet", "--no-deps", "--requirement", pins)
         stamp.touch()
     return [str(python), str(INTEROP / "python/py_ping.py")]
+
+
+def rust_program():
+    """An example of this package, for it has its libraries from the same registry."""
+    root = INTEROP.parent
+    step("cargo", "build", "--locked", "--example", "ping", cwd=root)
+    words = ["cargo", "metadata", "--locked", "--no-deps", "--format-version=1"]
+    told = json.loads(subprocess.run(words, cwd=root, check=True, capture_output=True).stdout)
+    return [f"{told['target_directory']}/debug/examples/ping"]
 
 
 def hivemind(home):
