@@ -199,14 +199,15 @@ impl Tunnel {
         tracing::debug!(tunnel = self.id, %peer, protocol = %self.protocol, reason, "tunnel: a connection failed");
         self.counts.failed();
         self.totals.failed();
+        // Whoever is told finds it in a list as well.
+        *self.error.lock() = Some(reason.clone());
         self.events
             .tell(EventKind::TunnelFailed, || Event::TunnelFailed {
                 peer,
                 protocol: Bytes::copy_from_slice(self.protocol.as_bytes()),
                 addr: self.addr.clone(),
-                reason: reason.clone(),
+                reason,
             });
-        *self.error.lock() = Some(reason);
     }
 }
 
