@@ -1,5 +1,8 @@
 //! Compiles the protocols with a pure-Rust protobuf compiler: no `protoc` needed.
 
+#[path = "build/schema.rs"]
+mod schema;
+
 const PROTOCOLS: [&str; 4] = [
     "proto/p2pd.proto",
     "proto/kad.proto",
@@ -11,7 +14,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for protocol in PROTOCOLS {
         println!("cargo:rerun-if-changed={protocol}");
     }
+    println!("cargo:rerun-if-changed=build/schema.rs");
     let descriptors = protox::compile(PROTOCOLS, ["proto"])?;
+    let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("schema.rs"), schema::tables(&descriptors)?)?;
     prost_build::Config::new()
         .bytes(["."])
         // Rare and large: answers of all kinds would carry their size along.

@@ -5,6 +5,7 @@
 //! without a dash (COMPATIBILITY.md 1.2). So [`syntax`] is a reader of its own over a table of
 //! flags.
 
+mod call;
 mod commands;
 mod completions;
 mod flags;
@@ -31,7 +32,7 @@ pub enum Command {
     Daemon(Box<Args>),
     /// `keygen`: write a new key file.
     Keygen(KeygenArgs),
-    /// `status`, `ping`, `probe` and those of tunnels: ask a running daemon.
+    /// `status`, `ping`, `probe`, `call` and those of tunnels: ask a running daemon.
     Ask(Box<Args>, Question),
     /// `version`, `completions SHELL` or `man`: print this text.
     Print(String),
@@ -70,6 +71,13 @@ pub enum Question {
         allow: Vec<String>,
         /// Whether it stays when the command ends.
         keep: bool,
+    },
+    /// One request, by its name.
+    Call {
+        /// The name.
+        verb: String,
+        /// Its parameters as JSON.
+        part: String,
     },
     /// What is exposed and forwarded.
     Tunnels,

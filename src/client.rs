@@ -123,6 +123,25 @@ impl Client {
         }
     }
 
+    /// Sends a message that is encoded already.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn send(&mut self, message: &[u8], limit: Duration) -> io::Result<()> {
+        let mut framed = BytesMut::new();
+        frame::put(message, &mut framed);
+        self.socket.set_write_timeout(Some(limit))?;
+        self.socket.write_all(&framed)
+    }
+
+    /// The next message of the daemon, if it comes within `limit`.
+    ///
+    /// # Errors
+    /// As [`Client::next`].
+    pub fn next_frame(&mut self, limit: Duration) -> io::Result<Bytes> {
+        self.frame(Instant::now() + limit)
+    }
+
     /// What the daemon tells next, if it does within `limit`.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use libp2p::Multiaddr;
 
 use crate::cli::Args;
-use crate::control::guard::Rules;
+use crate::control::{guard::Rules, web};
 use crate::node::AddressLimits;
 use crate::pubsub::RouterKind;
 use crate::rendezvous::Points;
@@ -38,6 +38,8 @@ pub struct Config {
     pub listen_group: Option<u32>,
     /// Who may use the control socket, and how far requests reach.
     pub control: Rules,
+    /// Control over HTTP, if there is any.
+    pub control_http: Option<web::Settings>,
     /// Whether stdout stays empty.
     pub quiet: bool,
     /// Key file; a fresh key if `None`.
@@ -273,6 +275,15 @@ pub enum ConfigError {
     /// An entry of `-controlAllow`.
     #[error("controlAllow: {} is no network", quote(.0))]
     ControlAllow(String),
+    /// `-controlHttp`.
+    #[error("controlHttp: {} is no address such as 127.0.0.1:4010", quote(.0))]
+    ControlHttp(String),
+    /// `-controlHttp` without a token.
+    #[error("controlHttp needs controlToken, a file")]
+    ControlToken,
+    /// An entry of `-controlOrigins`.
+    #[error("controlOrigins: {} is no origin such as https://example.com", quote(.0))]
+    ControlOrigins(String),
     /// An entry of `-connExempt`.
     #[error("connExempt: {} is no network", quote(.0))]
     ConnExempt(String),

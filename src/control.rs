@@ -28,3 +28,4 @@ mod session;
 mod socket;
 mod steer;
 pub mod tunnels;
+pub mod web;

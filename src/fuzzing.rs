@@ -13,8 +13,9 @@ use crate::{config, control, dht, identity, muxer, pubsub, streams, wire};
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its folder below `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("control", control::fuzzing::requests),
+    ("json", wire::fuzzing::json),
     ("kad", dht::fuzzing::messages),
     ("keys", identity::fuzzing::keys),
     ("launch", config::fuzzing::launch),

@@ -7,7 +7,6 @@
 
 mod bind;
 mod exposition;
-mod host;
 mod page;
 mod process;
 
@@ -43,8 +42,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use bind::{BindError, bind};
 
 use crate::{
-    descriptors::is_shortage, fixed_limits::fixed_limit, limit_hits::Limit, status::Sources,
-    telemetry::Chain,
+    descriptors::is_shortage, fixed_limits::fixed_limit, host_header, limit_hits::Limit,
+    status::Sources, telemetry::Chain,
 };
 
 /// Connections at once (SECURITY.md 3); a further one ends the oldest.
@@ -157,7 +156,7 @@ impl Server {
 
     async fn answer(&self, request: &Request<Incoming>, loopback: bool) -> Response<Full<Bytes>> {
         let host = request.headers().get(header::HOST);
-        if !host::is_own(host.map(HeaderValue::as_bytes), loopback) {
+        if !host_header::is_own(host.map(HeaderValue::as_bytes), loopback) {
             // A name that an attacker's name server leads here (DNS rebinding).
             return text(StatusCode::MISDIRECTED_REQUEST, "ask by an ip address\n");
         }

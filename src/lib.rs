@@ -51,6 +51,7 @@ mod fuzz_input;
 pub mod fuzzing;
 mod gone;
 pub mod healthcheck;
+mod host_header;
 pub mod http;
 pub mod identity;
 pub mod limit_hits;

@@ -44,6 +44,10 @@ limits! {
     Http "HTTP on the control socket";
     HttpConnections "connections to the metrics address";
     HttpTime "requests to the metrics address that do not end";
+    WebStrangers "connections to control over http that show no token";
+    WebTime "requests of control over http that do not end";
+    WebSites "requests of control over http from other sites";
+    WebTokens "wrong tokens of control over http";
     FrameTime "control frames that do not end";
     FrameSize "control frames too large";
     HandlerSlots "stream handlers";

@@ -25,6 +25,7 @@ use rp2pd::{
     settings::Source,
     status::command,
     systemd, telemetry, validate,
+    wire::maddr::ControlAddr,
 };
 
 /// Time for the last lines to reach a slow reader. Clients show the last line of stderr as the
@@ -111,12 +112,31 @@ fn ask(args: &Args, question: &cli::Question) -> anyhow::Result<ExitCode> {
             command::expose(&daemon, name, target, allow, *keep, tell)?;
             Ok(ExitCode::SUCCESS)
         }
+        cli::Question::Call { verb, part } => call(&daemon, verb, part),
         cli::Question::Tunnels => print(&command::list(&daemon)?),
         cli::Question::CloseTunnels(ids) => {
             command::close(&daemon, ids)?;
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// 0 for OK, 1 for an ERROR, 2 for what is no request, 3 without an answer.
+fn call(daemon: &ControlAddr, verb: &str, part: &str) -> anyhow::Result<ExitCode> {
+    let tell = |line: String| writeln!(std::io::stdout(), "{line}");
+    let code = match command::call(daemon, verb, part, tell) {
+        Ok(true) => 0,
+        Ok(false) => 1,
+        Err(error) => {
+            let code = match error {
+                command::CommandError::Call(_) | command::CommandError::Stream => 2,
+                _ => 3,
+            };
+            telemetry::operator_lines(&refusal::text(&error.into()));
+            code
+        }
+    };
+    Ok(ExitCode::from(code))
 }
 
 fn keygen(args: &cli::KeygenArgs) -> anyhow::Result<ExitCode> {

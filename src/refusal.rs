@@ -12,7 +12,10 @@ use std::{io::ErrorKind, os::unix::fs::FileTypeExt as _};
 use crate::{
     client::ClientError,
     config::ConfigError,
-    control::listener::BindError,
+    control::{
+        listener::BindError,
+        web::{TokenError, WebError},
+    },
     daemon::DaemonError,
     dht::disk::DiskError,
     healthcheck::HealthError,
@@ -128,10 +131,23 @@ fn for_daemon(error: &DaemonError) -> Option<String> {
         DaemonError::Node(error) => for_start(error),
         DaemonError::Datastore(error) => for_datastore(error),
         DaemonError::Rules(error) => Some(for_rules(error).into()),
+        DaemonError::Web(error) => for_web(error).map(str::to_owned),
         // It says what to do.
         DaemonError::Join(_) => None,
         DaemonError::PubSub(_) => Some("use a key of another type with -id".into()),
         DaemonError::Runtime(_) | DaemonError::Panicked(_) => None,
+    }
+}
+
+fn for_web(error: &WebError) -> Option<&'static str> {
+    match error {
+        WebError::Bind { .. } => Some("choose another address with -controlHttp"),
+        WebError::Token(TokenError::Io { .. }) => {
+            Some("name a file that this user may read, or make, with -controlToken")
+        }
+        WebError::Token(TokenError::Text(_)) => Some("remove it to have another one made"),
+        // It says what to do.
+        WebError::Token(TokenError::Open(_)) => None,
     }
 }
 

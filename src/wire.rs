@@ -6,6 +6,7 @@ pub mod carrier;
 pub mod cid;
 pub mod frame;
 pub(crate) mod fuzzing;
+pub mod json;
 pub mod maddr;
 pub mod multihash;
 pub(crate) mod parts;

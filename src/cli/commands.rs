@@ -16,6 +16,7 @@ pub(super) enum Kind {
     Status,
     Ping,
     Probe,
+    Call,
     Forward,
     Expose,
     Tunnels,
@@ -66,6 +67,13 @@ pub(super) const COMMANDS: &[Row] = &[
         summary: "has a running daemon dial each address of a peer, and tells what each answers",
         flags: &[],
         kind: Kind::Probe,
+    },
+    Row {
+        word: "call",
+        arguments: "[-listen ADDRESS] REQUEST [FIELD=VALUE...|JSON]",
+        summary: "sends a running daemon one request, as in: call connect peer=ID addrs=ADDRESS; the answer is JSON",
+        flags: &[],
+        kind: Kind::Call,
     },
     Row {
         word: "expose",

@@ -60,6 +60,7 @@ impl Invocation {
             Kind::Status => status(self),
             Kind::Ping => self.about_one(Question::Ping),
             Kind::Probe => self.about(Question::Probe),
+            Kind::Call => super::call::call(&self),
             Kind::Forward => super::tunnels::forward(&self),
             Kind::Expose => super::tunnels::expose(&self),
             Kind::Tunnels => super::tunnels::tunnels(&self),

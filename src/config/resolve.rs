@@ -12,7 +12,7 @@ use super::{
     Bootstrap, Config, ConfigError, ConnManager, DhtMode, Limits, Muxer, Nat, PubSub, Reachability,
     Relay, group,
 };
-use crate::control::guard::Rules;
+use crate::control::{guard::Rules, web};
 use crate::dht::Validator;
 use crate::muxer::MAX_STREAMS;
 use crate::node::{AddressLimits, PER_PEER, shared_ports};
@@ -75,6 +75,7 @@ pub(super) fn resolve(flags: &Given, file: &Given) -> Result<Config, ConfigError
             .map(group::lookup)
             .transpose()?,
         control: control(&values)?,
+        control_http: control_http(&values)?,
         quiet: values.quiet,
         identity_file: values.id.clone(),
         create_identity: values.create_identity,
@@ -155,6 +156,41 @@ fn control(values: &Values) -> Result<Rules, ConfigError> {
         allow: networks(values.control_allow.as_deref(), ConfigError::ControlAllow)?,
         handler_any: values.handler_any,
     })
+}
+
+/// Control over HTTP.
+fn control_http(values: &Values) -> Result<Option<web::Settings>, ConfigError> {
+    let Some(address) = &values.control_http else {
+        return Ok(None);
+    };
+    let full = match address.strip_prefix(':') {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => address.replacen("localhost:", "127.0.0.1:", 1),
+    };
+    let wrong = || ConfigError::ControlHttp(address.clone());
+    let origins = values.control_origins.as_deref();
+    let origins = origins.map(|list| list.split(',').map(origin).collect());
+    Ok(Some(web::Settings {
+        address: full.parse().map_err(|_| wrong())?,
+        token: values
+            .control_token
+            .clone()
+            .ok_or(ConfigError::ControlToken)?,
+        origins: origins.unwrap_or(Ok(Vec::new()))?,
+    }))
+}
+
+/// An origin as browsers write it: a scheme, and a host with its port if that is not the scheme's.
+fn origin(text: &str) -> Result<String, ConfigError> {
+    let plain = |host: &str| {
+        let letters =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._:[]".contains(c);
+        !host.is_empty() && host.chars().all(letters)
+    };
+    match text.split_once("://") {
+        Some((scheme, host)) if !scheme.is_empty() && plain(host) => Ok(text.to_owned()),
+        _ => Err(ConfigError::ControlOrigins(text.to_owned())),
+    }
 }
 
 /// The networks and addresses in a list; `wrong` with the first entry that is none.

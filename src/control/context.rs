@@ -41,6 +41,8 @@ pub struct Context {
     pub tunnels: Arc<Tunnels>,
     /// Who may use the control socket, and how far requests reach.
     pub guard: Arc<Guard>,
+    /// Places of clients that send requests.
+    pub places: Arc<Semaphore>,
     /// How many clients there are.
     pub clients: Arc<Clients>,
     /// Answers STATUS.

@@ -109,7 +109,7 @@ impl Guard {
         }
     }
 
-    fn admit_address(
+    pub(super) fn admit_address(
         &self,
         client: SocketAddr,
         own: SocketAddr,

@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures::FutureExt as _;
-use tokio::{sync::Semaphore, task::yield_now, time::sleep};
+use tokio::{task::yield_now, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -103,7 +103,7 @@ impl Listener {
         stop: CancellationToken,
     ) -> io::Result<()> {
         let (acceptor, _file) = Acceptor::new(self.bound, &context.arrivals)?;
-        let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
+        let clients = context.places.clone();
         let accept = async {
             loop {
                 if clients.available_permits() == 0 {

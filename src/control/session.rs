@@ -61,6 +61,8 @@ pub(super) struct Session {
     /// The place among the clients that send requests.
     permit: OwnedSemaphorePermit,
     attention: Attention,
+    /// Where the client is, if the socket does not tell.
+    origin: Option<RequestOrigin>,
     /// What lasts as long as the connection, whatever that becomes.
     kept: Arc<Mutex<Vec<Kept>>>,
 }
@@ -87,8 +89,15 @@ impl Session {
             persistent,
             permit,
             attention,
+            origin: None,
             kept: Arc::default(),
         }
+    }
+
+    /// Of a client that was let in, at `origin`, and does not itself hold the other end of the socket.
+    pub(super) fn of(mut self, origin: RequestOrigin) -> Self {
+        self.origin = Some(origin);
+        self
     }
 
     /// Serves the client until it closes, its stream ends, or it sends what is no request.
@@ -119,7 +128,11 @@ impl Session {
     }
 
     async fn requests(mut self) -> io::Result<Mode> {
-        let origin = match self.context.guard.admit(&self.socket) {
+        let admitted = match self.origin {
+            Some(origin) => Ok(origin),
+            None => self.context.guard.admit(&self.socket),
+        };
+        let origin = match admitted {
             Ok(origin) => origin,
             Err(denied) => {
                 self.refuse(&response::error(response::denied(&denied)))

@@ -6,6 +6,7 @@ use libp2p::identity::SigningError;
 use tokio::task;
 
 use crate::{
+    control::web::WebError,
     dht::disk::DiskError,
     node::{StartError, rules::RulesFileError},
 };
@@ -19,6 +20,9 @@ pub enum DaemonError {
     /// A task of the start has panicked.
     #[error(transparent)]
     Panicked(#[from] task::JoinError),
+    /// Control over HTTP cannot be had.
+    #[error(transparent)]
+    Web(#[from] WebError),
     /// The datastore cannot be used.
     #[error(transparent)]
     Datastore(#[from] DiskError),

@@ -18,8 +18,10 @@ use crate::{
     control::{
         context::Context,
         listener::Listener,
+        listener::MAX_CLIENTS,
         persistent::Connections,
         tunnels::{self, Tunnels},
+        web::Web,
     },
     dht::Dht,
     http::{self, Readiness},
@@ -56,6 +58,7 @@ pub(super) async fn start(
     system: System,
     stop: &Stop,
 ) -> Result<Running, DaemonError> {
+    let web = web(config).await?;
     let records = datastore(config).await?;
     let rules = rules(config).await?;
     let base = Base::new(config, system);
@@ -91,6 +94,9 @@ pub(super) async fn start(
     let shared = (sources.clone(), tunnels);
     let context = context(config, &node, &base, services, shared, stop);
     let persistent = base.persistent.clone();
+    if let Some(web) = web {
+        serve_web(web, &context, &base, stop);
+    }
     let accepting = listener.run(
         context,
         base.persistent,
@@ -164,6 +170,37 @@ fn sources(
     })
 }
 
+/// The address of control over HTTP, bound. A file system that hangs holds up the start, but not the
+/// signal that ends it.
+async fn web(config: &Config) -> Result<Option<Web>, DaemonError> {
+    let Some(settings) = config.control_http.clone() else {
+        return Ok(None);
+    };
+    let bound = tokio::task::spawn_blocking(move || Web::bind(&settings)).await?;
+    Ok(Some(bound?))
+}
+
+fn serve_web(web: Web, context: &Arc<Context>, base: &Base, stop: &Stop) {
+    operator_line(&format!("control over http: http://{}/v1/", web.address()));
+    if web.is_exposed() {
+        operator_line(
+            "control over http is reachable from other machines, and its token travels in the clear",
+        );
+    }
+    let serving = web.run(
+        context.clone(),
+        base.persistent.clone(),
+        stop.pipes.clone(),
+        base.descriptors.clone(),
+        stop.serving.clone(),
+    );
+    stop.pipes.spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::warn!(%error, "control over http has ended");
+        }
+    });
+}
+
 /// Local ports that are carried to peers; none yet.
 fn tunnels(node: &Node, base: &Base, stop: &Stop) -> Arc<Tunnels> {
     Tunnels::new(tunnels::Parts {
@@ -201,6 +238,7 @@ fn context(
         closing: stop.serving.clone(),
         drain: stop.drain.clone(),
         leaving: Semaphore::new(1),
+        places: Arc::new(Semaphore::new(MAX_CLIENTS)),
     })
 }
 

@@ -42,6 +42,15 @@ pub(super) fn advice(error: &ConfigError) -> String {
         ConfigError::ControlAllow(_) => {
             "-controlAllow takes networks such as 10.0.0.0/8, with commas between".into()
         }
+        ConfigError::ControlHttp(_) => {
+            "-controlHttp takes an ip address and a port, as in 127.0.0.1:4010".into()
+        }
+        ConfigError::ControlToken => {
+            "name a file with -controlToken: it is made if it is missing".into()
+        }
+        ConfigError::ControlOrigins(_) => {
+            "-controlOrigins takes what browsers send, without a path, with commas between".into()
+        }
         ConfigError::ConnExempt(_) => {
             "-connExempt takes networks such as 10.0.0.0/8, with commas between".into()
         }

@@ -73,6 +73,12 @@ settings! {
             not_empty, "", Works, "comma separated list of user ids that may connect to a unix control socket; without it all that can open it";
         control_allow "controlAllow" "Control.Allow" String,
             not_empty, "", Works, "comma separated list of networks from which clients may connect to a tcp control socket, beside loopback; without it from anywhere";
+        control_http "controlHttp" "Control.Http" String,
+            not_empty, "", Works, "an address for control over HTTP, JSON and WebSocket, as in 127.0.0.1:4010; without a host that is loopback";
+        control_token "controlToken" "Control.Token" PathBuf,
+            not_empty, "", Works, "the file of the token that -controlHttp asks for; it is made if it is missing";
+        control_origins "controlOrigins" "Control.Origins" String,
+            not_empty, "", Works, "comma separated list of origins, such as https://example.com, whose pages may use -controlHttp; none without it";
         handler_any "handlerAllowAny" "Control.HandlerAllowAny" bool = false,
             switch, "", Works, "lets clients name any address as a stream handler, as Go does";
         max_frame "persistentConnMaxMsgSize" "" ByteSize = ByteSize(DEFAULT_MAX_FRAME as i64),

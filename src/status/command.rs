@@ -3,11 +3,13 @@
 //! The text is for eyes and for `grep`: one fact a line above, one row a peer below, no colours, no
 //! widths of a terminal. Programs take `--json`.
 
+mod call;
 mod dials;
 mod tunnels;
 
 use std::{fmt::Write as _, time::Duration};
 
+pub use call::call;
 pub use dials::{ping, probe};
 pub use tunnels::{close, expose, forward, list};
 
@@ -18,7 +20,7 @@ use super::{
 use crate::{
     client::{Client, ClientError},
     telemetry::escaped,
-    wire::{maddr::ControlAddr, pb},
+    wire::{json::JsonError, maddr::ControlAddr, pb},
 };
 
 /// A daemon that needs longer hangs.
@@ -39,6 +41,12 @@ pub enum CommandError {
     /// What was named is no place of a service.
     #[error("{0}: not a port, and not an address such as 127.0.0.1:8080 or /unix/tmp/x.sock")]
     Place(String),
+    /// What was asked for is no request.
+    #[error(transparent)]
+    Call(#[from] JsonError),
+    /// The connection of the request would be no more for requests.
+    #[error("this request becomes a stream or waits for verdicts: it needs a client")]
+    Stream,
     /// Two peers are named.
     #[error("{0} and {1}: addresses of one peer are probed at once, not of two")]
     TwoPeers(String, String),

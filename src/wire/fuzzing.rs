@@ -43,3 +43,10 @@ pub(crate) fn addresses(data: &[u8]) {
         }
     }
 }
+
+/// A request as JSON, whose name is before the first line end; and an answer of the same bytes.
+pub(crate) fn json(data: &[u8]) {
+    let cut = data.iter().position(|byte| *byte == b'\n');
+    let (verb, part) = data.split_at(cut.unwrap_or(0));
+    super::json::fuzz(&String::from_utf8_lossy(verb), part);
+}

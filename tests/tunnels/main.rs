@@ -12,6 +12,7 @@ mod requests;
 mod seen;
 mod service;
 mod shutdown;
+mod speed;
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};

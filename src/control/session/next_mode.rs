@@ -87,6 +87,7 @@ impl Session {
             permit,
             attention: _,
             kept: _,
+            origin: _,
         } = self;
         let client = Client {
             socket,

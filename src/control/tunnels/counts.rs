@@ -103,6 +103,10 @@ impl pipe::Stream for Counted {
     fn blocked(&mut self, bytes: usize) {
         self.stream.blocked(bytes);
     }
+
+    fn is_gone(&self) -> bool {
+        self.stream.is_gone()
+    }
 }
 
 impl AsyncRead for Counted {

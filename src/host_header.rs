@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 /// A page of a stranger can have its own name lead to 127.0.0.1, and then read the answers as its
 /// own. It cannot make its name an ip address, `localhost`, or, where a network is served, a name
 /// without a dot, as containers call each other.
-pub(super) fn is_own(host: Option<&[u8]>, loopback: bool) -> bool {
+pub(crate) fn is_own(host: Option<&[u8]>, loopback: bool) -> bool {
     let Some(host) = host.and_then(|host| std::str::from_utf8(host).ok()) else {
         return false;
     };
