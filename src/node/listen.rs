@@ -26,6 +26,12 @@ use plan::Socket;
 /// Wildcard listeners learn their addresses from the system, which may take a moment.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Time for a closed socket to be free.
+const FREE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Between two looks at whether it is.
+const FREE_INTERVAL: Duration = Duration::from_millis(10);
+
 /// What came of [`listen`].
 pub(super) struct Listening {
     pub(super) listeners: Listeners,
@@ -162,6 +168,18 @@ pub(super) fn add(
     }
     listeners.add_aliases(plan.aliases);
     Ok(opened)
+}
+
+/// Waits until sockets that were closed can be bound anew, for a moment at most: transports close them
+/// when they are polled.
+pub(super) async fn freed(addresses: &[Multiaddr]) {
+    let free = async {
+        while !plan::make(addresses).await.failures.is_empty() {
+            tokio::time::sleep(FREE_INTERVAL).await;
+        }
+    };
+    // Whoever listens there next is told.
+    let _ = tokio::time::timeout(FREE_TIMEOUT, free).await;
 }
 
 /// Takes a listener that has an address, or has closed, off the list. Why it has closed.

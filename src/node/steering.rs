@@ -68,7 +68,9 @@ impl Node {
     pub async fn unlisten(&self, addresses: Vec<Multiaddr>) -> Result<(), ListenersError> {
         let (reply, answer) = oneshot::channel();
         self.steer(Steer::Unlisten { addresses, reply }).await;
-        answer.await.map_err(|_| ListenersError::Stopping)?
+        let bound = answer.await.map_err(|_| ListenersError::Stopping)??;
+        listen::freed(&bound).await;
+        Ok(())
     }
 
     /// The rules about who may be connected with.

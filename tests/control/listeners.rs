@@ -87,8 +87,14 @@ fn listeners_come_and_go_and_everybody_is_told() {
     let none = listen(&daemon, Type::ListenRemove, &[&first]).expect("LISTEN_REMOVE");
     assert_eq!(none, []);
     assert_eq!(daemon.client().identify().1, []);
-    let again = listen(&daemon, Type::ListenAdd, &[&first]).expect("LISTEN_ADD");
-    assert_eq!(again, [(first.clone(), vec![first])]);
+    // A busy machine may take a moment to close the socket.
+    let mut again = Ok(vec![]);
+    let listens = eventually(PATIENCE, || {
+        again = listen(&daemon, Type::ListenAdd, &[&first]);
+        again.is_ok()
+    });
+    assert!(listens, "{again:?}");
+    assert_eq!(again, Ok(vec![(first.clone(), vec![first])]));
 }
 
 #[test]

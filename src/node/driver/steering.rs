@@ -29,7 +29,8 @@ pub(in super::super) enum Steer {
     /// No longer listens on these.
     Unlisten {
         addresses: Vec<Multiaddr>,
-        reply: oneshot::Sender<Result<(), ListenersError>>,
+        /// What was bound.
+        reply: oneshot::Sender<Result<Vec<Multiaddr>, ListenersError>>,
     },
     /// The rules have changed: connections that they forbid are closed.
     Rules(oneshot::Sender<()>),

@@ -98,12 +98,13 @@ impl Listeners {
         own.map(|(_, address)| address)
     }
 
-    /// Stops listening on `addresses`, as they were asked for or are bound, or on none of them.
+    /// Stops listening on `addresses`, as they were asked for or are bound, or on none of them. What was
+    /// bound.
     pub(in super::super) fn remove(
         &mut self,
         swarm: &mut Swarm<Guarded<Behaviour>>,
         addresses: &[Multiaddr],
-    ) -> Result<(), ListenersError> {
+    ) -> Result<Vec<Multiaddr>, ListenersError> {
         let is_meant = |asked: &Asked, address: &Multiaddr| {
             asked.address == *address || self.bound(asked).any(|bound| bound == address)
         };
@@ -123,13 +124,15 @@ impl Listeners {
             .filter(gone)
             .flat_map(|asked| asked.ids.clone());
         let ids: Vec<ListenerId> = ids.collect();
+        let bound = self.addresses.iter().filter(|(id, _)| ids.contains(id));
+        let bound = bound.map(|(_, address)| address.clone()).collect();
         self.unwatched.retain(|(.., asked)| !meant.contains(asked));
         self.close(swarm, &ids);
         let asked = &self.asked;
         let covered = |alias: &Multiaddr| asked.iter().any(|one| plan::covers(&one.address, alias));
         self.aliases
             .retain(|alias| !addresses.contains(alias) && covered(alias));
-        Ok(())
+        Ok(bound)
     }
 
     /// Closes these, and forgets what they are for.
