@@ -26,6 +26,8 @@ pub(super) use scheduler::{Dials, Due, Start};
 pub use shared_error::SharedError;
 pub(super) use target::{Candidate, Origin};
 
+use scheduler::MAX_PER_PEER;
+
 use super::peer_address::{PeerIdMismatch, strip_peer};
 use crate::{
     metrics,

@@ -321,6 +321,23 @@ fn the_last_of_many_addresses_is_reached_soon() {
     assert!(dialed > 0, "no silent address was dialed");
 }
 
+/// More than are dialed at once.
+#[test]
+fn the_last_of_two_hundred_addresses_is_reached() {
+    let (a, b) = (node(), node());
+    let port = closed_port();
+    let mut addrs: Vec<Multiaddr> = (1..=200)
+        .map(|host| format!("/ip4/127.0.1.{host}/tcp/{port}"))
+        .map(|text| text.parse().expect("addr"))
+        .collect();
+    addrs.push(b.addrs()[0].clone());
+    a.client().connect_peer(b.peer_id(), &addrs);
+    // Without it, each is named in its turn.
+    let text = a.client().connect_to(PeerId::random(), &addrs[..200]);
+    let text = text.expect_err("nobody");
+    assert!(text.ends_with("... skipping 184 errors ..."), "{text}");
+}
+
 #[test]
 fn a_later_address_joins_the_dial_under_way() {
     let (a, b) = (node(), node());

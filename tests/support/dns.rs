@@ -10,7 +10,7 @@ use std::sync::{
 use std::thread;
 
 use hickory_resolver::proto::op::{Message, ResponseCode};
-use hickory_resolver::proto::rr::{RData, Record, rdata::TXT};
+use hickory_resolver::proto::rr::{RData, Record, RecordType, rdata::TXT};
 
 use super::{Launch, namespace};
 
@@ -23,9 +23,13 @@ pub struct NameServer {
     shared: Arc<Shared>,
 }
 
+/// Questions that get no answer, by what their name begins with and their kind.
+struct Muted(String, Option<RecordType>);
+
 #[derive(Default)]
 struct Shared {
     records: Mutex<Vec<(String, RData)>>,
+    muted: Mutex<Vec<Muted>>,
     over_tcp: AtomicUsize,
     asked: AtomicUsize,
 }
@@ -66,6 +70,12 @@ impl NameServer {
         self.add(&format!("{name}."), RData::A(address.into()));
     }
 
+    /// Has no answer to questions of this `kind`, or of any, about names that begin with `prefix`.
+    pub fn mute(&self, prefix: &str, kind: Option<RecordType>) {
+        let mut muted = self.shared.muted.lock().expect("muted");
+        muted.push(Muted(prefix.to_owned(), kind));
+    }
+
     fn add(&self, name: &str, data: RData) {
         let mut records = self.shared.records.lock().expect("records");
         records.push((name.to_owned(), data));
@@ -87,7 +97,9 @@ impl Shared {
         let mut buffer = [0; 4096];
         loop {
             let (length, from) = socket.recv_from(&mut buffer).expect("a question");
-            let mut answer = self.answer(&buffer[..length]);
+            let Some(mut answer) = self.answer(&buffer[..length]) else {
+                continue;
+            };
             if answer.to_vec().expect("an answer").len() > UDP_SIZE {
                 answer = answer.truncate();
             }
@@ -103,16 +115,34 @@ impl Shared {
             let mut question = vec![0; u16::from_be_bytes(length).into()];
             stream.read_exact(&mut question)?;
             self.over_tcp.fetch_add(1, Ordering::Relaxed);
-            let answer = self.answer(&question).to_vec().expect("an answer");
+            let Some(answer) = self.answer(&question) else {
+                continue;
+            };
+            let answer = answer.to_vec().expect("an answer");
             let length = u16::try_from(answer.len()).expect("a short answer");
             stream.write_all(&length.to_be_bytes())?;
             stream.write_all(&answer)?;
         }
     }
 
-    fn answer(&self, question: &[u8]) -> Message {
+    fn is_muted(&self, question: &Message) -> bool {
+        let muted = self.muted.lock().expect("muted");
+        let is_muted = |Muted(prefix, kind): &Muted| {
+            question.queries.iter().any(|query| {
+                let name = query.name().to_ascii().to_lowercase();
+                name.starts_with(prefix) && kind.is_none_or(|kind| kind == query.query_type())
+            })
+        };
+        muted.iter().any(is_muted)
+    }
+
+    /// None if there shall be none.
+    fn answer(&self, question: &[u8]) -> Option<Message> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let question = Message::from_vec(question).expect("a question");
+        if self.is_muted(&question) {
+            return None;
+        }
         let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
         answer.metadata.recursion_available = true;
         let records = self.records.lock().expect("records");
@@ -131,7 +161,7 @@ impl Shared {
             }
             answer.add_query(query.clone());
         }
-        answer
+        Some(answer)
     }
 }
 

@@ -6,7 +6,7 @@ use libp2p::Multiaddr;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Cause, DialError,
+    Cause, DialError, MAX_PER_PEER,
     race::Race,
     ranking::{History, rank},
     target::{State, Target},
@@ -91,8 +91,12 @@ impl PeerDial {
         self.targets.len() - self.targets.iter().filter(finished).count()
     }
 
-    /// When the next target starts: at once while nothing else is under way.
+    /// When the next target starts: at once while nothing else is under way, and not before one
+    /// ends while as many are as may be.
     pub(super) fn next_start(&self) -> Option<Instant> {
+        if self.running >= MAX_PER_PEER {
+            return None;
+        }
         let starts = self.targets.iter().filter_map(|target| match target.state {
             State::Waiting(at) => Some(at),
             _ => None,
@@ -120,7 +124,7 @@ impl PeerDial {
                 Some(State::Resolved(found)) => pending.extend(found.iter().rev()),
                 // There was no room for it.
                 Some(State::Dropped) | None => {}
-                Some(State::Resolving | State::Waiting(_) | State::Running(_)) => return None,
+                Some(State::Resolving(_) | State::Waiting(_) | State::Running(_)) => return None,
             }
         }
         Some(failures)

@@ -7,7 +7,11 @@
 
 mod targets;
 
-use std::{collections::HashMap, convert::Infallible, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    convert::Infallible,
+    sync::Arc,
+};
 
 use futures::{
     FutureExt as _, StreamExt as _,
@@ -25,8 +29,8 @@ use super::{
     names::Names,
     peer_dial::{PeerDial, Reply, Waiter},
     race::Race,
-    resolved::Resolved,
-    target::{Candidate, Origin, State},
+    resolved::{PeerName, Resolved},
+    target::{Candidate, State},
 };
 use crate::{
     fixed_limits::fixed_limit,
@@ -35,8 +39,8 @@ use crate::{
     node::peer_address::is_relayed,
 };
 
-/// Addresses of one peer that are dialed for the same callers (SECURITY.md 3).
-pub(in crate::node) const MAX_PER_PEER: usize = 100;
+/// Addresses of one peer that are dialed at once (SECURITY.md 3).
+pub(super) const MAX_PER_PEER: usize = 100;
 fixed_limit!("addresses of one peer being dialed", MAX_PER_PEER);
 
 /// One raw dial to make.
@@ -49,13 +53,12 @@ pub(in crate::node) struct Start {
 }
 
 /// What the driver has to do.
-#[derive(Debug)]
 pub(in crate::node) enum Due {
     /// Dial, and report by [`Dials::started`] or [`Dials::refused`].
     Start(Start),
     /// These were resolved from a name that somebody told; [`Dials::resolved`] takes those that
     /// may be dialed.
-    Resolved(Resolved),
+    Resolved(Box<Resolved>),
 }
 
 #[derive(Debug)]
@@ -74,7 +77,7 @@ pub(in crate::node) struct Dials {
     running: HashMap<ConnectionId, Running>,
     lookups: FuturesUnordered<BoxFuture<'static, Resolved>>,
     /// Names that wait for their turn to be looked up.
-    waiting_names: Vec<(PeerId, u64, Multiaddr, Origin)>,
+    waiting_names: VecDeque<PeerName>,
     /// Complete when a caller has gone.
     gone: FuturesUnordered<BoxFuture<'static, (PeerId, u64)>>,
     last_id: u64,
@@ -91,7 +94,7 @@ impl Dials {
             peers: HashMap::new(),
             running: HashMap::new(),
             lookups: FuturesUnordered::new(),
-            waiting_names: Vec::new(),
+            waiting_names: VecDeque::new(),
             gone: FuturesUnordered::new(),
             last_id: 0,
         }
@@ -147,7 +150,7 @@ impl Dials {
             }
             let at = self.next_start();
             tokio::select! {
-                Some(resolved) = self.lookups.next() => return Due::Resolved(resolved),
+                Some(resolved) = self.lookups.next() => return Due::Resolved(Box::new(resolved)),
                 Some((peer, waiter)) = self.gone.next() => self.leave(peer, waiter),
                 Some(()) = OptionFuture::from(at.map(sleep_until)) => {}
                 else => return std::future::pending().await,
@@ -345,7 +348,7 @@ impl Dials {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Origin, *};
 
     /// Addresses of one peer, and where its answer comes.
     fn add(

@@ -39,8 +39,8 @@ impl Candidate {
 /// What has become of a target.
 #[derive(Debug)]
 pub(super) enum State {
-    /// Its name is being looked up.
-    Resolving,
+    /// Its name is being looked up, and stands for these at least.
+    Resolving(Vec<Multiaddr>),
     /// Its name stands for these.
     Resolved(Vec<Multiaddr>),
     /// To be dialed at this time.

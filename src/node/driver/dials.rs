@@ -91,7 +91,7 @@ impl Driver {
         match due {
             Due::Start(start) => self.start_dial(&start),
             Due::Resolved(mut resolved) => {
-                let scope = match resolved.origin {
+                let scope = match resolved.origin() {
                     // The client named what leads there, the records themselves are a stranger's.
                     Origin::Given => None,
                     Origin::Told(scope) => Some(scope),
@@ -101,7 +101,7 @@ impl Driver {
                     None => true,
                     Some(scope) => self.filter.admits_dial(scope, address),
                 });
-                self.dials.resolved(resolved);
+                self.dials.resolved(*resolved);
             }
         }
     }

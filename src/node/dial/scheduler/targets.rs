@@ -7,14 +7,18 @@ use tokio::time::Instant;
 use super::{
     super::{
         Cause,
-        names::{MAX_RESOLVED, has_name, is_name},
+        names::{has_name, is_name},
         ranking::History,
-        resolved::Resolved,
+        resolved::{PeerName, Resolved},
         target::{Candidate, Origin, State, Target},
     },
-    Dials, MAX_PER_PEER,
+    Dials,
 };
 use crate::{fixed_limits::fixed_limit, memory::OverBudget};
+
+/// Addresses of one peer that are dialed or wait for it (SECURITY.md 3).
+const MAX_TARGETS: usize = 512;
+fixed_limit!("addresses of one peer that are dialed or wait for it", MAX_TARGETS);
 
 /// Names being resolved at once; further ones wait (SECURITY.md 3).
 const MAX_LOOKUPS: usize = 64;
@@ -43,7 +47,7 @@ impl Dials {
         };
         let mut charged = Ok(());
         let mut fresh: Vec<(usize, History)> = Vec::new();
-        let mut room = MAX_PER_PEER.saturating_sub(dials.unfinished());
+        let mut room = MAX_TARGETS.saturating_sub(dials.unfinished());
         for candidate in candidates {
             let known = dials.position(&candidate.address);
             let known_again = known.filter(|at| wanted && dials.targets[*at].is_over());
@@ -64,9 +68,13 @@ impl Dials {
                 history,
             } = candidate;
             let state = if is_looked_up(&address, origin) {
-                let name = (peer, dials.id, address.clone(), origin);
-                self.waiting_names.push(name);
-                State::Resolving
+                self.waiting_names.push_back(PeerName {
+                    peer,
+                    dial: dials.id,
+                    address: address.clone(),
+                    origin,
+                });
+                State::Resolving(Vec::new())
             } else {
                 fresh.push((at, history));
                 State::Waiting(Instant::now())
@@ -81,56 +89,60 @@ impl Dials {
     /// Starts lookups while there is room for them.
     fn look_up(&mut self) {
         while self.lookups.len() < MAX_LOOKUPS
-            && let Some((peer, dial, name, origin)) = self.waiting_names.pop()
+            && let Some(name) = self.waiting_names.pop_front()
         {
-            if self.peers.get(&peer).is_none_or(|dials| dials.id != dial) {
+            let dials = self.peers.get(&name.peer);
+            if dials.is_none_or(|dials| dials.id != name.dial) {
                 continue;
             }
-            let names = self.names.clone();
-            let lookup = async move {
-                let found = names.resolve(peer, name.clone()).await;
-                Resolved {
-                    peer,
-                    dial,
-                    name,
-                    origin,
-                    found,
-                }
-            };
-            self.lookups.push(lookup.boxed());
+            let search = self.names.search(name.peer, name.address.clone());
+            self.lookups.push(Resolved::next(name, search).boxed());
         }
     }
 
-    /// A name has been resolved. What may not be dialed is no longer in `resolved.found`.
+    /// Addresses of a name are known. What may not be dialed is no longer in `resolved.found`.
     pub(in crate::node) fn resolved(&mut self, resolved: Resolved) {
         let Resolved {
-            peer,
-            dial,
             name,
-            origin,
             found,
+            search,
         } = resolved;
-        self.look_up();
-        let Some(dials) = self.peers.get_mut(&peer).filter(|dials| dials.id == dial) else {
-            return;
+        let dials = self.peers.get_mut(&name.peer);
+        let target = dials
+            .filter(|dials| dials.id == name.dial)
+            .and_then(|dials| dials.target(&name.address));
+        let Some(target) = target else {
+            return self.look_up();
         };
-        let Some(target) = dials.targets.iter_mut().find(|t| t.address == name) else {
-            return;
+        let (peer, origin) = (name.peer, name.origin);
+        let State::Resolving(before) = &mut target.state else {
+            return self.look_up();
         };
-        match found {
-            Err(reason) => target.state = State::Failed(Cause::Name(reason)),
-            Ok(found) if found.is_empty() => target.state = State::Dropped,
+        let mut all = std::mem::take(before);
+        let mut news = Vec::new();
+        target.state = match found {
             // Its name has been looked at and stays.
-            Ok(_) if !is_name(&name) => target.state = State::Waiting(Instant::now()),
-            Ok(mut found) => {
-                found.truncate(MAX_RESOLVED);
-                target.state = State::Resolved(found.clone());
-                let candidate = |address| Candidate::new(address, origin);
-                let found = found.into_iter().map(candidate).collect();
-                // Callers wait for those that there was memory for.
-                let _ = self.extend(peer, found, false);
+            Ok(found) if !is_name(&name.address) && !found.is_empty() => {
+                State::Waiting(Instant::now())
             }
+            Ok(found) => {
+                all.extend(found.iter().cloned());
+                news = found;
+                match &search {
+                    Some(_) => State::Resolving(all),
+                    None if all.is_empty() => State::Dropped,
+                    None => State::Resolved(all),
+                }
+            }
+            Err(reason) => State::Failed(Cause::Name(reason)),
+        };
+        if let Some(search) = search {
+            self.lookups.push(Resolved::next(name, search).boxed());
         }
+        self.look_up();
+        let candidate = |address| Candidate::new(address, origin);
+        // Callers wait for those that there was memory for.
+        let _ = self.extend(peer, news.into_iter().map(candidate).collect(), false);
         self.settle(peer);
     }
 }
