@@ -179,7 +179,7 @@ impl AddressBook {
         peers.change_or_add(peer, |known| {
             known.addresses.retain(|entry| entry.expiry > now);
             for address in addresses {
-                known.learn(address, now + lifetime, origin);
+                known.learn(address, now + lifetime, origin, false);
             }
         });
         peers.fit(self.max_bytes);
@@ -207,11 +207,8 @@ impl AddressBook {
         peers.change_or_add(peer, |known| {
             known.connected = true;
             known.prefix = prefix;
-            if let Some(address) = dialed
-                && let Some(entry) = known.learn(address, now + TEMPORARY, Origin::Given)
-            {
-                entry.failures = 0;
-                entry.proven = true;
+            if let Some(address) = dialed {
+                known.learn(address, now + TEMPORARY, Origin::Given, true);
             }
         });
         peers.fit(self.max_bytes);

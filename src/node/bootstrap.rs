@@ -19,7 +19,11 @@ const TAG: &str = "bootstrap";
 /// Bootstrap peers to be connected to (go-libp2p-daemon's number).
 const WANTED: usize = 4;
 
-/// Dials to bootstrap peers under way.
+/// Bootstrap peers dialed at once at the start: as many as there may be raw dials, so that a
+/// hundred that are silent do not hold up the one that answers.
+const MAX_START_DIALS: usize = 256;
+
+/// The same later on.
 const MAX_DIALS: usize = 64;
 fixed_limit!("dials to bootstrap peers under way", MAX_DIALS);
 
@@ -117,7 +121,7 @@ impl BootstrapPeers {
     /// Why the peers were not reached.
     pub async fn join(&self, node: &Node) -> Result<(), BootstrapError> {
         let deadline = Instant::now() + START_TIMEOUT;
-        let places = Arc::new(Semaphore::new(MAX_DIALS));
+        let places = Arc::new(Semaphore::new(MAX_START_DIALS));
         let mut dials = FuturesUnordered::new();
         let mut failures = HashMap::new();
         let again = |peer, addresses: Vec<Multiaddr>, pause: Duration| {

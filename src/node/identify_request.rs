@@ -34,7 +34,10 @@ fixed_limit!("identify: part of a message that the library refuses", bytes MAX_P
 const MAX_PARTS: usize = 10;
 fixed_limit!("identify: parts of such a message", MAX_PARTS);
 
-/// Addresses of one message that are looked at, and protocols (SECURITY.md 3).
+/// Addresses of one message that are looked at (SECURITY.md 3).
+const MAX_ADDRESSES: usize = 1024;
+
+/// Protocols of one message that are kept (SECURITY.md 3).
 const MAX_LISTED: usize = 256;
 fixed_limit!("identify: addresses or protocols looked at", MAX_LISTED);
 
@@ -76,8 +79,8 @@ impl Identity {
         Self {
             public_key: key,
             addresses: addresses
+                .take(MAX_ADDRESSES)
                 .filter_map(|bytes| Multiaddr::try_from(bytes.to_vec()).ok())
-                .take(MAX_LISTED)
                 .collect(),
             protocols: names
                 .filter(|name| name.len() <= MAX_NAME)

@@ -7,7 +7,7 @@ use libp2p::{PeerId, identity::Keypair};
 use socket2::{Domain, Socket, Type};
 
 use super::*;
-use crate::support::{PATIENCE, daemon::binary_under_test, eventually, namespace};
+use crate::support::{PATIENCE, daemon::binary_under_test, eventually, lab::Lab, namespace};
 
 /// An address that neither accepts nor refuses: a listener on 127.0.0.1 whose backlog is full, so
 /// that the kernel drops every SYN.
@@ -73,6 +73,38 @@ fn dead_peers_cost_nothing() {
     let listed = daemon.client().list_peers();
     assert!(listed.iter().any(|(peer, _)| *peer == live.peer_id()));
     daemon.client().await_table(&[live.peer_id()]);
+}
+
+/// A hundred peers, of which one is there: packets to the others are lost. The time is that of a
+/// dial, not that of waiting for a dead one.
+#[test]
+fn of_a_hundred_peers_the_one_that_lives_is_found_at_once() {
+    let Some(lab) = Lab::new() else { return };
+    let host = lab.host("60.0.1.1/16");
+    host.run("ip route add 10.77.0.0/16 dev lo");
+    let launch = |port: u16| {
+        let at = format!("-hostAddrs=/ip4/127.0.0.1/tcp/{port}");
+        host.launch().args(["-dhtServer".to_owned(), at])
+    };
+    let live = launch(4001).spawn();
+    let mut peers: Vec<String> = (1..100)
+        .map(|last| format!("/ip4/10.77.0.{last}/tcp/4001/p2p/{}", PeerId::random()))
+        .collect();
+    let list = |peers: &[String]| ["-b".into(), format!("-bootstrapPeers={}", peers.join(","))];
+    // Without the one the start fails after eight seconds: the others are dead and take their time.
+    let begun = Instant::now();
+    let refused = launch(4002).args(list(&peers)).try_spawn();
+    let dead = begun.elapsed();
+    assert!(refused.expect_err("nobody").contains("bootstrap peers"));
+    assert!(dead > Duration::from_secs(6), "{dead:?}");
+    peers.push(address_of(&live));
+    let begun = Instant::now();
+    let daemon = launch(4003).args(list(&peers)).spawn();
+    let took = begun.elapsed();
+    println!("ready after {took:?}, and not at all after {dead:?}");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    let listed = daemon.client().list_peers();
+    assert!(listed.iter().any(|(peer, _)| *peer == live.peer_id()));
 }
 
 #[test]

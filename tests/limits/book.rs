@@ -7,7 +7,9 @@ use prost::Message as _;
 use rp2pd::wire::pb::{PeerstoreRequest, PeerstoreResponse, Request, peerstore_request, request};
 
 use super::*;
+use crate::support::by_hand::{self, ByHand};
 use crate::support::control::typed;
+use crate::support::raw;
 
 const WRONG: &str = "addresses that lead to another peer";
 const DEAD: &str = "addresses that never led anywhere";
@@ -122,6 +124,50 @@ fn an_address_that_leads_nowhere_is_forgotten_one_that_worked_is_kept() {
     assert_eq!(b.peer_id(), peer);
     a.client().connect_peer(peer, &[]);
     assert_eq!(a.bites(DEAD), 1);
+}
+
+/// More than the library reads, in as many parts as Go takes.
+#[test]
+fn of_a_thousand_addresses_the_one_where_the_peer_is_stays() {
+    let a = node(&["-plaintext=true"]);
+    let here = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = here.local_addr().expect("an address").port();
+    let elsewhere = (0..1000_u32).map(|number| {
+        format!(
+            "/ip4/127.1.{}.{}/tcp/{port}",
+            number / 250,
+            1 + number % 250
+        )
+    });
+    let told = elsewhere.chain([format!("/ip4/127.0.0.1/tcp/{port}")]);
+    let told = told.map(|text| raw::bytes(2, &text.parse::<Multiaddr>().expect("addr").to_vec()));
+    let told: Vec<Vec<u8>> = told.collect();
+    let mut peer = ByHand::connect(&a);
+    let id = peer.peer_id();
+    let key = raw::bytes(1, &peer.key.public().encode_protobuf());
+    let (first, second) = told.split_at(600);
+    let parts = [[key, first.concat()].concat(), second.concat()];
+    assert!(parts[0].len() > 4096, "the library would read it");
+    let parts = parts.map(|part| raw::frame(&part)).concat();
+    // The library asks, and after it the daemon itself.
+    for _ in 0..2 {
+        let told = peer.answer_identify(&parts, by_hand::FIN);
+        told.expect("a question");
+    }
+    let here_is = format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("addr");
+    let known = || addresses(&a, id).contains(&here_is);
+    assert!(eventually(PATIENCE, known), "{:?}", addresses(&a, id));
+    assert!(addresses(&a, id).len() <= 64);
+    drop(peer);
+    assert!(eventually(PATIENCE, || a.client().list_peers().is_empty()));
+    std::thread::scope(|scope| {
+        let dial = scope.spawn(|| a.client().connect_to(id, &[]));
+        // Whoever comes and is hung up on has come.
+        here.set_nonblocking(true).expect("non-blocking");
+        assert!(eventually(PATIENCE, || here.accept().is_ok()), "no dial");
+        let text = dial.join().expect("joined").expect_err("nobody there");
+        assert!(text.contains("all dials failed"), "{text}");
+    });
 }
 
 #[test]

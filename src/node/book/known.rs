@@ -4,7 +4,10 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use libp2p::{Multiaddr, identity::PublicKey};
 
-use super::super::dial::{History, Origin};
+use super::{
+    super::dial::{History, Origin},
+    RECENTLY_CONNECTED,
+};
 
 use crate::fixed_limits::fixed_limit;
 
@@ -47,6 +50,14 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// What it is worth to remember the address: that it has led to the peer, that the peer itself,
+    /// a client or the operator tells it, that no dial to it has failed.
+    fn worth(&self, now: Instant) -> (bool, bool, bool) {
+        let by_itself = self.expiry > now + RECENTLY_CONNECTED;
+        let vouched = by_itself || self.origin == Origin::Given;
+        (self.proven, vouched, self.failures == 0)
+    }
+
     pub(super) fn history(&self) -> History {
         match (self.failures, self.proven) {
             (0, true) => History::Worked,
@@ -93,43 +104,57 @@ impl Known {
         PEER + self.address_bytes() + names + key
     }
 
-    /// Remembers `address` until `expiry` at least. None if it is too long, or one too many.
+    /// Whether there is room for one more address.
+    fn fits(&self, address: &Multiaddr) -> bool {
+        let bytes = self.address_bytes() + address.len() + ENTRY;
+        self.addresses.len() < MAX_ADDRESSES && bytes <= MAX_ADDRESS_BYTES
+    }
+
+    /// Remembers `address` until `expiry` at least. Where there is no room, those that are worth less
+    /// make it, the first of them first; if there are none, the new one is left out. `proven` if it
+    /// has just led to the peer.
     pub(super) fn learn(
         &mut self,
         address: Multiaddr,
         expiry: Instant,
         origin: Origin,
-    ) -> Option<&mut Entry> {
+        proven: bool,
+    ) {
         if address.len() > MAX_ADDRESS {
-            return None;
+            return;
         }
-        let place = self
-            .addresses
-            .iter()
-            .position(|entry| entry.address == address);
-        let place = match place {
-            Some(place) => place,
-            None if self.addresses.len() < MAX_ADDRESSES
-                && self.address_bytes() + address.len() + ENTRY <= MAX_ADDRESS_BYTES =>
-            {
-                self.addresses.push(Entry {
-                    address,
-                    expiry,
-                    learned: Instant::now(),
-                    failures: 0,
-                    proven: false,
-                    origin,
-                });
-                self.addresses.len() - 1
+        let now = Instant::now();
+        let known = self.addresses.iter_mut().find(|e| e.address == address);
+        if let Some(entry) = known {
+            entry.expiry = entry.expiry.max(expiry);
+            entry.learned = now;
+            if origin == Origin::Given {
+                entry.origin = origin;
             }
-            None => return None,
-        };
-        let entry = self.addresses.get_mut(place)?;
-        entry.expiry = entry.expiry.max(expiry);
-        entry.learned = Instant::now();
-        if origin == Origin::Given {
-            entry.origin = origin;
+            if proven {
+                entry.proven = true;
+                entry.failures = 0;
+            }
+            return;
         }
-        Some(entry)
+        let entry = Entry {
+            address,
+            expiry,
+            learned: now,
+            failures: 0,
+            proven,
+            origin,
+        };
+        while !self.fits(&entry.address) {
+            let places = self.addresses.iter().enumerate();
+            let least = places.min_by_key(|(_, known)| known.worth(now));
+            match least {
+                Some((at, known)) if known.worth(now) < entry.worth(now) => {
+                    self.addresses.remove(at);
+                }
+                _ => return,
+            }
+        }
+        self.addresses.push(entry);
     }
 }

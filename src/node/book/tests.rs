@@ -130,3 +130,35 @@ fn what_peers_tell_takes_so_much_and_no_more() {
     let bytes: usize = book.peers().known.values().map(Known::cost).sum();
     assert_eq!(bytes, book.peers().bytes, "the sum is kept");
 }
+
+/// What others say of a peer must not keep its own word out.
+#[test]
+fn of_too_many_addresses_those_that_are_worth_most_stay() {
+    let book = AddressBook::new(0);
+    let peer = PeerId::random();
+    book.add(peer, (1..1000).map(address), TEMPORARY, Origin::Hearsay);
+    let own: Vec<_> = (2000..2010).map(address).collect();
+    book.set_connected(peer, own.clone(), Origin::Hearsay);
+    book.connected(peer, Some(address(3000)), None);
+    book.add(peer, [address(4000)], TEMPORARY, Origin::Given);
+    let known = book.get(&peer);
+    assert_eq!(known.len(), MAX_ADDRESSES);
+    for port in (2000..2010).chain([3000, 4000]) {
+        assert!(known.contains(&address(port)), "{port}");
+    }
+    // The peer's own word does not displace itself, and nobody else's does.
+    book.set_connected(peer, (5000..6000).map(address).collect(), Origin::Hearsay);
+    book.add(peer, (6000..7000).map(address), TEMPORARY, Origin::Hearsay);
+    let known = book.get(&peer);
+    assert_eq!(known.len(), MAX_ADDRESSES);
+    assert!(known.contains(&address(3000)) && known.contains(&address(5000)));
+    let others: Vec<_> = (6000..7000).map(address).collect();
+    assert!(known.iter().all(|known| !others.contains(known)));
+    // One that fails makes room, and a large one takes that of several.
+    assert_eq!(book.failed(&peer, &address(5000)), Fate::Kept);
+    book.add(peer, [address(8000)], CONNECTED, Origin::Hearsay);
+    let known = book.get(&peer);
+    assert!(known.contains(&address(8000)) && !known.contains(&address(5000)));
+    let bytes: usize = book.peers().known.values().map(Known::cost).sum();
+    assert_eq!(bytes, book.peers().bytes, "the sum is kept");
+}

@@ -1,8 +1,9 @@
 //! What peers tell of themselves.
 
 use libp2p::{
-    PeerId, identify,
+    Multiaddr, PeerId, identify,
     identity::{KeyType, PublicKey},
+    multiaddr::Protocol,
     swarm::{ConnectionId, StreamUpgradeError},
 };
 
@@ -32,6 +33,17 @@ pub(super) fn count_key(key: &PublicKey, dialed: bool) {
         KeyType::Ecdsa => "ECDSA",
     };
     metrics().swarm.key(dialed, key_type);
+}
+
+/// How far `address` seems to be from `remote`, where its peer is met: a peer dials from the port
+/// that it listens on.
+fn distance(remote: &Multiaddr, address: &Multiaddr) -> u8 {
+    let host = |address: &Multiaddr| address.iter().next().map(Protocol::acquire);
+    match () {
+        () if address == remote => 0,
+        () if host(address) == host(remote) => 1,
+        () => 2,
+    }
 }
 
 impl Driver {
@@ -109,12 +121,14 @@ impl Driver {
         // Its last words may come after the connection is closed.
         if let Some(remote) = remote {
             self.filter.identified(remote);
-            let addresses = identity
+            let mut addresses: Vec<_> = identity
                 .addresses
                 .into_iter()
                 .map(|address| strip_peer(address, peer))
                 .filter(|address| self.filter.admits(remote, address))
                 .collect();
+            // Of too many, those are remembered that most likely lead to it.
+            addresses.sort_by_key(|address| distance(remote, address));
             let origin = Origin::Told(Scope::of_teller(remote));
             self.book.set_connected(peer, addresses, origin);
         }
