@@ -39,8 +39,14 @@ use crate::memory::{Ledger, Pressure};
 
 /// Whether handlers may be about to be registered.
 pub trait Registrations: Send + Sync {
-    /// Whether requests have arrived that are not served yet.
-    fn are_pending(&self) -> bool;
+    /// The requests that have arrived and are not served yet; `None` if there are none.
+    fn arrived(&self) -> Option<Box<dyn Unserved>>;
+}
+
+/// Requests that had arrived at one moment.
+pub trait Unserved: Send {
+    /// Whether all of them are served.
+    fn is_served(&mut self) -> bool;
 }
 
 /// How many streams were served and refused, for the report.

@@ -4,12 +4,14 @@
 //! open a stream at once. That stream can be faster than the registration. So a proposal that
 //! nobody handles is looked at again after the requests that had arrived before it.
 
+mod unserved;
+
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll},
 };
@@ -17,7 +19,16 @@ use std::{
 use rustix::event::{Timespec, epoll};
 
 use super::socket::Socket;
-use crate::{streams::Registrations, wire::frame::Source};
+use crate::{
+    streams::{Registrations, Unserved},
+    wire::frame::Source,
+};
+
+/// Sockets of which the kernel is asked at once whether something has arrived.
+const MAX_READY: usize = 64;
+
+/// The listener's number. Clients have the following ones.
+const LISTENER: u64 = 0;
 
 /// Looks at sockets in the kernel, where requests wait that no task has read yet.
 ///
@@ -27,15 +38,25 @@ pub struct Arrivals {
     /// Listener and clients that send requests. `None` where the system has no more of these:
     /// then only requests that have been read count.
     waiting: Option<OwnedFd>,
-    /// Requests that have been read, or connections taken from the queue.
-    serving: AtomicUsize,
+    /// The number of the client that was watched last.
+    last: AtomicU64,
+    /// The listener has no room for clients: those in its queue are not about to be served.
+    is_full: AtomicBool,
+    /// Requests that have been read, or connections taken from the queue, in two parts: whoever
+    /// waits for those before it lets later ones count in the other part.
+    serving: [AtomicUsize; 2],
+    /// The part in which new ones count.
+    part: AtomicUsize,
 }
 
 /// A request that has been read, for as long as it may change what is registered.
 #[derive(Debug)]
-pub(super) struct Serving(Arc<Arrivals>);
+pub(super) struct Serving {
+    arrivals: Arc<Arrivals>,
+    part: usize,
+}
 
-/// What is known of the requests of one client. They count in exactly one way at any moment: as
+/// What is known of the requests of one client. They count in one way at most at any moment: as
 /// read, or as watched by the kernel.
 #[derive(Debug)]
 pub(super) struct Attention {
@@ -51,27 +72,23 @@ impl Attention {
     /// Of a client that has been `accepted`.
     pub(super) fn new(accepted: Serving) -> Self {
         Self {
-            arrivals: accepted.0.clone(),
+            arrivals: accepted.arrivals.clone(),
             serving: Some(accepted),
             is_watched: false,
         }
-    }
-
-    /// What was read holds no registration, and what comes after it waits for it.
-    pub(super) fn release(&mut self) {
-        self.serving = None;
     }
 
     /// The session waits for the client at `socket`. What arrives meanwhile counts.
     pub(super) fn wait(&mut self, socket: &Socket) {
         if !self.is_watched {
             self.is_watched = true;
-            self.arrivals.watch(socket);
+            let number = 1 + self.arrivals.last.fetch_add(1, SeqCst);
+            self.arrivals.watch(socket, number);
         }
         self.serving = None;
     }
 
-    /// What can be read from `socket` is no request any more.
+    /// What can be read from `socket` is no request that is about to be served.
     pub(super) fn forget(&mut self, socket: &Socket) {
         if std::mem::take(&mut self.is_watched) {
             self.arrivals.forget(socket);
@@ -102,7 +119,9 @@ impl Source for Watched<'_> {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.0.serving.fetch_sub(1, SeqCst);
+        if let Some(serving) = self.arrivals.serving.get(self.part) {
+            serving.fetch_sub(1, SeqCst);
+        }
     }
 }
 
@@ -115,15 +134,28 @@ impl Arrivals {
             waiting: waiting
                 .inspect_err(|error| tracing::debug!(%error, "arrivals are not watched"))
                 .ok(),
-            serving: AtomicUsize::new(0),
+            last: AtomicU64::new(LISTENER),
+            is_full: AtomicBool::new(false),
+            serving: [AtomicUsize::new(0), AtomicUsize::new(0)],
+            part: AtomicUsize::new(0),
         })
+    }
+
+    /// Who waits in the queue of `listener` is about to send a request.
+    pub(super) fn listen(&self, listener: &impl AsFd) {
+        self.watch(listener, LISTENER);
+    }
+
+    /// Whether the listener has no room for those in its queue.
+    pub(super) fn set_full(&self, full: bool) {
+        self.is_full.store(full, SeqCst);
     }
 
     /// What can be read from `socket` is a request, until it is closed or forgotten. That includes
     /// what has arrived before.
-    pub(super) fn watch(&self, socket: &impl AsFd) {
+    fn watch(&self, socket: &impl AsFd, number: u64) {
         if let Some(waiting) = &self.waiting {
-            let (data, flags) = (epoll::EventData::new_u64(0), epoll::EventFlags::IN);
+            let (data, flags) = (epoll::EventData::new_u64(number), epoll::EventFlags::IN);
             // Without it a proposal may be refused that comes before its handler.
             let _ = epoll::add(waiting, socket, data, flags);
         }
@@ -138,30 +170,51 @@ impl Arrivals {
 
     /// Call it before a request leaves the kernel, so that it is never in neither place.
     pub(super) fn serve(self: &Arc<Self>) -> Serving {
-        self.serving.fetch_add(1, SeqCst);
-        Serving(self.clone())
+        let part = self.part.load(SeqCst) & 1;
+        if let Some(serving) = self.serving.get(part) {
+            serving.fetch_add(1, SeqCst);
+        }
+        Serving {
+            arrivals: self.clone(),
+            part,
+        }
     }
 
-    fn any_in_kernel(&self) -> io::Result<bool> {
+    /// The sockets on which something has arrived, [`MAX_READY`] of them at most.
+    fn ready(&self) -> Vec<u64> {
         let Some(waiting) = &self.waiting else {
-            return Ok(false);
+            return Vec::new();
         };
         let mut events = [epoll::Event {
             flags: epoll::EventFlags::empty(),
             data: epoll::EventData::new_u64(0),
-        }];
+        }; MAX_READY];
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        Ok(epoll::wait(waiting, &mut events[..], Some(&now))? > 0)
+        let count = epoll::wait(waiting, &mut events[..], Some(&now)).unwrap_or(0);
+        let ready = events.iter().take(count).map(|event| event.data.u64());
+        let is_full = self.is_full.load(SeqCst);
+        ready
+            .filter(|ready| *ready != LISTENER || !is_full)
+            .collect()
+    }
+
+    fn is_serving(&self) -> bool {
+        let mut parts = self.serving.iter();
+        parts.any(|serving| serving.load(SeqCst) > 0)
     }
 }
 
-impl Registrations for Arrivals {
+impl Registrations for Arc<Arrivals> {
     /// The kernel is asked first: a request moves from there to those that are served.
-    fn are_pending(&self) -> bool {
-        self.any_in_kernel().unwrap_or(false) || self.serving.load(SeqCst) > 0
+    fn arrived(&self) -> Option<Box<dyn Unserved>> {
+        let ready = self.ready();
+        if ready.is_empty() && !self.is_serving() {
+            return None;
+        }
+        Some(Box::new(unserved::Arrived::new(self.clone(), ready)))
     }
 }
 
@@ -175,19 +228,20 @@ mod tests {
     fn a_request_counts_from_its_arrival_to_its_end() {
         let arrivals = Arrivals::new();
         let (mut client, session) = UnixStream::pair().expect("a pair");
-        arrivals.watch(&session);
-        assert!(!arrivals.are_pending());
+        arrivals.watch(&session, 1);
+        assert!(arrivals.arrived().is_none());
         client.write_all(b"request").expect("written");
-        assert!(arrivals.are_pending());
+        assert!(arrivals.arrived().is_some());
         let serving = arrivals.serve();
         let mut buffer = [0; 16];
         assert_eq!(rustix::io::read(&session, &mut buffer).expect("read"), 7);
-        assert!(arrivals.are_pending());
+        assert!(arrivals.arrived().is_some());
         drop(serving);
-        assert!(!arrivals.are_pending());
+        assert!(arrivals.arrived().is_none());
         client.write_all(b"payload").expect("written");
         arrivals.forget(&session);
-        assert!(!arrivals.are_pending(), "a pipe's payload is no request");
+        let payload = arrivals.arrived();
+        assert!(payload.is_none(), "a pipe's payload is no request");
     }
 
     #[test]
@@ -196,11 +250,63 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("s");
         let listener = std::os::unix::net::UnixListener::bind(&path).expect("bound");
-        arrivals.watch(&listener);
-        assert!(!arrivals.are_pending());
+        arrivals.listen(&listener);
+        assert!(arrivals.arrived().is_none());
         let _client = UnixStream::connect(&path).expect("connected");
-        assert!(arrivals.are_pending());
+        assert!(arrivals.arrived().is_some());
+        arrivals.set_full(true);
+        assert!(arrivals.arrived().is_none(), "it is not its turn");
+        arrivals.set_full(false);
+        assert!(arrivals.arrived().is_some());
         let _session = listener.accept().expect("accepted");
-        assert!(!arrivals.are_pending());
+        assert!(arrivals.arrived().is_none());
+    }
+
+    #[test]
+    fn what_comes_later_is_not_waited_for() {
+        let arrivals = Arrivals::new();
+        let pairs: Vec<_> = (1..=3)
+            .map(|number| {
+                let (client, session) = UnixStream::pair().expect("a pair");
+                arrivals.watch(&session, number);
+                (client, session)
+            })
+            .collect();
+        let send = |at: usize| (&pairs[at].0).write_all(b"x").expect("written");
+        let read = |at: usize| rustix::io::read(&pairs[at].1, &mut [0; 8]).expect("read");
+        let early = arrivals.serve();
+        send(0);
+        let mut arrived = arrivals.arrived().expect("two requests");
+        assert!(!arrived.is_served());
+        // The first is read while others come, and served after it.
+        send(1);
+        let served = arrivals.serve();
+        read(0);
+        assert!(!arrived.is_served(), "both are being served");
+        drop(early);
+        assert!(!arrived.is_served(), "one is being served");
+        let _late = arrivals.serve();
+        drop(served);
+        assert!(arrived.is_served());
+        assert!(arrivals.arrived().is_some(), "later ones are not served");
+    }
+
+    #[test]
+    fn of_many_all_are_waited_for() {
+        let arrivals = Arrivals::new();
+        let pairs: Vec<_> = (0..2 * MAX_READY as u64)
+            .map(|number| {
+                let (mut client, session) = UnixStream::pair().expect("a pair");
+                arrivals.watch(&session, 1 + number);
+                client.write_all(b"x").expect("written");
+                (client, session)
+            })
+            .collect();
+        let mut arrived = arrivals.arrived().expect("requests");
+        for (_, session) in &pairs {
+            assert!(!arrived.is_served());
+            rustix::io::read(session, &mut [0; 8]).expect("read");
+        }
+        assert!(arrived.is_served());
     }
 }

@@ -108,16 +108,19 @@ impl Listener {
             loop {
                 if clients.available_permits() == 0 {
                     Limit::Clients.hit();
+                    context.arrivals.set_full(true);
                 }
                 let Ok(permit) = clients.clone().acquire_owned().await else {
                     return;
                 };
                 if !descriptors.can_spare(RESERVE) {
                     Limit::Descriptors.hit();
+                    context.arrivals.set_full(true);
                     while !descriptors.can_spare(RESERVE) {
                         sleep(ACCEPT_PAUSE).await;
                     }
                 }
+                context.arrivals.set_full(false);
                 let accept = |cx: &mut Waker<'_>| acceptor.poll_accept(&context.arrivals, cx);
                 let (socket, arrived) = accepted(accept).await;
                 let attention = Attention::new(arrived);
@@ -168,13 +171,13 @@ impl Acceptor {
         Ok(match bound {
             Bound::Unix(listener, file) => {
                 listener.set_nonblocking(true)?;
-                arrivals.watch(&listener);
+                arrivals.listen(&listener);
                 let listener = tokio::net::UnixListener::from_std(listener)?;
                 (Self::Unix(listener), file)
             }
             Bound::Tcp(listener) => {
                 listener.set_nonblocking(true)?;
-                arrivals.watch(&listener);
+                arrivals.listen(&listener);
                 (
                     Self::Tcp(tokio::net::TcpListener::from_std(listener)?),
                     None,

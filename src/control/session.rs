@@ -212,8 +212,8 @@ impl Session {
         let flushes = waits || self.output.len() > MAX_BATCH;
         let registers = matches!(&request, Request::Host(request) if request.registers());
         if !registers && (flushes || matches!(request, Request::Dht(_))) {
-            // What comes after it waits for it.
-            self.attention.release();
+            // What comes after it waits for it, and is about to be served only then.
+            self.attention.forget(&self.socket);
         }
         if flushes {
             self.flush().await?;

@@ -67,7 +67,7 @@ impl Base {
             limits: stream_limits(config, system),
             pressure: self.pressure.clone(),
             ledger: self.ledger.clone(),
-            registrations: self.arrivals.clone(),
+            registrations: Arc::new(self.arrivals.clone()),
             tasks: stop.pipes.clone(),
             closing: stop.serving.clone(),
         }))

@@ -35,15 +35,12 @@ fixed_limit!(
 pub(crate) const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
 fixed_limit!("time for a protocol proposal", time NEGOTIATION_TIMEOUT);
 
-/// How long a proposal that nobody handles may wait for registrations that came before it.
-const REGISTRATION_PATIENCE: Duration = Duration::from_millis(25);
+/// How long a proposal that nobody handles may wait for the requests that came before it. They take
+/// a millisecond or two, and more only where other programs have the processors.
+const REGISTRATION_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Between two looks at whether they are served.
 const REGISTRATION_INTERVAL: Duration = Duration::from_millis(1);
-
-/// So many looks are taken at least. Each comes with a turn of whoever wakes the sessions: where the
-/// processors are busy with other programs, 25 ms may pass without one.
-const REGISTRATION_LOOKS: u32 = 12;
 
 /// A stream that somebody serves, until the end.
 struct Served {
@@ -185,13 +182,11 @@ impl Streams {
 
     /// Waits until the control requests that have arrived are served, for a short time at most.
     async fn settled(&self) {
+        let Some(mut arrived) = self.registrations.arrived() else {
+            return;
+        };
         let begun = tokio::time::Instant::now();
-        let mut looks = 0;
-        while self.registrations.are_pending() {
-            if looks >= REGISTRATION_LOOKS && begun.elapsed() >= REGISTRATION_PATIENCE {
-                return;
-            }
-            looks += 1;
+        while !arrived.is_served() && begun.elapsed() < REGISTRATION_PATIENCE {
             tokio::time::sleep(REGISTRATION_INTERVAL).await;
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use futures::FutureExt as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::{sleep, timeout},
@@ -29,11 +30,21 @@ impl Session {
         Ok(())
     }
 
-    /// Writes all answers.
+    /// Writes all answers. While the client does not read them, its requests are not about to be
+    /// served.
     ///
     /// # Cancel safety
     /// What is not written yet stays.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
+        if let Some(written) = self.write().now_or_never() {
+            return written;
+        }
+        self.attention.forget(&self.socket);
+        self.write().await
+    }
+
+    /// As [`Session::flush`].
+    async fn write(&mut self) -> io::Result<()> {
         if self.output.is_empty() {
             return Ok(());
         }

@@ -3,7 +3,6 @@
 use std::io;
 
 use bytes::Bytes;
-use futures::FutureExt as _;
 
 use super::{
     super::{
@@ -47,12 +46,7 @@ impl Session {
                     return Ok(Err(End::Malformed(error.to_string())));
                 }
             }
-            if let Some(flushed) = self.flush().now_or_never() {
-                flushed?;
-            } else {
-                self.attention.wait(&self.socket);
-                self.flush().await?;
-            }
+            self.flush().await?;
             let mut source = Watched {
                 socket: &self.socket,
                 attention: &mut self.attention,
