@@ -17,15 +17,22 @@ mod server;
 use std::sync::Arc;
 
 use libp2p::identity::Keypair;
+use tokio_util::sync::CancellationToken;
 
 use crate::node::Node;
 pub(crate) use message::MAX_NAMESPACE;
 use message::PROTOCOL;
 pub use points::Points;
 
-/// Registers at `points` and finds others there until dropped.
-pub(crate) async fn meet(node: Node, identity: Keypair, points: Points) {
-    client::run(node, identity, points).await;
+/// Registers at `points` and finds others there until `closing`, and unregisters then, within half
+/// a second.
+pub(crate) async fn meet(
+    node: Node,
+    identity: Keypair,
+    points: Points,
+    closing: CancellationToken,
+) {
+    client::run(node, identity, points, closing).await;
 }
 
 /// Lets others register here and find each other.

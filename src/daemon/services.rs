@@ -94,8 +94,10 @@ impl Parts<'_> {
         }
         if !config.rendezvous.points.is_empty() {
             let (identity, points) = (self.identity.clone(), config.rendezvous.clone());
-            let meeting = rendezvous::meet(node.clone(), identity, points);
-            self.stop.spawn_task(meeting);
+            let closing = self.stop.serving.clone();
+            let meeting = rendezvous::meet(node.clone(), identity, points, closing);
+            // The end of the daemon waits for it.
+            self.stop.pipes.spawn(meeting);
         }
     }
 

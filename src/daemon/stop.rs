@@ -11,7 +11,7 @@ pub(super) struct Stop {
     /// Ends the swarm.
     pub(super) node: CancellationToken,
     pub(super) drain: Drain,
-    /// Clients, streams and calls: the drain waits for them.
+    /// Clients, streams, calls, and what is said at the end: the drain waits for them.
     pub(super) pipes: TaskTracker,
     /// What looks after the daemon. It ends at once.
     pub(super) tasks: TaskTracker,

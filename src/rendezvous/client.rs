@@ -3,10 +3,11 @@
 use std::{collections::HashMap, io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use futures::{AsyncWriteExt as _, StreamExt as _, future::join_all, stream};
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _, future::join_all, stream};
 use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
 use prost::Message as _;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     message::{DEFAULT_TTL, DiscoverResponse, MAX_ANSWER, Message, PROTOCOL, Status},
@@ -35,6 +36,13 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// For all that is asked of a point at once.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// For all that is said at the end of the daemon. A point that does not take it keeps the
+/// registration until it expires.
+const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Names that are left at once.
+const MAX_LEAVES: usize = 8;
 
 /// For a connection to a peer that was found.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -93,8 +101,8 @@ enum PointError {
     Refused(Option<Status>),
 }
 
-/// Meets others at every point until dropped.
-pub(super) async fn run(node: Node, identity: Keypair, points: Points) {
+/// Meets others at every point until `closing`, then takes back what is registered there.
+pub(super) async fn run(node: Node, identity: Keypair, points: Points, closing: CancellationToken) {
     let mut by_peer: Vec<(PeerId, Vec<Multiaddr>)> = Vec::new();
     for address in points.points {
         let Some(Protocol::P2p(peer)) = address.iter().last() else {
@@ -120,13 +128,45 @@ pub(super) async fn run(node: Node, identity: Keypair, points: Points) {
             since: None,
             form: 0,
         };
-        point.keep(&points.namespaces)
+        point.stay(&points.namespaces, &closing)
     });
     join_all(meetings).await;
 }
 
 impl Point {
-    async fn keep(mut self, namespaces: &[String]) {
+    async fn stay(mut self, namespaces: &[String], closing: &CancellationToken) {
+        closing.run_until_cancelled(self.keep(namespaces)).await;
+        // A registration that was under way may have been taken.
+        let leaving = stream::iter(namespaces)
+            .for_each_concurrent(MAX_LEAVES, |namespace| self.unregister(namespace));
+        let _ = timeout(LEAVE_TIMEOUT, leaving).await;
+    }
+
+    /// Nobody is dialed for it. rust-libp2p reads one request of a stream.
+    async fn unregister(&self, namespace: &str) {
+        if self.since.is_none() || !self.node.is_connected(&self.peer) {
+            return;
+        }
+        let deadline = Instant::now() + LEAVE_TIMEOUT;
+        let stream = self
+            .node
+            .open_service_stream(self.peer, Vec::new(), PROTOCOL, deadline);
+        let Ok(mut stream) = stream.await else {
+            return;
+        };
+        let left = async {
+            let request = frame::encode(&Message::unregister(namespace));
+            stream.write_all(&request).await?;
+            stream.close().await?;
+            // The point ends the stream once it has read it.
+            stream.read(&mut [0]).await
+        };
+        if let Err(error) = left.await {
+            tracing::debug!(point = %self.peer, namespace, %error, "not unregistered");
+        }
+    }
+
+    async fn keep(&mut self, namespaces: &[String]) {
         let mut own = self.node.watch_addresses();
         let mut pause = RETRY;
         loop {

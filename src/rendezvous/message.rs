@@ -148,6 +148,17 @@ impl Message {
         }
     }
 
+    /// It has no answer.
+    pub(super) fn unregister(ns: &str) -> Self {
+        Self {
+            unregister: Some(Unregister {
+                ns: Some(Bytes::copy_from_slice(ns.as_bytes())),
+                id: None,
+            }),
+            ..Self::of(Kind::Unregister)
+        }
+    }
+
     /// What came of a REGISTER: for how many seconds it lasts, or why it does not.
     pub(super) fn registered(result: Result<u64, (Status, &'static str)>) -> Self {
         let (status, text, ttl) = match result {
@@ -215,6 +226,8 @@ mod tests {
         assert_eq!(refused, [8, 1, 26, 6, 8, 102, 18, 2, b'n', b'o']);
         let discover = Message::discover("n", 5, None).encode_to_vec();
         assert_eq!(discover, [8, 3, 42, 8, 10, 1, b'n', 16, 5, 0xc0, 0x3e, 1]);
+        let unregister = Message::unregister("n").encode_to_vec();
+        assert_eq!(unregister, [8, 2, 34, 3, 10, 1, b'n']);
         let nobody = Message::discovered(Ok((Vec::new(), Bytes::from_static(b"c"))));
         assert_eq!(nobody.encode_to_vec(), [8, 4, 50, 5, 18, 1, b'c', 24, 0]);
     }

@@ -5,6 +5,7 @@
 mod support;
 
 mod bad_input;
+mod rust_libp2p;
 
 use std::time::Duration;
 
@@ -90,6 +91,25 @@ fn those_that_register_find_each_other() {
     assert!(eventually(PATIENCE, || knows(&elsewhere, point.peer_id())));
     assert!(!knows(&elsewhere, one.peer_id()) && !knows(&elsewhere, other.peer_id()));
     assert_eq!(point.client().list_peers().len(), 3);
+}
+
+#[test]
+fn whoever_ends_takes_its_registrations_back() {
+    let point = point();
+    let mut leaver = meets(&point, &["-rendezvousNamespace=a,b"]);
+    let asker = Daemon::spawn(&[LISTEN]);
+    asker.connect_to(&point);
+    let registered = |namespace: &[u8]| {
+        let mut pipe = stream(&asker, &point);
+        bad_input::found(&mut pipe, &discover(namespace, b""))
+            .0
+            .len()
+    };
+    let both = || registered(b"a") == 1 && registered(b"b") == 1;
+    assert!(eventually(PATIENCE, both), "{}", leaver.stderr());
+    leaver.terminate(PATIENCE);
+    // The point has read it before the connection was closed.
+    assert_eq!((registered(b"a"), registered(b"b")), (0, 0));
 }
 
 #[test]
