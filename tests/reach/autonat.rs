@@ -193,3 +193,63 @@ fn a_near_asker_is_refused() {
     }
     assert!(trap.accept().is_err(), "somebody has dialed");
 }
+
+/// Counts what the kernel of a host sends out to begin connections.
+const COUNT: &str = "nft -f - <<'RULES'
+table ip count {
+  counter asker {}
+  counter others {}
+  chain out {
+    type filter hook output priority 0
+    ip daddr 60.0.2.1 tcp flags & (syn | ack) == syn counter name asker
+    ip daddr != 60.0.2.1 tcp flags & (syn | ack) == syn counter name others
+    ip daddr != 60.0.2.1 meta l4proto udp counter name others
+  }
+}
+RULES";
+
+/// A stranger names the server's own network, the server itself, and third parties.
+#[test]
+fn a_public_asker_has_nobody_dialed_but_itself() {
+    let Some(lab) = Lab::new() else { return };
+    let (far, near) = (lab.host("60.0.1.1/16"), lab.host("60.0.2.1/16"));
+    far.run("ip addr add 10.5.0.1/8 dev lo");
+    far.run(COUNT);
+    let counted = |name: &str| -> u64 {
+        let list = ["list", "counter", "ip", "count", name];
+        let output = far.command("nft").args(list).output().expect("nft");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let (_, packets) = text.split_once("packets ").expect("a counter");
+        let number = packets.split(' ').next().expect("a number");
+        number.parse().expect("a number")
+    };
+    let server = on(&far, &["-autonat", "-forceReachabilityPublic"]);
+    let asker = on(&near, &["-forceReachabilityPublic"]);
+    connect(&asker, &server, SERVER);
+    let relay = PeerId::random();
+    let by_relay = format!("/ip4/60.0.3.1/tcp/4001/p2p/{relay}/p2p-circuit");
+    let named = [
+        "/ip4/10.5.0.1/tcp/4001",
+        "/ip4/10.5.0.2/tcp/4001",
+        "/ip4/192.168.1.1/tcp/4001",
+        "/ip4/169.254.1.1/tcp/4001",
+        "/ip4/127.0.0.1/tcp/4001",
+        "/ip4/60.0.1.1/tcp/4001",
+        "/ip4/60.0.3.1/tcp/4001",
+        "/ip4/60.0.3.1/udp/4001/quic-v1",
+        "/ip4/224.0.0.1/tcp/4001",
+        "/ip4/255.255.255.255/tcp/4001",
+        "/ip6/::1/tcp/4001",
+        "/ip6/fd00::1/tcp/4001",
+        "/dns4/localhost/tcp/4001",
+        "/dnsaddr/localhost",
+        &by_relay,
+    ];
+    // One by one and all at once, as often as the server dials for one peer in a minute.
+    for named in [&named[..5], &named[5..], &named] {
+        let answer = ask(&asker, &server, &request(asker.peer_id(), named));
+        assert_eq!(status(&answer), Some(0), "{named:?}");
+    }
+    assert!(counted("asker") > 0, "nobody was dialed");
+    assert_eq!(counted("others"), 0);
+}

@@ -8,6 +8,7 @@ mod autonat;
 mod identity;
 mod observed;
 mod port_mapping;
+mod segment;
 mod zones;
 
 use std::time::Duration;
