@@ -127,7 +127,24 @@ fn what_peers_say_is_text_and_never_a_part_of_the_page() {
     document["pubsub"]["topics"] = json!([{
         "topic": HOSTILE, "subscribers": 1, "peers": 0, "mesh": 0, "fanout": 0,
     }]);
+    document["relay"] = json!({ "reservations": 3, "circuits": 2 });
+    document["autorelay"] = json!({
+        "state": "hold", "candidates": 0, "desired": 2,
+        "reservations": [{
+            "relay": HOSTILE, "trusted": true, "expires_in": 3660, "data_limit": 131_072,
+            "time_limit": 0, "addresses": [HOSTILE],
+        }],
+    });
     let page = drawn(browser, serve(head, page, document.to_string()));
+    for text in [
+        "1 of 2",
+        "3 places, 2 circuits",
+        "1h 1m",
+        "128 KiB",
+        "no limit",
+    ] {
+        assert!(page.contains(text), "no {text} in {page}");
+    }
     assert!(page.contains("&lt;img src=x"), "{page}");
     assert!(page.contains("1.5 KiB") && page.contains("1d 1h"), "{page}");
     assert!(
