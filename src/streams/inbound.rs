@@ -36,8 +36,9 @@ pub(crate) const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
 fixed_limit!("time for a protocol proposal", time NEGOTIATION_TIMEOUT);
 
 /// How long a proposal that nobody handles may wait for the requests that came before it. They take
-/// a millisecond or two, and more only where other programs have the processors.
-const REGISTRATION_PATIENCE: Duration = Duration::from_millis(500);
+/// a millisecond or two, and more only where other programs have the processors: then it is the turns
+/// of this process that are few, not the requests that are slow.
+const REGISTRATION_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Between two looks at whether they are served.
 const REGISTRATION_INTERVAL: Duration = Duration::from_millis(1);
