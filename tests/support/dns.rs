@@ -5,9 +5,10 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::sync::{
     Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 use std::thread;
+use std::time::Duration;
 
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::{RData, Record, RecordType, rdata::TXT};
@@ -23,6 +24,9 @@ pub struct NameServer {
     shared: Arc<Shared>,
 }
 
+/// What a slow server takes for an answer.
+const SLOW: Duration = Duration::from_millis(300);
+
 /// Questions that get no answer, by what their name begins with and their kind.
 struct Muted(String, Option<RecordType>);
 
@@ -30,6 +34,7 @@ struct Muted(String, Option<RecordType>);
 struct Shared {
     records: Mutex<Vec<(String, RData)>>,
     muted: Mutex<Vec<Muted>>,
+    slow: AtomicBool,
     over_tcp: AtomicUsize,
     asked: AtomicUsize,
 }
@@ -70,6 +75,11 @@ impl NameServer {
         self.add(&format!("{name}."), RData::A(address.into()));
     }
 
+    /// Answers after 300 ms only.
+    pub fn slow_down(&self) {
+        self.shared.slow.store(true, Ordering::Relaxed);
+    }
+
     /// Has no answer to questions of this `kind`, or of any, about names that begin with `prefix`.
     pub fn mute(&self, prefix: &str, kind: Option<RecordType>) {
         let mut muted = self.shared.muted.lock().expect("muted");
@@ -100,6 +110,9 @@ impl Shared {
             let Some(mut answer) = self.answer(&buffer[..length]) else {
                 continue;
             };
+            if self.slow.load(Ordering::Relaxed) {
+                thread::sleep(SLOW);
+            }
             if answer.to_vec().expect("an answer").len() > UDP_SIZE {
                 answer = answer.truncate();
             }
