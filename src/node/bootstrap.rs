@@ -22,6 +22,10 @@ const WANTED: usize = 4;
 /// Bootstrap peers dialed at once at the start: as many as there may be raw dials, so that a
 /// hundred that are silent do not hold up the one that answers.
 const MAX_START_DIALS: usize = 256;
+fixed_limit!(
+    "dials to bootstrap peers under way, at the start",
+    MAX_START_DIALS
+);
 
 /// The same later on.
 const MAX_DIALS: usize = 64;

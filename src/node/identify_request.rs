@@ -36,10 +36,11 @@ fixed_limit!("identify: parts of such a message", MAX_PARTS);
 
 /// Addresses of one message that are looked at (SECURITY.md 3).
 const MAX_ADDRESSES: usize = 1024;
+fixed_limit!("identify: addresses looked at", MAX_ADDRESSES);
 
 /// Protocols of one message that are kept (SECURITY.md 3).
 const MAX_LISTED: usize = 256;
-fixed_limit!("identify: addresses or protocols looked at", MAX_LISTED);
+fixed_limit!("identify: protocols kept", MAX_LISTED);
 
 /// Time for the whole message (go-libp2p's).
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -18,7 +18,10 @@ use crate::{fixed_limits::fixed_limit, memory::OverBudget};
 
 /// Addresses of one peer that are dialed or wait for it (SECURITY.md 3).
 const MAX_TARGETS: usize = 512;
-fixed_limit!("addresses of one peer that are dialed or wait for it", MAX_TARGETS);
+fixed_limit!(
+    "addresses of one peer that are dialed or wait for it",
+    MAX_TARGETS
+);
 
 /// Names being resolved at once; further ones wait (SECURITY.md 3).
 const MAX_LOOKUPS: usize = 64;
