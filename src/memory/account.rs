@@ -193,12 +193,14 @@ impl Account {
         let sum = sum.ok_or(OverBudget)?;
         self.reserve_shared(self.shared(sum) - self.shared(*used))?;
         *used = sum;
-        drop(used);
-        super::received::reserved(bytes);
         Ok(())
     }
 
+    /// The accounts of several holders are left alone where nothing changes.
     fn reserve_shared(&self, bytes: u64) -> Result<(), OverBudget> {
+        if bytes == 0 {
+            return Ok(());
+        }
         let prefix = match &self.holder {
             Holder::Client => return self.ledger.clients.reserve(bytes),
             Holder::Peer(prefix) => prefix.as_ref().map(|(_, scope)| scope),
@@ -218,6 +220,9 @@ impl Account {
         let left = used.saturating_sub(bytes);
         let shared = self.shared(*used) - self.shared(left);
         *used = left;
+        if shared == 0 {
+            return;
+        }
         match &self.holder {
             Holder::Client => self.ledger.clients.release(shared),
             Holder::Peer(prefix) => {
@@ -269,8 +274,21 @@ impl Charge {
     /// # Errors
     /// As [`Account::charge`].
     pub fn try_resize(&mut self, bytes: usize) -> Result<(), OverBudget> {
+        let before = self.bytes;
+        self.try_resize_briefly(bytes)?;
+        super::received::reserved(self.bytes.saturating_sub(before));
+        Ok(())
+    }
+
+    /// As [`Charge::try_resize`], for room that may not be needed: the ladder is not told. The caller
+    /// gives back at once what is left of it, and tells what it keeps ([`super::received`]).
+    ///
+    /// # Errors
+    /// As [`Account::charge`].
+    pub fn try_resize_briefly(&mut self, bytes: usize) -> Result<(), OverBudget> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         match bytes.checked_sub(self.bytes) {
+            Some(0) => {}
             Some(more) => self.account.reserve(more)?,
             None => self.account.release(self.bytes - bytes),
         }
@@ -295,8 +313,10 @@ impl Charge {
     /// Gives back what is above `bytes`.
     pub fn shrink(&mut self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).min(self.bytes);
-        self.account.release(self.bytes - bytes);
-        self.bytes = bytes;
+        if bytes < self.bytes {
+            self.account.release(self.bytes - bytes);
+            self.bytes = bytes;
+        }
     }
 
     /// Adds `other`, which is of the same account.
@@ -314,7 +334,7 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.account.release(self.bytes);
+        self.shrink(0);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Bytes received from peers since the ladder looked: many of them are a reason to look again.
 
 use std::{
+    cell::Cell,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     thread::{Thread, current},
 };
@@ -22,14 +23,33 @@ static HOLD: AtomicU64 = AtomicU64::new(u64::MAX);
 /// Who is woken.
 static LADDER: Mutex<Option<Thread>> = Mutex::new(None);
 
-/// So many more bytes have come or were reserved. Relaxed operations, once for each read from a
-/// socket.
+/// Bytes that a thread counts by itself before all others learn of them: what every thread writes
+/// at each read costs more than the count is worth. So many of each worker may be missing in
+/// [`RECEIVED`], which is far less than the smallest number that is looked for there.
+const BATCH: u64 = 4096;
+
+thread_local! {
+    /// Bytes that are not in [`RECEIVED`] yet.
+    static UNTOLD: Cell<u64> = const { Cell::new(0) };
+}
+
+/// So many more bytes have come or were reserved.
 pub(crate) fn received(bytes: usize) {
     reserved(u64::try_from(bytes).unwrap_or(u64::MAX));
 }
 
 /// See [`received`].
 pub(super) fn reserved(bytes: u64) {
+    let untold = UNTOLD.get().saturating_add(bytes);
+    if untold < BATCH {
+        UNTOLD.set(untold);
+        return;
+    }
+    UNTOLD.set(0);
+    tell(untold);
+}
+
+fn tell(bytes: u64) {
     let sum = RECEIVED.fetch_add(bytes, Relaxed).saturating_add(bytes);
     if sum >= ALARM.load(Relaxed) && ALARM.swap(u64::MAX, Relaxed) != u64::MAX {
         wake();
@@ -86,6 +106,8 @@ mod tests {
         looked(1 << 40, u64::MAX);
         received(1 << 30);
         assert!(!rings(), "counted anew");
+        received(1);
+        assert_eq!(UNTOLD.get(), 1, "not worth telling");
         looked(u64::MAX, u64::MAX);
         *LADDER.lock() = None;
     }

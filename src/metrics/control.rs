@@ -1,12 +1,14 @@
 //! Requests of clients.
 
-use std::time::Instant;
+use std::{cell::RefCell, time::Instant};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
+
+use super::Histogram;
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Verb {
@@ -26,17 +28,41 @@ pub(crate) struct Control {
     seconds: Family<Verb, Histogram, fn() -> Histogram>,
 }
 
-fn times() -> Histogram {
-    Histogram::new([
-        0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0,
-    ])
+/// Nanoseconds.
+const TIMES: &[u64] = &[
+    100_000,
+    1_000_000,
+    5_000_000,
+    10_000_000,
+    50_000_000,
+    100_000_000,
+    500_000_000,
+    1_000_000_000,
+    5_000_000_000,
+    15_000_000_000,
+    60_000_000_000,
+];
+
+/// What is counted of one verb, as far as it has happened.
+#[derive(Debug)]
+struct Counted {
+    verb: &'static str,
+    seconds: Histogram,
+    ok: Option<Counter>,
+    error: Option<Counter>,
+}
+
+thread_local! {
+    /// The families have locks that all threads share. Each looks into them once for a verb, of
+    /// which there are few.
+    static KNOWN: RefCell<Vec<Counted>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Control {
     pub(super) fn new(registry: &mut Registry) -> Self {
         let control = Self {
             requests: Family::default(),
-            seconds: Family::new_with_constructor(times),
+            seconds: Family::new_with_constructor(|| Histogram::of_nanos(TIMES)),
         };
         let to = registry.sub_registry_with_prefix("rp2pd_control");
         to.register(
@@ -50,6 +76,33 @@ impl Control {
             control.seconds.clone(),
         );
         control
+    }
+
+    fn count(&self, verb: &'static str, succeeded: bool, nanos: u64) {
+        KNOWN.with_borrow_mut(|known| {
+            let at = known.iter().position(|known| known.verb == verb);
+            let at = at.unwrap_or_else(|| {
+                known.push(Counted {
+                    verb,
+                    seconds: self.seconds.get_or_create(&Verb { verb }).clone(),
+                    ok: None,
+                    error: None,
+                });
+                known.len() - 1
+            });
+            let Some(counted) = known.get_mut(at) else {
+                return;
+            };
+            let (counter, outcome) = match succeeded {
+                true => (&mut counted.ok, "ok"),
+                false => (&mut counted.error, "error"),
+            };
+            let labels = Outcome { verb, outcome };
+            counter
+                .get_or_insert_with(|| self.requests.get_or_create(&labels).clone())
+                .inc();
+            counted.seconds.observe(nanos);
+        });
     }
 }
 
@@ -77,13 +130,9 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        let control = &super::metrics().control;
-        let labels = Outcome {
-            verb: self.verb,
-            outcome: if self.succeeded { "ok" } else { "error" },
-        };
-        control.requests.get_or_create(&labels).inc();
-        let seconds = control.seconds.get_or_create(&Verb { verb: self.verb });
-        seconds.observe(self.begun.elapsed().as_secs_f64());
+        let nanos = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        super::metrics()
+            .control
+            .count(self.verb, self.succeeded, nanos);
     }
 }

@@ -43,6 +43,11 @@ impl Histogram {
         Self::in_parts(1e6, bounds)
     }
 
+    /// Numbers are nanoseconds, and are told as seconds.
+    pub(crate) fn of_nanos(bounds: &'static [u64]) -> Self {
+        Self::in_parts(1e9, bounds)
+    }
+
     fn in_parts(parts: f64, bounds: &'static [u64]) -> Self {
         Self(Arc::new(Counts {
             parts,

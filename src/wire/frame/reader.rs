@@ -17,7 +17,7 @@ use tokio::{
 use super::{FrameError, take};
 use crate::{
     limit_hits::Limit,
-    memory::{Charge, OverBudget},
+    memory::{Charge, OverBudget, received},
     wire::scratch::with_scratch,
 };
 
@@ -26,6 +26,11 @@ const CHUNK: usize = 64 * 1024;
 
 /// Bytes read at once where there is no room for more, in the order in which they are tried.
 const CHUNKS: [usize; 4] = [CHUNK, 4096, 512, 32];
+
+/// Bytes read at once from a source that sends little, while that is charged. They have room in what
+/// each client has for itself (SECURITY.md 3), so that no account is touched that others have a
+/// part in.
+const SMALL_CHUNK: usize = 1024;
 
 /// The length of a frame has room always, in bytes.
 const LENGTH: usize = 10;
@@ -106,6 +111,8 @@ pub struct FrameReader {
     minimum: usize,
     /// Bytes of the memory that `input`, and frames taken from it, are parts of.
     allocated: usize,
+    /// The last read filled what there was for it.
+    flows: bool,
     /// Bytes of a refused frame that are still to come.
     refused: u64,
     /// How that frame began.
@@ -126,6 +133,7 @@ impl FrameReader {
             chunk: CHUNK,
             charge: None,
             minimum: LENGTH,
+            flows: false,
             refused: 0,
             refused_head: Bytes::new(),
             time: None,
@@ -252,6 +260,7 @@ impl FrameReader {
             let chunk = scratch.len().min(chunk);
             let read = ready!(source.poll_read(cx, &mut scratch[..chunk]));
             if let Ok(n) = read {
+                self.flows = n == chunk || self.flows && n >= SMALL_CHUNK;
                 self.hold(&scratch[..n]);
             }
             Poll::Ready(read)
@@ -278,10 +287,14 @@ impl FrameReader {
         let Some(mut charge) = self.charge.take() else {
             return Ok(self.chunk);
         };
-        let room = CHUNKS
-            .into_iter()
-            .filter(|chunk| *chunk <= self.chunk)
-            .find(|chunk| charge.try_resize(self.needed(*chunk)).is_ok());
+        let most = match self.flows || self.input.len() >= SMALL_CHUNK {
+            true => self.chunk,
+            false => self.chunk.min(SMALL_CHUNK.max(self.missing())),
+        };
+        let smaller = CHUNKS.into_iter().filter(|chunk| *chunk < most);
+        let room = std::iter::once(most)
+            .chain(smaller)
+            .find(|chunk| charge.try_resize_briefly(self.needed(*chunk)).is_ok());
         self.charge = Some(charge);
         match room {
             Some(chunk) => Ok(chunk),
@@ -292,6 +305,15 @@ impl FrameReader {
                 Err(OverBudget.into())
             }
         }
+    }
+
+    /// Bytes that the frame at hand is known to lack.
+    fn missing(&self) -> usize {
+        let Ok((length, payload)) = unsigned_varint::decode::u64(&self.input) else {
+            return 0;
+        };
+        let missing = length.saturating_sub(payload.len() as u64);
+        usize::try_from(missing).unwrap_or(usize::MAX)
     }
 
     /// Gives up the frame at hand.
@@ -338,6 +360,9 @@ impl FrameReader {
             let mut grown = BytesMut::with_capacity(needed);
             grown.extend_from_slice(&self.input);
             self.input = grown;
+            if self.charge.is_some() {
+                received(needed.saturating_sub(self.allocated));
+            }
             self.allocated = needed;
         }
         self.input.extend_from_slice(read);
