@@ -60,6 +60,8 @@ pub struct Config {
     pub plaintext: bool,
     /// Key file of the private network; the public network if `None`.
     pub pnet_key: Option<PathBuf>,
+    /// Files for secure websockets.
+    pub wss: Wss,
     /// Stream multiplexer.
     pub muxer: Muxer,
     /// Serves `/echo/1.0.0`.
@@ -347,9 +349,38 @@ pub enum ConfigError {
         /// The port.
         port: u16,
     },
+    /// One of the two files of a certificate without the other.
+    #[error("a certificate is of use with its key alone")]
+    HalfCertificate,
+    /// A secure websocket to be listened on, without a certificate.
+    #[error("{address} in {flag} needs a certificate")]
+    NoCertificate {
+        /// The flag that takes it, with its dash.
+        flag: &'static str,
+        /// The first such address.
+        address: Multiaddr,
+    },
     /// `-b` with the peers of the public network.
     #[error("a private network cannot be joined through the public bootstrap peers")]
     PublicPeers,
+}
+
+/// Files for secure websockets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wss {
+    /// The certificate that is listened with, if there is one.
+    pub certificate: Option<CertificateFiles>,
+    /// Authorities that are trusted beside Mozilla's, when dialing.
+    pub roots: Option<PathBuf>,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, and those between it and its authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 impl Config {

@@ -28,6 +28,7 @@ use crate::{
     shutdown::{Asked, Signals},
     systemd,
     telemetry::{self, operator_line},
+    wss::Wss,
 };
 use start::{Running, start};
 use stop::Stop;
@@ -39,6 +40,8 @@ pub struct Secrets {
     pub keypair: Keypair,
     /// The private network that it is in, if it is.
     pub network: Option<PreSharedKey>,
+    /// What secure websockets have.
+    pub wss: Wss,
 }
 
 /// How the daemon ended.

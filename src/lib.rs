@@ -75,3 +75,4 @@ pub mod telemetry;
 pub mod validate;
 pub mod wire;
 pub mod wording;
+pub mod wss;

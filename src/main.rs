@@ -26,6 +26,7 @@ use rp2pd::{
     status::command,
     systemd, telemetry, validate,
     wire::maddr::ControlAddr,
+    wss,
 };
 
 /// Time for the last lines to reach a slow reader. Clients show the last line of stderr as the
@@ -168,7 +169,8 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let network = config.pnet_key.as_deref().map(private_network::load);
     let network = network.transpose()?;
-    for notice in &config.notices {
+    let (wss, warnings) = wss::load(&config.wss)?;
+    for notice in config.notices.iter().chain(&warnings) {
         telemetry::operator_line(notice);
     }
     if args.given.validate == Some(true) {
@@ -194,7 +196,11 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         None => Listener::bind(&config.listen, config.listen_mode, config.listen_group)?,
     };
-    let secrets = daemon::Secrets { keypair, network };
+    let secrets = daemon::Secrets {
+        keypair,
+        network,
+        wss,
+    };
     let end = daemon::run(&config, &secrets, listener);
     logs.flush(LAST_WORDS);
     Ok(match end? {

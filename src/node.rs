@@ -45,6 +45,7 @@ mod tls;
 mod told_identity;
 mod transport;
 mod upgrades;
+mod websocket;
 mod zoned;
 
 use std::{

@@ -24,6 +24,7 @@ use crate::{
     private_network::PrivateNetworkError,
     status::command::CommandError,
     wire::maddr::ControlAddr,
+    wss::WssError,
 };
 
 /// The line for the operator.
@@ -44,6 +45,9 @@ fn advice(error: &anyhow::Error) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<PrivateNetworkError>() {
         return Some(for_private_network(error).into());
+    }
+    if let Some(error) = error.downcast_ref::<WssError>() {
+        return Some(for_wss(error).into());
     }
     if let Some(error) = error.downcast_ref::<KeygenError>() {
         return for_keygen(error);
@@ -95,6 +99,18 @@ fn for_private_network(error: &PrivateNetworkError) -> &'static str {
         PrivateNetworkError::Key { .. } => {
             "-pnetKey takes a file of three lines, /key/swarm/psk/1.0.0/, /base16/ and 64 hexadecimal digits"
         }
+    }
+}
+
+fn for_wss(error: &WssError) -> &'static str {
+    match error {
+        WssError::File { .. } => {
+            "-wssCert, -wssKey and -wssRoots must name files that the daemon's user can read"
+        }
+        WssError::Content { .. } | WssError::Refused { .. } => {
+            "-wssCert and -wssRoots take files of certificates in PEM, -wssKey one of a private key"
+        }
+        WssError::Key { .. } => "-wssKey must be the key that the certificate was made for",
     }
 }
 
@@ -166,7 +182,7 @@ fn for_start(error: &StartError) -> Option<String> {
         if is("address already in use") {
             "another program has the port: choose another with -hostAddrs, or port 0 for a free one"
         } else if is("no transport for protocol") {
-            "-hostAddrs listens on /tcp/PORT, /tcp/PORT/ws and /udp/PORT/quic-v1"
+            "-hostAddrs listens on /tcp/PORT, /tcp/PORT/ws, /tcp/PORT/tls/ws and /udp/PORT/quic-v1"
         } else if is("cannot assign requested address") || is("Cannot assign requested address") {
             "this host has no such address: /ip4/0.0.0.0 and /ip6/:: stand for all that it has"
         } else if is("ermission denied") {

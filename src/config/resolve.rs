@@ -9,8 +9,8 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
 use super::{
-    Bootstrap, Config, ConfigError, ConnManager, DhtMode, Limits, Muxer, Nat, PubSub, Reachability,
-    Relay, group,
+    Bootstrap, CertificateFiles, Config, ConfigError, ConnManager, DhtMode, Limits, Muxer, Nat,
+    PubSub, Reachability, Relay, Wss, group,
 };
 use crate::control::{guard::Rules, web};
 use crate::dht::Validator;
@@ -60,6 +60,7 @@ pub(super) fn resolve(flags: &Given, file: &Given) -> Result<Config, ConfigError
             return Err(ConfigError::PublicPeers);
         }
     }
+    let wss = wss(&values, &host_addrs)?;
     let nat = nat(&values)?;
     let per_address = AddressLimits {
         connections: count(values.conn_per_address),
@@ -86,6 +87,7 @@ pub(super) fn resolve(flags: &Given, file: &Given) -> Result<Config, ConfigError
         tls: values.tls,
         plaintext: values.plaintext,
         pnet_key: values.pnet_key.clone(),
+        wss,
         // Go takes any other name for yamux without a word.
         muxer: match values.muxer.as_str() {
             "mplex" => Muxer::Mplex,
@@ -327,6 +329,31 @@ fn nat(values: &Values) -> Result<Nat, ConfigError> {
         port_map: values.nat_port_map,
         autonat: values.autonat,
         reachability,
+    })
+}
+
+fn wss(values: &Values, host_addrs: &[Multiaddr]) -> Result<Wss, ConfigError> {
+    let certificate = match (&values.wss_cert, &values.wss_key) {
+        (Some(certificate), Some(key)) => Some(CertificateFiles {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        }),
+        (None, None) => None,
+        _ => return Err(ConfigError::HalfCertificate),
+    };
+    let needs = |address: &&Multiaddr| {
+        let mut parts = address.iter();
+        parts.any(|part| matches!(part, Protocol::Wss(_) | Protocol::Tls))
+    };
+    if let (None, Some(address)) = (&certificate, host_addrs.iter().find(needs)) {
+        return Err(ConfigError::NoCertificate {
+            flag: "-hostAddrs",
+            address: address.clone(),
+        });
+    }
+    Ok(Wss {
+        certificate,
+        roots: values.wss_roots.clone(),
     })
 }
 

@@ -23,6 +23,7 @@ pub(super) fn node_options(
         tls: config.tls,
         plaintext: config.plaintext,
         network: secrets.network,
+        wss: secrets.wss.clone(),
         mplex: config.muxer == Muxer::Mplex,
         listen: if config.no_listen {
             Vec::new()

@@ -39,7 +39,7 @@ const MAX_HOST_NAME: usize = 253;
 /// Whether `address`, which the peer at `teller` told, may be remembered and dialed.
 ///
 /// * Components that carry text have no characters but visible ASCII ones, and a websocket's path
-///   is `/`: the library writes both into its HTTP request.
+///   is `/`: both are written into an HTTP request.
 /// * Addresses of loopback, of private, link-local and documentation ranges are admitted only from
 ///   a teller in the same range or a narrower one; multicast, unspecified and reserved addresses
 ///   never are. What names stand for is unknown here, see [`Scope::admits`].

@@ -184,6 +184,7 @@ mod tests {
             tls: true,
             plaintext: false,
             network: None,
+            wss: crate::wss::load(&crate::config::Wss::default()).unwrap().0,
             mplex: false,
             listen: Vec::new(),
             announce: Vec::new(),

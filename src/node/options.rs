@@ -14,6 +14,7 @@ use crate::{
     descriptors::Descriptors,
     events::Events,
     memory::{Ledger, Pressure},
+    wss::Wss,
 };
 
 /// What the node is built from.
@@ -27,6 +28,8 @@ pub struct Options {
     pub plaintext: bool,
     /// Talk to peers of this private network alone.
     pub network: Option<PreSharedKey>,
+    /// What secure websockets are dialed and listened on with.
+    pub wss: Wss,
     /// Offer mplex instead of yamux.
     pub mplex: bool,
     /// Addresses to listen on.

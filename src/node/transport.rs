@@ -185,6 +185,7 @@ fn upgrades(
     });
     Ok(Upgrades {
         network: options.network,
+        wss: options.wss.clone(),
         security: Security::new(identity, security_order(options), hardware_aes())?,
         mplex,
         host,

@@ -1,6 +1,6 @@
 //! What makes of a raw connection one of a peer.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::{
@@ -12,19 +12,17 @@ use libp2p::{
         upgrade::Version,
     },
     pnet::{PnetConfig, PreSharedKey},
-    websocket,
 };
 
-use super::security::{Handshake, Multiplex, Security};
-use crate::{fixed_limits::fixed_limit, muxer::Host};
+use super::{
+    security::{Handshake, Multiplex, Security},
+    websocket::Websockets,
+};
+use crate::{fixed_limits::fixed_limit, muxer::Host, wss::Wss};
 
 /// Raw connection and all upgrades together (go-libp2p's dial and accept timeouts).
 pub(super) const UPGRADE_TIMEOUT: Duration = Duration::from_secs(15);
 fixed_limit!("connection and all its upgrades", time UPGRADE_TIMEOUT);
-
-/// Largest websocket message accepted; yamux and noise write far smaller ones.
-const MAX_WEBSOCKET_MESSAGE: usize = 1 << 20;
-fixed_limit!("websocket message", bytes MAX_WEBSOCKET_MESSAGE);
 
 /// A transport of raw connections, over which peers are secured and multiplexed.
 pub(super) trait RawTransport:
@@ -66,6 +64,8 @@ impl<F> RemoteAddress for F where
 pub(super) struct Upgrades {
     /// Protects it before anything is negotiated.
     pub(super) network: Option<PreSharedKey>,
+    /// What secures websockets beside that.
+    pub(super) wss: Wss,
     pub(super) security: Security,
     pub(super) mplex: Option<libp2p_mplex::Config>,
     /// Connections report to it.
@@ -82,12 +82,11 @@ impl Upgrades {
     /// Websockets over `transport`, as [`Upgrades::apply`] has them.
     pub(super) fn websocket(
         &self,
-        transport: impl RawTransport,
+        transport: impl RawTransport + Transport<Error = io::Error>,
         remote: impl RemoteAddress,
     ) -> Boxed<(PeerId, StreamMuxerBox)> {
-        let mut websocket = websocket::Config::new(transport);
-        websocket.set_max_data_size(MAX_WEBSOCKET_MESSAGE);
-        self.apply(websocket, UPGRADE_TIMEOUT, remote)
+        let websockets = Websockets::new(transport, self.wss.clone());
+        self.apply(websockets, UPGRADE_TIMEOUT, remote)
     }
 
     /// `transport` with secured and multiplexed connections, which may take so long to be made.

@@ -92,6 +92,10 @@ pub(super) fn advice(error: &ConfigError) -> String {
         ConfigError::SharedPort { flag, .. } => {
             format!("give tcp and websockets ports of their own in {flag}")
         }
+        ConfigError::HalfCertificate => "give both -wssCert and -wssKey, or leave both out".into(),
+        ConfigError::NoCertificate { .. } => {
+            "name the files of a certificate and its key with -wssCert and -wssKey".into()
+        }
         ConfigError::PublicPeers => {
             "with -pnetKey name peers of the network with -bootstrapPeers, or leave -b out".into()
         }

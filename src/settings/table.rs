@@ -103,6 +103,12 @@ settings! {
             over, "", Works, "Enables Plaintext channel security protocol, which protects nothing";
         pnet_key "pnetKey" "PNetKey" PathBuf,
             not_empty, "", Works, "a file with the pre-shared key of a private network: only peers that have it are talked to, over tcp and websocket";
+        wss_cert "wssCert" "WSS.Certificate" PathBuf,
+            not_empty, "", Works, "a file with the certificate, and those between it and its authority, in PEM, with which /tls/ws and /wss addresses of -hostAddrs are listened on; read again when it changes";
+        wss_key "wssKey" "WSS.Key" PathBuf,
+            not_empty, "", Works, "a file with the private key of -wssCert in PEM";
+        wss_roots "wssRoots" "WSS.Roots" PathBuf,
+            not_empty, "", Works, "a file with certificates in PEM of authorities that secure websockets are trusted by when they are dialed, beside those that Mozilla trusts";
         muxer "muxer" "" String = "yamux",
             over, "", Works, "muxer to use for connections";
         echo "echo" "Echo" bool = true,

@@ -16,6 +16,7 @@ mod faults;
 mod half_close;
 mod identities;
 mod private;
+mod secure;
 mod silence;
 mod slow;
 mod transports;

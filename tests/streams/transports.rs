@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use super::*;
 use crate::support::payload;
 
-fn exercise(flags: &[&str]) {
+pub(super) fn exercise(flags: &[&str]) {
     let (a, b, handler) = pair_with(|| Daemon::spawn(flags));
     for round in 0..3 {
         let (mut near, mut far) = stream(&a, &b, &handler);

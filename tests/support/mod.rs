@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod by_hand;
+pub mod certificate;
 pub mod cgroup;
 pub mod control;
 pub mod crowd;

@@ -27,6 +27,7 @@ use crate::{
         interfaces,
         options::Options,
         rules::{Forbidden, Rules},
+        websocket::MAX_MESSAGE,
     },
     streams::Traffic,
     telemetry::canonical::{PeerStatus, peer_status},
@@ -37,8 +38,8 @@ use crate::{
 const HANDSHAKE: usize = 128 * 1024;
 fixed_limit!("memory charged for a handshake or a dial", bytes HANDSHAKE);
 
-/// The same over a websocket, which has a message of its own below: `MAX_WEBSOCKET_MESSAGE`.
-const WEBSOCKET_HANDSHAKE: usize = HANDSHAKE + (1 << 20);
+/// The same over a websocket, which has a message of its own below.
+const WEBSOCKET_HANDSHAKE: usize = HANDSHAKE + MAX_MESSAGE;
 
 /// Between two looks at the machine's addresses.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
