@@ -2,12 +2,13 @@
 
 use std::process::Command;
 
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, multiaddr::Protocol};
 use libtest_mimic::Trial;
 
 use super::install;
 use super::program::run;
 use super::suite::trial;
+use crate::support::certificate::Files;
 use crate::support::{Daemon, Handler, Launch, PATIENCE, eventually, payload};
 
 const MIB: usize = 1 << 20;
@@ -107,6 +108,9 @@ pub fn go() -> Vec<Trial> {
     // every inbound connection. Hivemind's binary stands in for Go's side there.
     trials.push(opened_by_peer(peer, QUIC_V1));
     trials.push(refused(peer, QUIC_V1));
+    trials.push(trial(peer.suite, "noise_yamux_wss_peer_opens", move || {
+        peer_opens_secure(peer)
+    }));
     for (kind, link) in [("rsa", NOISE_TCP), ("rsa", TLS_TCP), ("ed25519", NOISE_TCP)] {
         let name = format!("{kind}_keys_of_go_{}", link.name);
         trials.push(trial(peer.suite, &name, move || {
@@ -232,6 +236,33 @@ fn peer_opens(peer: Peer, link: Link) -> Result<(), String> {
     for (name, echo) in echoes {
         through(&other, &own, &[name], peer.half_closes, echo)?;
     }
+    Ok(())
+}
+
+/// Over a websocket with a certificate from an authority that the peer's system trusts.
+fn peer_opens_secure(peer: Peer) -> Result<(), String> {
+    let files = Files::new(&["localhost"]);
+    let listen = "-hostAddrs=/ip4/127.0.0.1/tcp/0/tls/ws";
+    let own = Launch::new().args([listen]).args(files.certificate());
+    let own = own.try_spawn()?;
+    let port = own.addrs()[0].iter().nth(1).ok_or("no port")?;
+    let address = Multiaddr::from(Protocol::Dns4("localhost".into())).with(port);
+    let address = [Protocol::Tls, Protocol::Ws("/".into())]
+        .into_iter()
+        .fold(address, Multiaddr::with);
+    let launch = || Ok::<_, String>((peer.launch)()?.args(["-noListenAddrs"]));
+    let roots = files.path("roots.pem").display().to_string();
+    let other = launch()?.env("SSL_CERT_FILE", &roots).try_spawn()?;
+    let echoes = echoes(&own, None)?;
+    let addresses = [address];
+    other.client().connect_to(own.peer_id(), &addresses)?;
+    for (name, echo) in echoes {
+        through(&other, &own, &[name], peer.half_closes, echo)?;
+    }
+    let stranger = launch()?.try_spawn()?;
+    let refused = stranger.client().connect_to(own.peer_id(), &addresses);
+    let refused = refused.expect_err("the authority is unknown there");
+    assert!(refused.contains("certificate"), "{refused}");
     Ok(())
 }
 
