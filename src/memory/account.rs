@@ -281,7 +281,7 @@ impl Charge {
     }
 
     /// As [`Charge::try_resize`], for room that may not be needed: the ladder is not told. The caller
-    /// gives back at once what is left of it, and tells what it keeps ([`super::received`]).
+    /// gives back at once what is left of it, and tells what it keeps ([`super::received()`]).
     ///
     /// # Errors
     /// As [`Account::charge`].

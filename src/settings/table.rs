@@ -78,7 +78,7 @@ settings! {
         control_token "controlToken" "Control.Token" PathBuf,
             not_empty, "", Works, "the file of the token that -controlHttp asks for; it is made if it is missing";
         control_origins "controlOrigins" "Control.Origins" String,
-            not_empty, "", Works, "comma separated list of origins, such as https://example.com, whose pages may use -controlHttp; none without it";
+            not_empty, "", Works, "comma separated list of origins, as browsers send them, whose pages may use -controlHttp; none without it";
         handler_any "handlerAllowAny" "Control.HandlerAllowAny" bool = false,
             switch, "", Works, "lets clients name any address as a stream handler, as Go does";
         max_frame "persistentConnMaxMsgSize" "" ByteSize = ByteSize(DEFAULT_MAX_FRAME as i64),
