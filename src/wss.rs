@@ -143,6 +143,8 @@ pub fn load(settings: &config::Wss) -> Result<(Wss, Vec<String>), WssError> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     client.alpn_protocols = vec![ALPN.to_vec()];
+    // Tickets of strangers' servers would be kept, and nobody would be charged for them.
+    client.resumption = rustls::client::Resumption::disabled();
     let mut warnings = Vec::new();
     let server = match &settings.certificate {
         Some(pair) => Some(server(pair, provider, &mut warnings)?),
@@ -182,11 +184,18 @@ fn server(
 }
 
 /// By what a file is known to be another than before.
-type Version = Option<(u64, u64, i64, i64)>;
+type Version = Option<(u64, u64, [i64; 4])>;
 
 fn version(path: &Path) -> Version {
     let found = fs::metadata(path).ok()?;
-    Some((found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
+    // A tool may keep the time of the contents. Nobody sets that of the change.
+    let times = [
+        found.mtime(),
+        found.mtime_nsec(),
+        found.ctime(),
+        found.ctime_nsec(),
+    ];
+    Some((found.ino(), found.size(), times))
 }
 
 /// The certificate of this daemon's secure listeners.
@@ -232,7 +241,10 @@ impl Certificate {
     /// Reads the files if they have changed. As long as they do not fit together, as while they are
     /// being replaced, the certificate stays as it was.
     fn look(&self) {
-        let mut versions_read = self.versions.lock();
+        // Whoever reads already may wait for a file system that has gone. One thread does.
+        let Some(mut versions_read) = self.versions.try_lock() else {
+            return;
+        };
         let now = versions(&self.files);
         if *versions_read == now {
             return;
