@@ -82,7 +82,7 @@ impl Upgrades {
     /// Websockets over `transport`, as [`Upgrades::apply`] has them.
     pub(super) fn websocket(
         &self,
-        transport: impl RawTransport + Transport<Error = io::Error>,
+        transport: impl RawTransport<Error = io::Error>,
         remote: impl RemoteAddress,
     ) -> Boxed<(PeerId, StreamMuxerBox)> {
         let websockets = Websockets::new(transport, self.wss.clone());
