@@ -8,6 +8,7 @@
 mod call;
 mod commands;
 mod completions;
+mod dispatch;
 mod flags;
 mod help;
 mod invocation;
@@ -129,7 +130,7 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> 
             Stop::refused(&reason, &hint, &usage())
         }
     })?;
-    if let Some(command) = invocation::read(&program, &values, &rest) {
+    if let Some(command) = dispatch::read(&program, &values, &rest) {
         return command;
     }
     Ok(Command::Daemon(Box::new(Args {

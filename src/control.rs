@@ -2,12 +2,14 @@
 //!
 //! The node is known by its handle only, never its swarm, its behaviours or their events.
 
+mod accept;
 pub mod arrivals;
 mod blocked;
 mod client;
 pub mod clients;
 pub mod context;
 mod dht;
+mod dial_turn;
 mod events;
 mod execute;
 pub(crate) mod fuzzing;
@@ -27,5 +29,6 @@ pub(crate) mod response;
 mod session;
 mod socket;
 mod steer;
+mod tunnelling;
 pub mod tunnels;
 pub mod web;

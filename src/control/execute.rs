@@ -10,7 +10,7 @@ use super::{
     outcome::{Last, Outcome},
     pubsub,
     request::HostRequest,
-    response, steer, tunnels,
+    response, steer, tunnelling,
 };
 use crate::{
     memory::Account,
@@ -38,7 +38,7 @@ pub(super) async fn execute(
         }
         Request::Steer(request) => return steer::serve(context, account, request).await,
         Request::Tunnel(request) => {
-            return tunnels::serve(context, account, origin, request).await;
+            return tunnelling::serve(context, account, origin, request).await;
         }
         Request::Validate(request) => return judging::serve(context, account, request),
         Request::ValidateRecords(request) => {

@@ -1,17 +1,20 @@
 //! Inbound streams to the sockets of the clients that handle them (COMPATIBILITY.md 5.2).
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
 use libp2p::PeerId;
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::timeout,
-};
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{guard::Guard, persistent::Connections, pipe::Pipe, socket::Socket};
+use super::{
+    dial_turn::{DIAL_TIMEOUT, turn},
+    guard::Guard,
+    persistent::Connections,
+    pipe::Pipe,
+    socket::Socket,
+};
 use crate::{
     descriptors::{Descriptors, HANDLER_RESERVE},
     events::{Event, Events, Kind},
@@ -22,10 +25,6 @@ use crate::{
     telemetry::Chain,
     wire::{frame, pb},
 };
-
-/// How long a handler may take to accept (the JavaScript daemon's limit; Go has none).
-pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-fixed_limit!("connecting to a handler", time DIAL_TIMEOUT);
 
 /// Handler dials under way (SECURITY.md 3); a stream beyond waits as long as one may take, then it
 /// is reset.
@@ -92,15 +91,6 @@ struct Shared {
     dials: Semaphore,
     closing: CancellationToken,
     drain: Drain,
-}
-
-/// A turn to dial. None if there is none for as long as a dial may take.
-pub(super) async fn turn(dials: &Semaphore, limit: Limit) -> Option<SemaphorePermit<'_>> {
-    if let Ok(permit) = dials.try_acquire() {
-        return Some(permit);
-    }
-    limit.hit();
-    timeout(DIAL_TIMEOUT, dials.acquire()).await.ok()?.ok()
 }
 
 impl Shared {

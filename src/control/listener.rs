@@ -4,18 +4,17 @@ pub(super) mod bind;
 mod lock;
 
 use std::{
-    future::poll_fn,
     io,
     sync::Arc,
     task::{Context as Waker, Poll, ready},
-    time::Duration,
 };
 
 use futures::FutureExt as _;
-use tokio::{task::yield_now, time::sleep};
+use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    accept::{ACCEPT_PAUSE, accepted},
     arrivals::{Arrivals, Attention, Serving},
     context::Context,
     persistent::Connections,
@@ -23,7 +22,7 @@ use super::{
     socket::Socket,
 };
 use crate::{
-    descriptors::{Descriptors, RESERVE, is_shortage},
+    descriptors::{Descriptors, RESERVE},
     fixed_limits::fixed_limit,
     limit_hits::Limit,
     systemd::Inherited,
@@ -36,10 +35,6 @@ use bind::{Bound, SocketFile};
 /// that has become a pipe no longer counts: streams have limits of their own.
 pub(crate) const MAX_CLIENTS: usize = 8 * 1024;
 fixed_limit!("control connections", MAX_CLIENTS);
-
-/// Pause after an accept for which the system has no room, and between two looks for a
-/// descriptor.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A bound control socket.
 #[derive(Debug)]
@@ -138,27 +133,6 @@ impl Listener {
     }
 }
 
-/// The next client. Only where the system has no room for one more it pauses: an error that
-/// concerns one client, who has gone for example, delays nobody else.
-pub(super) async fn accepted<T>(
-    mut accept: impl FnMut(&mut Waker<'_>) -> Poll<io::Result<T>>,
-) -> T {
-    loop {
-        match poll_fn(&mut accept).await {
-            Ok(client) => return client,
-            Err(error) if is_shortage(&error) => {
-                tracing::debug!(%error, "no room to accept a client");
-                Limit::Descriptors.hit();
-                sleep(ACCEPT_PAUSE).await;
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a client was not accepted");
-                yield_now().await;
-            }
-        }
-    }
-}
-
 enum Acceptor {
     Unix(tokio::net::UnixListener),
     Tcp(tokio::net::TcpListener),
@@ -202,43 +176,5 @@ impl Acceptor {
             }
         };
         Poll::Ready(accepted.map(|socket| (socket, arrived)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use rustix::io::Errno;
-
-    use super::*;
-
-    /// How long it takes to accept a client after `count` failures with `errno`.
-    fn time_after(errno: Errno, count: usize) -> Duration {
-        let runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = { runtime }.enable_time().build().expect("a runtime");
-        let mut failures = 0;
-        let begun = Instant::now();
-        runtime.block_on(accepted(|_| {
-            if failures == count {
-                return Poll::Ready(Ok(()));
-            }
-            failures += 1;
-            Poll::Ready(Err(errno.into()))
-        }));
-        assert_eq!(failures, count);
-        begun.elapsed()
-    }
-
-    #[test]
-    fn only_a_system_without_room_makes_accepting_pause() {
-        for errno in [Errno::CONNABORTED, Errno::PROTO, Errno::PERM, Errno::INTR] {
-            let took = time_after(errno, 200);
-            assert!(took < 100 * ACCEPT_PAUSE, "{errno}: {took:?}");
-        }
-        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
-            let took = time_after(errno, 2);
-            assert!(took >= 2 * ACCEPT_PAUSE, "{errno}: {took:?}");
-        }
     }
 }

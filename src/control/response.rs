@@ -5,7 +5,7 @@
 mod event;
 mod judge;
 mod steer;
-mod text;
+pub(super) mod text;
 mod tunnel;
 
 use std::sync::Arc;

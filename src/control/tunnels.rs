@@ -8,7 +8,6 @@ mod bind;
 mod counts;
 mod expose;
 mod forward;
-mod serve;
 mod snapshot;
 mod tunnel;
 
@@ -27,7 +26,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{guard::Guard, response};
+use super::{guard::Guard, response::text};
 use crate::{
     descriptors::Descriptors,
     events::Events,
@@ -41,7 +40,6 @@ use crate::{
 pub(super) use bind::BindError;
 use counts::Counts;
 pub use counts::Total;
-pub(super) use serve::serve;
 pub use snapshot::{Snapshot, TunnelSnapshot};
 use tunnel::Tunnel;
 pub(super) use tunnel::{Expose, Forward, Info, Kind, Shape};
@@ -94,9 +92,9 @@ pub(super) enum TunnelError {
     OutOfReach(String),
     #[error(transparent)]
     Bind(#[from] BindError),
-    #[error("{}", response::registry_error(.0))]
+    #[error("{}", text::registry_error(.0))]
     Registry(#[from] RegistryError),
-    #[error("{}", response::denied(.0))]
+    #[error("{}", text::denied(.0))]
     Denied(#[from] super::guard::AccessDenied),
     #[error("tunnel {0} does not exist")]
     Unknown(u64),

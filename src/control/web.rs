@@ -35,10 +35,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    accept::accepted,
     arrivals::Attention,
     context::{Context, FRAME_TIMEOUT},
     guard::AccessDenied,
-    listener::accepted,
     persistent::Connections,
     session::Session,
     socket::Socket,

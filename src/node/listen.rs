@@ -10,11 +10,12 @@ use std::{net::IpAddr, time::Duration};
 use futures::StreamExt as _;
 use libp2p::{Multiaddr, Swarm, TransportError, core::transport::ListenerId, swarm::SwarmEvent};
 
+pub(super) use error::MAX_LISTENERS;
 pub use error::{ListenError, ListenersError};
 pub(super) use plan::Plan;
 pub(super) use rescan::Rescan;
 pub use told::ListenerInfo;
-pub(super) use told::{Listeners, MAX_LISTENERS};
+pub(super) use told::Listeners;
 
 use super::{
     behaviour::{Behaviour, BehaviourEvent},

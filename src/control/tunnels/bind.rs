@@ -16,7 +16,7 @@ use std::{
 use socket2::{Domain, SockAddr, Socket as RawSocket, Type};
 use tokio::{sync::Semaphore, time::timeout};
 
-pub(in crate::control) use crate::control::listener::BindError;
+pub(in crate::control) use crate::control::listener::bind::BindError;
 use crate::{
     control::{
         listener::bind::{self, SocketFile},

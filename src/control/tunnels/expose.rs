@@ -10,7 +10,7 @@ use super::{
     tunnel::{Carried, Kind, Tunnel},
 };
 use crate::{
-    control::handler_dial::{DIAL_TIMEOUT, turn},
+    control::dial_turn::{DIAL_TIMEOUT, turn},
     descriptors::HANDLER_RESERVE,
     limit_hits::Limit,
     streams::{InboundStream, RequestOrigin, Service},

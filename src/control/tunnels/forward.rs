@@ -13,7 +13,7 @@ use super::{
     tunnel::{Carried, Forward, Tunnel},
 };
 use crate::{
-    control::{guard::Guard, listener::accepted, response, socket::Socket},
+    control::{accept::accepted, guard::Guard, response::text, socket::Socket},
     descriptors::RESERVE,
     fixed_limits::fixed_limit,
     limit_hits::Limit,
@@ -198,12 +198,12 @@ impl Accepting {
         } = &self.wanted;
         if !addresses.is_empty() && !node.is_connected(peer) {
             let connected = node.connect(*peer, addresses.clone(), deadline).await;
-            connected.map_err(|error| response::dial_error(&error))?;
+            connected.map_err(|error| text::dial_error(&error))?;
         }
         let protocols = slice::from_ref(protocol);
         match node.open_stream(*peer, protocols, deadline).await {
             Ok(opened) => Ok(opened.stream),
-            Err(error) => Err(response::stream_error(&error, protocols)),
+            Err(error) => Err(text::stream_error(&error, protocols)),
         }
     }
 }

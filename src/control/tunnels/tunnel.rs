@@ -101,7 +101,7 @@ pub(in crate::control) enum Kind {
 
 impl Kind {
     /// How many peers are listed.
-    pub(super) fn allowed(&self) -> usize {
+    pub(in crate::control) fn allowed(&self) -> usize {
         match self {
             Self::Forward { .. } => 0,
             Self::Expose { allow } => allow.as_ref().map_or(0, |peers| peers.len()),

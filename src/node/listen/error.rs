@@ -2,6 +2,12 @@
 
 use libp2p::Multiaddr;
 
+use crate::fixed_limits::fixed_limit;
+
+/// Addresses that may be listened on (SECURITY.md 3); those of the start are not counted beforehand.
+pub(crate) const MAX_LISTENERS: usize = 64;
+fixed_limit!("addresses that clients have listened on", MAX_LISTENERS);
+
 /// Why an address is not listened on, in Go's words.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to listen on {address}: {reason}")]
@@ -25,7 +31,7 @@ pub enum ListenersError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// There would be more than may be.
-    #[error("too many listeners: at most {}", super::told::MAX_LISTENERS)]
+    #[error("too many listeners: at most {MAX_LISTENERS}")]
     TooMany,
     /// There is none to remove; none is removed.
     #[error("address {0} is not listened on")]

@@ -12,15 +12,9 @@ use super::{
         guarded::Guarded,
         interfaces,
     },
-    error::ListenersError,
+    error::{ListenersError, MAX_LISTENERS},
     plan::{self, Socket},
 };
-
-use crate::fixed_limits::fixed_limit;
-
-/// Addresses that may be listened on (SECURITY.md 3); those of the start are not counted beforehand.
-pub(crate) const MAX_LISTENERS: usize = 64;
-fixed_limit!("addresses that clients have listened on", MAX_LISTENERS);
 
 /// An address that is listened on.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::{
-    control::{context::Context, outcome::Outcome, request::Tunnelling, response},
-    memory::Account,
-    streams::RequestOrigin,
-};
+use super::{context::Context, outcome::Outcome, request::Tunnelling, response};
+use crate::{memory::Account, streams::RequestOrigin};
 
 /// Bytes that are charged for a tunnel in an answer, beside its list of peers.
 const ENTRY: usize = 512;
@@ -15,7 +12,7 @@ const ENTRY: usize = 512;
 const PEER: usize = 80;
 
 /// Answers TUNNEL, which a client at `origin` requests.
-pub(in crate::control) async fn serve(
+pub(super) async fn serve(
     context: &Context,
     account: &Arc<Account>,
     origin: RequestOrigin,
