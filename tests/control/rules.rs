@@ -1,6 +1,12 @@
 //! CONTROL: who may be connected with.
 
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
 use libp2p::PeerId;
+use libp2p::multiaddr::{Multiaddr, Protocol};
 use rp2pd::wire::pb::{
     ControlRequest, Rule, control_request::Type, event::Cause, event::Kind, rule::Action,
 };
@@ -201,4 +207,97 @@ fn what_is_no_rule_is_refused_with_a_reason() {
     assert_eq!(rules(&daemon, Type::RulesList, &[]), Ok(vec![]));
     let full = rules(&daemon, Type::RulesAdd, &many(4096)).expect("RULES_ADD");
     assert_eq!(full.len(), 4096);
+}
+
+/// A way to a daemon that holds back what follows the first header of both. It tells when both are
+/// that far, and lets the rest pass when it is told so.
+struct Detour {
+    at: SocketAddr,
+    holds: Receiver<()>,
+    pass: Sender<()>,
+}
+
+impl Detour {
+    fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let at = listener.local_addr().expect("an address");
+        let ((holding, holds), (pass, passing)) = (channel(), channel());
+        thread::spawn(move || {
+            let (mut dialer, _) = listener.accept().expect("a dialer");
+            let mut listening = TcpStream::connect(target).expect("connected");
+            // Both say so first; the answer tells that the listener has accepted.
+            let mut header = [0; b"\x13/multistream/1.0.0\n".len()];
+            dialer.read_exact(&mut header).expect("a header");
+            std::io::Write::write_all(&mut listening, &header).expect("sent");
+            listening.read_exact(&mut header).expect("a header");
+            holding.send(()).expect("told");
+            passing.recv().expect("told");
+            std::io::Write::write_all(&mut dialer, &header).expect("sent");
+            let ends = (dialer.try_clone(), listening.try_clone());
+            let (Ok(mut from), Ok(mut to)) = ends else {
+                return;
+            };
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(std::net::Shutdown::Both);
+            });
+            let _ = std::io::copy(&mut listening, &mut dialer);
+            let _ = dialer.shutdown(std::net::Shutdown::Both);
+        });
+        Self { at, holds, pass }
+    }
+
+    fn address(&self) -> Multiaddr {
+        let (ip, port) = (self.at.ip().into(), self.at.port());
+        Multiaddr::empty().with(ip).with(Protocol::Tcp(port))
+    }
+}
+
+fn socket_of(address: &Multiaddr) -> Option<SocketAddr> {
+    let mut parts = address.iter();
+    match (parts.next()?, parts.next()?) {
+        (Protocol::Ip4(ip), Protocol::Tcp(port)) => Some((ip, port).into()),
+        _ => None,
+    }
+}
+
+/// A network is blocked at one end while a connection is in its handshake.
+fn blocked_in_the_handshake(at_the_dialer: bool) {
+    let (dialer, listener) = (node(&[]), node(&[]));
+    let addresses = listener.addrs();
+    let target = addresses.iter().find_map(socket_of).expect("tcp");
+    let detour = Detour::to(target);
+    let address = detour.address();
+    let judge = if at_the_dialer { &dialer } else { &listener };
+    thread::scope(|scope| {
+        let connecting = scope.spawn(|| {
+            let mut client = dialer.client();
+            client.connect_to(listener.peer_id(), std::slice::from_ref(&address))
+        });
+        detour.holds.recv_timeout(PATIENCE).expect("a handshake");
+        let rule = network("127.0.0.0/8");
+        rules(judge, Type::RulesAdd, &[rule]).expect("RULES_ADD");
+        assert_eq!(judge.bites("connections that rules forbid"), 0);
+        detour.pass.send(()).expect("told");
+        let connected = connecting.join().expect("an answer");
+        if at_the_dialer {
+            let refused = connected.expect_err("blocked");
+            assert!(refused.contains(FORBIDDEN), "{refused}");
+        }
+    });
+    let forbidden = || judge.bites("connections that rules forbid") > 0;
+    assert!(eventually(PATIENCE, forbidden));
+    assert!(judge.client().list_peers().is_empty());
+    let forgotten = || dialer.client().list_peers().is_empty();
+    assert!(eventually(PATIENCE, forgotten));
+}
+
+#[test]
+fn a_handshake_does_not_outlive_the_rule_of_the_dialer() {
+    blocked_in_the_handshake(true);
+}
+
+#[test]
+fn a_handshake_does_not_outlive_the_rule_of_the_listener() {
+    blocked_in_the_handshake(false);
 }

@@ -220,6 +220,15 @@ impl Admission {
         Err(Forbidden)
     }
 
+    /// Whether rules let a connection with `address` stand.
+    pub(super) fn allows_address(&self, address: &Multiaddr) -> Result<(), Forbidden> {
+        if self.rules.allow_address(address) {
+            return Ok(());
+        }
+        Limit::Blocked.hit();
+        Err(Forbidden)
+    }
+
     /// How many connections `peer` may have, if clients have limited it.
     pub(super) fn max_connections(&self, peer: &PeerId) -> Option<usize> {
         self.traffic.max_connections(peer)

@@ -49,9 +49,17 @@ impl Limiter {
         }
     }
 
-    fn established(&self, peer: &PeerId) -> Result<THandler<Self>, ConnectionDenied> {
+    /// A connection with `peer` at `remote` is through its handshake, during which rules may have
+    /// changed.
+    fn established(
+        &self,
+        peer: &PeerId,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
         let limits = self.admission.limits();
         self.admission.allows(peer).map_err(ConnectionDenied::new)?;
+        let at = self.admission.allows_address(remote);
+        at.map_err(ConnectionDenied::new)?;
         if let Some(limit) = self.admission.max_connections(peer) {
             let current = self.per_peer.get(peer).copied().unwrap_or(0);
             check(Limit::TrafficConnections, "connections", current, limit)?;
@@ -94,9 +102,9 @@ impl NetworkBehaviour for Limiter {
         _: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.established(&peer)
+        self.established(&peer, remote)
     }
 
     fn handle_pending_outbound_connection(
@@ -125,12 +133,12 @@ impl NetworkBehaviour for Limiter {
         &mut self,
         id: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        remote: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.dials.remove(&id);
-        self.established(&peer)
+        self.established(&peer, remote)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
