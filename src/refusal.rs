@@ -161,7 +161,9 @@ fn for_web(error: &WebError) -> Option<&'static str> {
         WebError::Token(TokenError::Io { .. }) => {
             Some("name a file that this user may read, or make, with -controlToken")
         }
-        WebError::Token(TokenError::Text(_)) => Some("remove it to have another one made"),
+        WebError::Token(TokenError::Text(_) | TokenError::Owner(_)) => {
+            Some("remove it to have another one made")
+        }
         // It says what to do.
         WebError::Token(TokenError::Open(_)) => None,
     }
