@@ -52,6 +52,11 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {
     fn is_gone(&self) -> bool {
         false
     }
+
+    /// Whether a limit holds up what has arrived; see [`UserStream::is_held_up`].
+    fn is_held_up(&self) -> bool {
+        false
+    }
 }
 
 impl Stream for UserStream {
@@ -61,6 +66,10 @@ impl Stream for UserStream {
 
     fn is_gone(&self) -> bool {
         Self::is_gone(self)
+    }
+
+    fn is_held_up(&self) -> bool {
+        Self::is_held_up(self)
     }
 }
 
@@ -253,10 +262,11 @@ impl<S: Stream> Pipe<S> {
         }
     }
 
-    /// Whether bytes wait that were accepted and are not delivered.
+    /// Whether bytes wait that were accepted and are not delivered, or may wait for a limit.
     fn holds(&self) -> bool {
         let undelivered = |way: &Way| !way.done && (way.source_ended || !way.pending.is_empty());
-        self.flushing || undelivered(&self.up) || undelivered(&self.down)
+        let held_up = !self.down.done && self.stream.is_held_up();
+        self.flushing || held_up || undelivered(&self.up) || undelivered(&self.down)
     }
 
     /// While one direction is finished or the daemon ends: whether the rest has had its time.

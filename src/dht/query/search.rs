@@ -24,8 +24,8 @@ use super::super::{
 };
 use crate::{fixed_limits::fixed_limit, wire::frame};
 
-/// Different records of one search that are judged at once (SECURITY.md 3). Those that peers tell
-/// meanwhile wait, and with them the walk.
+/// Different records of one search that are judged or wait to be compared (SECURITY.md 3). Those that
+/// peers tell meanwhile wait, and with them the walk.
 pub(crate) const MAX_JUDGING: usize = 16;
 fixed_limit!("DHT: records of one search judged at once", MAX_JUDGING);
 
@@ -96,7 +96,7 @@ impl Search {
             if let Some(first) = self.compare() {
                 return Some(first);
             }
-            let has_room = self.judging.len() < MAX_JUDGING;
+            let has_room = self.judging.len() + self.valid.len() < MAX_JUDGING;
             tokio::select! {
                 // Without a client that judges, each record is decided about before the next answer.
                 biased;

@@ -78,6 +78,13 @@ impl UserStream {
         self.io.is_gone()
     }
 
+    /// Whether what may have arrived waits for a limit.
+    pub fn is_held_up(&self) -> bool {
+        self.tap
+            .as_ref()
+            .is_some_and(|tap| tap.is_receive_held_up())
+    }
+
     fn poll_expected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(expected) = &self.expected {
             let n = expected.len().min(self.buffer.len());

@@ -145,6 +145,11 @@ impl Tap {
         self.poll(Way::Out, cx)
     }
 
+    /// Whether a limit holds up what is received.
+    pub(in super::super) fn is_receive_held_up(&self) -> bool {
+        self.receiving.0.is_some()
+    }
+
     fn poll(&mut self, way: Way, cx: &mut Context<'_>) -> Poll<usize> {
         self.look();
         if self.limits.is_empty() {
