@@ -10,6 +10,7 @@ mod schema;
 mod write;
 
 pub use read::JsonError;
+use read::Out;
 use schema::{Kind, Message};
 
 /// The first field of a request, as the key of a varint.
@@ -40,15 +41,16 @@ pub struct Request {
 }
 
 /// Reads a request. `verb` is the name of its type, in capitals or not, with dashes or underscores; `part`
-/// is what the message of that type holds, or empty.
+/// is what the message of that type holds, or empty. It becomes `max` bytes at most.
 ///
 /// # Errors
 /// [`JsonError`], whose text names the field.
-pub fn request(verb: &str, part: &[u8]) -> Result<Request, JsonError> {
+pub fn request(verb: &str, part: &[u8], max: usize) -> Result<Request, JsonError> {
     let name = verb.replace('-', "_").to_ascii_uppercase();
     let number = request_type(&name).ok_or(JsonError::Verb)?;
-    let mut bytes = vec![TYPE];
-    read::put_varint(number, &mut bytes);
+    let mut out = Out::new(max);
+    out.bytes.push(TYPE);
+    read::put_varint(number, &mut out.bytes);
     if !part.iter().all(u8::is_ascii_whitespace) {
         let plain = name.replace('_', "");
         let fields = schema::REQUEST.fields.iter();
@@ -56,8 +58,9 @@ pub fn request(verb: &str, part: &[u8]) -> Result<Request, JsonError> {
             .filter(|field| matches!(field.kind, Kind::Message(_)))
             .find(|field| field.name.eq_ignore_ascii_case(&plain));
         let field = field.ok_or(JsonError::Part)?;
-        read::field(field, part, &mut bytes)?;
+        read::field(field, part, &mut out)?;
     }
+    let bytes = out.bytes;
     let follows = follows(&name, &bytes);
     Ok(Request { bytes, follows })
 }
@@ -128,7 +131,7 @@ fn text(message: &'static Message, bytes: &[u8]) -> Result<String, JsonError> {
 /// Drives both ways with any bytes: what is written once is read as what is written the same.
 #[doc(hidden)]
 pub(crate) fn fuzz(verb: &str, part: &[u8]) {
-    if let Ok(request) = request(verb, part) {
+    if let Ok(request) = request(verb, part, usize::MAX) {
         let told = text(&schema::REQUEST, &request.bytes);
         assert!(told.is_ok(), "{told:?}");
         same(&schema::REQUEST, &told.unwrap_or_default(), true);
@@ -154,9 +157,9 @@ fn same(message: &'static Message, told: &str, has_to: bool) {
     if told.contains("\"peerstore\":") || told.contains("\"removeStreamHandler\":") {
         return;
     }
-    let mut again = Vec::new();
+    let mut again = Out::new(usize::MAX);
     match read::message(message, told.as_bytes(), &mut again) {
-        Ok(()) => assert_eq!(text(message, &again).ok().as_deref(), Some(told)),
+        Ok(()) => assert_eq!(text(message, &again.bytes).ok().as_deref(), Some(told)),
         Err(error) => assert!(!has_to, "{error}: {told}"),
     }
 }

@@ -6,13 +6,16 @@ use rp2pd::wire::pb;
 
 const PEER: &str = "12D3KooWAmKwccM6tyTK7rRb6ucFR2gcssbSyPfwSvv8MhsBkLjg";
 
+/// Bytes of a request.
+const MAX: usize = 8 << 20;
+
 fn read(verb: &str, part: &str) -> pb::Request {
-    let request = request(verb, part.as_bytes()).expect("a request");
+    let request = request(verb, part.as_bytes(), MAX).expect("a request");
     pb::Request::decode(&request.bytes[..]).expect("decoded")
 }
 
 fn refused(verb: &str, part: &str) -> String {
-    request(verb, part.as_bytes())
+    request(verb, part.as_bytes(), MAX)
         .expect_err("refused")
         .to_string()
 }
@@ -155,7 +158,7 @@ fn what_cannot_be_read_names_its_field() {
         assert!(told.contains(text), "{verb} {part}: {told}");
     }
     let deep = "[".repeat(100_000);
-    assert!(request("connect", deep.as_bytes()).is_err());
+    assert!(request("connect", deep.as_bytes(), MAX).is_err());
 }
 
 #[test]
@@ -217,7 +220,8 @@ fn answers_are_written_with_their_names() {
 
 #[test]
 fn what_follows_is_known_from_the_request() {
-    let follows = |verb: &str, part: &str| request(verb, part.as_bytes()).expect("read").follows;
+    let follows =
+        |verb: &str, part: &str| request(verb, part.as_bytes(), MAX).expect("read").follows;
     assert_eq!(follows("identify", ""), Frames::None);
     assert_eq!(follows("events", ""), Frames::Responses);
     assert_eq!(
@@ -227,4 +231,16 @@ fn what_follows_is_known_from_the_request() {
     assert_eq!(follows("pubsub", r#"{"type":"GET_TOPICS"}"#), Frames::None);
     assert_eq!(follows("dht", r#"{"type":"FIND_PEER"}"#), Frames::Results);
     assert_eq!(follows("stream-open", ""), Frames::Other);
+}
+
+#[test]
+fn a_request_has_a_largest_size_and_its_errors_too() {
+    let numbers = |count: usize| format!("{{\"kinds\":[{}]}}", vec!["-1"; count].join(","));
+    assert!(request("events", numbers(1000).as_bytes(), 12_000).is_ok());
+    let large = request("events", numbers(2000).as_bytes(), 12_000).expect_err("too large");
+    assert!(large.to_string().contains("larger than"), "{large}");
+    for name in ["\u{7f}", "\u{10ffff}"] {
+        let part = format!("{{\"{}\":1}}", name.repeat(100_000));
+        assert!(refused("connect", &part).len() < 1024);
+    }
 }

@@ -169,6 +169,45 @@ fn readers_that_do_not_read_stop_only_themselves() {
 }
 
 #[test]
+fn names_and_numbers_are_not_made_large() {
+    let web = Web::new(&[]);
+    // What is repeated of a name is short.
+    let (status, _, text) = web.post(
+        "connect",
+        &format!("{{\"{}\":1}}", "\u{7f}".repeat(7 << 20)),
+        "",
+    );
+    assert_eq!(status, 400, "{}", &text[..text.len().min(100)]);
+    assert!(text.len() < 8192, "{}", text.len());
+    // A request that is longer as a message than as text.
+    let kinds = vec!["-1"; 1 << 20].join(",");
+    let (status, _, text) = web.post("events", &format!("{{\"kinds\":[{kinds}]}}"), "");
+    assert!(
+        status == 400 && text.contains("larger than"),
+        "{status} {text}"
+    );
+}
+
+#[test]
+fn ids_of_any_length_cost_little() {
+    let web = Web::new(&[]);
+    let id = "1".repeat(6 << 20);
+    let begun = Instant::now();
+    for body in [
+        format!("{{\"peer\":\"{id}\"}}"),
+        format!("{{\"addrs\":[\"/p2p/{id}\"]}}"),
+    ] {
+        let (status, _, text) = web.post("connect", &body, "");
+        assert!(
+            status == 400 && text.contains("has to be"),
+            "{status} {text}"
+        );
+    }
+    // Without bounds it is hours.
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+}
+
+#[test]
 fn an_end_of_the_daemon_ends_everything() {
     let mut web = Web::new(&[]);
     let mut events = web.lines("events", "");

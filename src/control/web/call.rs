@@ -10,7 +10,7 @@ use hyper::{
     body::{Body as _, Frame, Incoming},
 };
 use prost::Message as _;
-use tokio::time::timeout;
+use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{Body, Server, Stranger, empty, with};
 use crate::{
@@ -33,6 +33,12 @@ const MAX_ANSWER: usize = 256 << 20;
 
 /// Bytes of memory that a byte of an answer may need as text.
 const TEXT: usize = 8;
+
+/// Bytes of a body that are read as JSON between two other tasks.
+const QUICK: usize = 64 * 1024;
+
+/// Bytes of the text of an error.
+const MAX_ERROR: usize = 1024;
 
 impl Server {
     /// Answers a request that is named by its path.
@@ -60,31 +66,60 @@ impl Server {
             return answered(empty(StatusCode::PAYLOAD_TOO_LARGE));
         }
         // As it comes, as the message and as its frame.
-        let Ok(_charge) = account.charge(super::CONNECTION + 3 * len) else {
-            return answered(said(&response::over_budget()));
+        let Ok(mut charge) = account.charge(super::CONNECTION + 3 * len) else {
+            return answered(said(&response::over_budget(), None));
         };
         let body = Limited::new(request.into_body(), max).collect();
         let Ok(Ok(body)) = timeout(FRAME_TIMEOUT, body).await else {
             return answered(empty(StatusCode::REQUEST_TIMEOUT));
         };
-        let wanted = match json::request(verb, &body.to_bytes()) {
+        let read = self.read(verb, body.to_bytes()).await;
+        let wanted = match read {
             Ok(wanted) if wanted.follows == Frames::Other => {
                 let text = "this request needs a WebSocket";
-                return answered(said(&response::error(text)));
+                return answered(said(&response::error(text), Some(charge)));
             }
             Ok(wanted) => wanted,
-            Err(error) => return answered(said(&response::error(error.to_string()))),
+            Err(text) => return answered(said(&response::error(text), Some(charge))),
         };
+        // Small numbers in JSON are larger as fields of a message.
+        if charge
+            .resize(super::CONNECTION + 2 * wanted.bytes.capacity())
+            .is_err()
+        {
+            return answered(said(&response::over_budget(), None));
+        }
         let Some(session) = self.session(origin) else {
             return answered(empty(StatusCode::SERVICE_UNAVAILABLE));
         };
-        let asked = Asked::new(session, &account);
+        let asked = Asked::new(session, &account, charge);
         let answer = asked.ask(wanted).await;
         match answer {
             Some(Answer::Whole(answer)) => answered(answer),
             Some(Answer::Begun(answer)) => answer,
             None => answered(empty(StatusCode::SERVICE_UNAVAILABLE)),
         }
+    }
+
+    /// Reads a request, a large one on a thread of its own; or says what is wrong with it.
+    async fn read(&self, verb: &str, body: Bytes) -> Result<json::Request, String> {
+        let max = self.context.max_frame;
+        let read = match body.len() > QUICK {
+            true => {
+                let verb = verb.to_owned();
+                let read = spawn_blocking(move || json::request(&verb, &body, max));
+                read.await.map_err(|error| error.to_string())?
+            }
+            false => json::request(verb, &body, max),
+        };
+        read.map_err(|error| {
+            let mut text = error.to_string();
+            let end = (0..=MAX_ERROR).rev().find(|at| text.is_char_boundary(*at));
+            if text.len() > MAX_ERROR {
+                text.truncate(end.unwrap_or(0));
+            }
+            text
+        })
     }
 }
 
@@ -99,15 +134,18 @@ struct Asked {
     session: Socket,
     reader: FrameReader,
     account: Arc<Account>,
+    /// For the request, and for the connection.
+    charge: Charge,
 }
 
 impl Asked {
-    fn new(session: Socket, account: &Arc<Account>) -> Self {
+    fn new(session: Socket, account: &Arc<Account>, charge: Charge) -> Self {
         let reader = FrameReader::new(MAX_ANSWER, BytesMut::new());
         Self {
             session,
             reader: reader.charged(account.empty_charge()),
             account: account.clone(),
+            charge,
         }
     }
 
@@ -119,6 +157,8 @@ impl Asked {
         let mut source = session;
         // A session that answers before it has read all is heard.
         let (_, first) = tokio::join!(session.write_whole(&request), self.reader.next(&mut source));
+        drop(request);
+        self.charge.shrink(super::CONNECTION);
         let first = first.ok()??;
         let answer = pb::Response::decode(first.clone()).ok()?;
         let status = status(&answer);
@@ -131,8 +171,9 @@ impl Asked {
                 .is_some_and(|part| part.r#type == i32::from(pb::dht_response::Type::Begin)),
         };
         if status != StatusCode::OK || !begins {
-            let (text, _charge) = self.line(json::response, &first)?;
-            let body = Full::new(Bytes::from(text)).boxed_unsync();
+            let (text, mut charge) = self.line(json::response, &first)?;
+            charge.merge(self.charge);
+            let body = Full::new(held(text, charge)).boxed_unsync();
             return Some(Answer::Whole(with(status, ONE, body)));
         }
         let lines = Lines {
@@ -155,9 +196,10 @@ impl Asked {
         write: fn(&[u8]) -> Result<String, json::JsonError>,
         bytes: &[u8],
     ) -> Option<(String, Charge)> {
-        let charge = self.account.charge(TEXT * bytes.len()).ok()?;
+        let mut charge = self.account.charge(TEXT * bytes.len()).ok()?;
         let mut text = write(bytes).ok()?;
         text.push('\n');
+        charge.resize(text.capacity()).ok()?;
         Some((text, charge))
     }
 }
@@ -192,8 +234,8 @@ impl Lines {
                 }
             }
         };
-        let (line, _charge) = self.asked.line(write, &frame)?;
-        Some(line.into())
+        let (line, charge) = self.asked.line(write, &frame)?;
+        Some(held(line, charge))
     }
 }
 
@@ -204,9 +246,29 @@ fn status(answer: &pb::Response) -> StatusCode {
     }
 }
 
-/// An answer that no session has given.
-fn said(answer: &pb::Response) -> Response<Body> {
+/// A text, and the charge for as long as it is held.
+struct Held(
+    String,
+    #[expect(dead_code, reason = "it goes with the text")] Option<Charge>,
+);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+/// `text`, charged until all of it is sent.
+fn held(text: String, charge: impl Into<Option<Charge>>) -> Bytes {
+    Bytes::from_owner(Held(text, charge.into()))
+}
+
+/// An answer that no session has given, to a connection that is charged.
+fn said(answer: &pb::Response, mut charge: Option<Charge>) -> Response<Body> {
+    if let Some(charge) = &mut charge {
+        charge.shrink(super::CONNECTION);
+    }
     let text = json::response(&answer.encode_to_vec()).unwrap_or_default();
-    let body = Full::new(Bytes::from(text + "\n")).boxed_unsync();
+    let body = Full::new(held(text + "\n", charge)).boxed_unsync();
     with(status(answer), ONE, body)
 }

@@ -29,7 +29,7 @@ pub fn call(
     part: &str,
     mut tell: impl FnMut(String) -> io::Result<()>,
 ) -> Result<bool, CommandError> {
-    let request = json::request(verb, part.as_bytes())?;
+    let request = json::request(verb, part.as_bytes(), usize::MAX)?;
     if request.follows == Frames::Other {
         return Err(CommandError::Stream);
     }

@@ -5,7 +5,18 @@ use libp2p::PeerId;
 use multibase::Base;
 
 use super::schema::Form;
-use crate::wire::maddr::{ControlAddr, multiaddr_from_bytes, parse_multiaddr};
+use crate::{
+    fixed_limits::fixed_limit,
+    wire::maddr::{ControlAddr, multiaddr_from_bytes, parse_multiaddr},
+};
+
+/// Bytes of the text of an id or a CID: the time to read base58 grows with the square of its length.
+const MAX_ID: usize = 512;
+fixed_limit!("peer id or CID in JSON", bytes MAX_ID);
+
+/// Bytes of the text of an address, which may hold ids.
+const MAX_ADDRESS: usize = 2048;
+fixed_limit!("address in JSON", bytes MAX_ADDRESS);
 
 /// How an address of a socket begins in bytes: `/unix`.
 const UNIX: [u8; 2] = [0x90, 0x03];
@@ -27,6 +38,14 @@ pub(super) fn text(form: Form, bytes: &[u8]) -> Option<String> {
 
 /// The bytes that `text` stands for.
 pub(super) fn read(form: Form, text: &str) -> Option<Vec<u8>> {
+    let max = match form {
+        Form::Peer | Form::Cid => MAX_ID,
+        Form::Address => MAX_ADDRESS,
+        Form::Data | Form::Text | Form::Json => usize::MAX,
+    };
+    if text.len() > max {
+        return None;
+    }
     match form {
         Form::Data => from_base64(text),
         Form::Text => Some(text.as_bytes().to_vec()),
@@ -60,4 +79,27 @@ pub(super) fn base64(bytes: &[u8]) -> String {
 /// With padding or without.
 pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
     Base::Base64.decode(text.trim_end_matches('=')).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_and_addresses_are_bounded() {
+        let long = |begin: &str| format!("{begin}{}", "2".repeat(80_000));
+        for (form, text) in [
+            (Form::Cid, long("Qm")),
+            (Form::Cid, long("z")),
+            (Form::Peer, long("1")),
+            (Form::Address, long("/p2p/1")),
+        ] {
+            assert_eq!(read(form, &text), None);
+        }
+        assert!(read(Form::Cid, &"z".repeat(MAX_ID)).is_some());
+        assert!(read(Form::Cid, &"z".repeat(MAX_ID + 1)).is_none());
+        let path = |len: usize| format!("/unix/{}", "a".repeat(len - "/unix/".len()));
+        assert!(read(Form::Address, &path(MAX_ADDRESS)).is_some());
+        assert!(read(Form::Address, &path(MAX_ADDRESS + 1)).is_none());
+    }
 }

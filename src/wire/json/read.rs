@@ -26,11 +26,49 @@ pub enum JsonError {
     Message,
 }
 
+/// Characters of a client's own names that an error repeats.
+const TOLD: usize = 64;
+
+/// The bytes of a message, and how many there may be.
+#[derive(Debug)]
+pub(super) struct Out {
+    pub(super) bytes: Vec<u8>,
+    max: usize,
+}
+
+impl Out {
+    pub(super) fn new(max: usize) -> Self {
+        let bytes = Vec::new();
+        Self { bytes, max }
+    }
+
+    /// For a message in this one.
+    fn inner(&self) -> Self {
+        Self::new(self.max.saturating_sub(self.bytes.len()))
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes.len() > self.max
+    }
+
+    fn check<E: serde::de::Error>(&self) -> Result<(), E> {
+        match self.is_full() {
+            true => Err(E::custom(format!("larger than {} bytes", self.max))),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The begin of `name`, for an error.
+fn told(name: &str) -> String {
+    name.chars().take(TOLD).collect()
+}
+
 /// Reads a message, and appends its fields.
 pub(super) fn message(
     message: &'static Message,
     json: &[u8],
-    out: &mut Vec<u8>,
+    out: &mut Out,
 ) -> Result<(), JsonError> {
     let mut reader = serde_json::Deserializer::from_slice(json);
     Fields { message, out }.deserialize(&mut reader)?;
@@ -38,11 +76,7 @@ pub(super) fn message(
 }
 
 /// Reads one field, and appends it.
-pub(super) fn field(
-    field: &'static Field,
-    json: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<(), JsonError> {
+pub(super) fn field(field: &'static Field, json: &[u8], out: &mut Out) -> Result<(), JsonError> {
     let mut reader = serde_json::Deserializer::from_slice(json);
     Values {
         field,
@@ -61,14 +95,14 @@ pub(super) fn put_varint(value: u64, out: &mut Vec<u8>) {
 /// An object that is a message.
 struct Fields<'a> {
     message: &'static Message,
-    out: &'a mut Vec<u8>,
+    out: &'a mut Out,
 }
 
 impl<'de> DeserializeSeed<'de> for Fields<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
-        reader.deserialize_map(self)
+        reader.deserialize_any(self)
     }
 }
 
@@ -79,6 +113,14 @@ impl<'de> Visitor<'de> for Fields<'_> {
         write!(f, "an object with the fields of {}", self.message.name)
     }
 
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<(), E> {
+        // The text is not repeated.
+        Err(E::custom(format!(
+            "{} has to be an object",
+            self.message.name
+        )))
+    }
+
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
         let Fields { message, out } = self;
         // No message has as many fields.
@@ -87,11 +129,13 @@ impl<'de> Visitor<'de> for Fields<'_> {
             let found = message.fields.iter().position(|field| field.name == key);
             let Some(index) = found else {
                 let name = message.name;
+                let key = told(&key);
                 return Err(M::Error::custom(format!("{name} has no field {key:?}")));
             };
             let bit = 1_u128.checked_shl(u32::try_from(index).unwrap_or(u32::MAX));
             let bit = bit.unwrap_or_default();
             if seen & bit != 0 {
+                let key = told(&key);
                 return Err(M::Error::custom(format!("{key:?} stands twice")));
             }
             seen |= bit;
@@ -109,7 +153,7 @@ impl<'de> Visitor<'de> for Fields<'_> {
 /// What stands for a field: one value, or a list of them.
 struct Values<'a> {
     field: &'static Field,
-    out: &'a mut Vec<u8>,
+    out: &'a mut Out,
     /// Of a list.
     inside: bool,
 }
@@ -123,15 +167,19 @@ impl<'de> DeserializeSeed<'de> for Values<'_> {
 }
 
 impl Values<'_> {
-    fn varint(self, value: u64) {
-        put_varint(u64::from(self.field.number) << 3, self.out);
-        put_varint(value, self.out);
+    fn varint<E: serde::de::Error>(self, value: u64) -> Result<(), E> {
+        let out = &mut self.out.bytes;
+        put_varint(u64::from(self.field.number) << 3, out);
+        put_varint(value, out);
+        self.out.check()
     }
 
-    fn bytes(self, bytes: &[u8]) {
-        put_varint(u64::from(self.field.number) << 3 | 2, self.out);
-        put_varint(bytes.len() as u64, self.out);
-        self.out.extend_from_slice(bytes);
+    fn bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<(), E> {
+        let out = &mut self.out.bytes;
+        put_varint(u64::from(self.field.number) << 3 | 2, out);
+        put_varint(bytes.len() as u64, out);
+        out.extend_from_slice(bytes);
+        self.out.check()
     }
 
     fn wrong<E: serde::de::Error>(&self) -> E {
@@ -168,10 +216,7 @@ impl<'de> Visitor<'de> for Values<'_> {
 
     fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<(), E> {
         match self.field.kind {
-            Kind::Bool => {
-                self.varint(value.into());
-                Ok(())
-            }
+            Kind::Bool => self.varint(value.into()),
             _ => Err(self.wrong()),
         }
     }
@@ -182,11 +227,10 @@ impl<'de> Visitor<'de> for Values<'_> {
             Kind::Signed => self.varint(value.cast_unsigned()),
             Kind::Enum(_) if i32::try_from(value).is_ok() => self.varint(value.cast_unsigned()),
             _ => match u64::try_from(value) {
-                Ok(value) => return self.visit_u64(value),
-                Err(_) => return Err(self.wrong()),
+                Ok(value) => self.visit_u64(value),
+                Err(_) => Err(self.wrong()),
             },
         }
-        Ok(())
     }
 
     fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<(), E> {
@@ -194,16 +238,15 @@ impl<'de> Visitor<'de> for Values<'_> {
             Kind::Unsigned => self.varint(value),
             Kind::Signed if i64::try_from(value).is_ok() => self.varint(value),
             Kind::Enum(_) if i32::try_from(value).is_ok() => self.varint(value),
-            _ => return Err(self.wrong()),
+            _ => Err(self.wrong()),
         }
-        Ok(())
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
         match self.field.kind {
             Kind::Bytes(form) => match form::read(form, text) {
                 Some(bytes) => self.bytes(&bytes),
-                None => return Err(self.wrong()),
+                None => Err(self.wrong()),
             },
             Kind::Enum(names) => {
                 let meant = |name: &str| {
@@ -213,19 +256,18 @@ impl<'de> Visitor<'de> for Values<'_> {
                 };
                 match names.iter().find(|(name, _)| meant(name)) {
                     Some((_, number)) => self.varint(i64::from(*number).cast_unsigned()),
-                    None => return self.number(text),
+                    None => self.number(text),
                 }
             }
             // As shells write them.
             Kind::Bool => match text {
-                "true" => return self.visit_bool(true),
-                "false" => return self.visit_bool(false),
-                _ => return Err(self.wrong()),
+                "true" => self.visit_bool(true),
+                "false" => self.visit_bool(false),
+                _ => Err(self.wrong()),
             },
-            Kind::Signed | Kind::Unsigned => return self.number(text),
-            Kind::Message(_) => return Err(self.wrong()),
+            Kind::Signed | Kind::Unsigned => self.number(text),
+            Kind::Message(_) => Err(self.wrong()),
         }
-        Ok(())
     }
 
     fn visit_seq<S: SeqAccess<'de>>(self, mut values: S) -> Result<(), S::Error> {
@@ -245,7 +287,7 @@ impl<'de> Visitor<'de> for Values<'_> {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
-        let mut inner = Vec::new();
+        let mut inner = self.out.inner();
         match self.field.kind {
             Kind::Message(message) => {
                 let out = &mut inner;
@@ -258,15 +300,14 @@ impl<'de> Visitor<'de> for Values<'_> {
                     _ => return Err(self.wrong()),
                 };
                 let text = map.next_value::<Cow<'_, str>>()?;
-                inner = form::read(form, &text).ok_or_else(|| self.wrong())?;
+                inner.bytes = form::read(form, &text).ok_or_else(|| self.wrong())?;
                 if map.next_key::<Cow<'_, str>>()?.is_some() {
                     return Err(self.wrong());
                 }
             }
             _ => return Err(self.wrong()),
         }
-        self.bytes(&inner);
-        Ok(())
+        self.bytes(&inner.bytes)
     }
 }
 
