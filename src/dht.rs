@@ -4,7 +4,6 @@ mod admission;
 mod answer;
 pub mod disk;
 pub(crate) mod fuzzing;
-mod judgement;
 mod key;
 mod lookup;
 mod message;
@@ -17,6 +16,7 @@ mod store;
 mod table;
 mod turns;
 mod upkeep;
+mod validation;
 mod validators;
 
 use std::{
@@ -38,7 +38,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use admission::Checks;
 use disk::{Contents, Disk};
-pub use record::{KeyBook, RecordError, Unjudged, Validator};
+pub use record::{KeyBook, RecordError, Unvalidated, Validator};
 use rpc::Rpc;
 pub use snapshot::{Mode, Snapshot, Usage};
 use store::Store;

@@ -4,7 +4,6 @@
 //! it came on, straight into the queues of those who get it: the swarm has no part in it.
 
 pub(crate) mod fuzzing;
-mod judges;
 mod message;
 mod message_cache;
 mod reader;
@@ -14,6 +13,7 @@ mod seen;
 mod snapshot;
 mod subscription;
 mod subscriptions;
+mod validators;
 mod writer;
 
 use std::{
@@ -37,14 +37,14 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use judges::{Ask, Judge, JudgeError, JudgeSettings, Verdict};
-use judges::{Court, Judges, Submitter};
 use message::Author;
 pub use message::{MAX_RPC, Message};
 use router::Router;
 pub use snapshot::{PeerSnapshot, Snapshot, TopicSnapshot};
 pub use subscription::Subscription;
 pub use subscriptions::{MAX_TOPIC, SubscribeError};
+pub use validators::{Ask, TopicValidator, TopicValidatorError, ValidatorSettings, Verdict};
+use validators::{Submitter, Validation, Validators};
 
 use crate::{
     events::Events,
@@ -158,7 +158,7 @@ struct Inner {
     signing: Signing,
     kind: RouterKind,
     router: Arc<Router>,
-    judges: Arc<Judges>,
+    validators: Arc<Validators>,
     last_seqno: AtomicU64,
     tasks: TaskTracker,
     closing: CancellationToken,
@@ -170,11 +170,11 @@ impl Inner {
     }
 
     /// The verdict about a message that a client here publishes.
-    async fn judged(&self, message: &Arc<Message>) -> Verdict {
-        let queue = match self.judges.of(message.topic()) {
+    async fn validated(&self, message: &Arc<Message>) -> Verdict {
+        let queue = match self.validators.of(message.topic()) {
             None => return Verdict::Accept,
-            Some(Court::Closed) => return Verdict::Ignore,
-            Some(Court::Judge(queue)) => queue,
+            Some(Validation::Held) => return Verdict::Ignore,
+            Some(Validation::By(queue)) => queue,
         };
         let (reply, verdict) = oneshot::channel();
         match queue.submit(message, Submitter::Client(reply)) {
@@ -225,7 +225,7 @@ impl PubSub {
                 settings.signing,
                 events.clone(),
             )),
-            judges: Arc::default(),
+            validators: Arc::default(),
             last_seqno: AtomicU64::new(u64::try_from(now).unwrap_or(0)),
             tasks,
             closing,
@@ -279,7 +279,7 @@ impl PubSub {
             .published
             .fetch_add(1, Ordering::Relaxed);
         let message = Arc::new(message);
-        match inner.judged(&message).await {
+        match inner.validated(&message).await {
             Verdict::Accept => {}
             Verdict::Reject => return Err(PublishError::Rejected),
             Verdict::Ignore => return Err(PublishError::Ignored),
@@ -289,19 +289,21 @@ impl PubSub {
         Ok(())
     }
 
-    /// Makes a client the judge of the messages on `topic`. What waits for it is charged to
+    /// Makes a client the validator of the messages on `topic`. What waits for it is charged to
     /// `account`.
     ///
     /// # Errors
-    /// See [`JudgeError`].
-    pub fn judge(
+    /// See [`TopicValidatorError`].
+    pub fn validate_by(
         &self,
         topic: Arc<[u8]>,
-        settings: JudgeSettings,
+        settings: ValidatorSettings,
         account: &Arc<Account>,
-    ) -> Result<Judge, JudgeError> {
+    ) -> Result<TopicValidator, TopicValidatorError> {
         let inner = &self.0;
-        inner.judges.add(&inner.router, topic, settings, account)
+        inner
+            .validators
+            .add(&inner.router, topic, settings, account)
     }
 
     /// Subscribes to `topic`, and returns when connected peers have been told. What waits for the

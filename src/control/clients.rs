@@ -12,7 +12,7 @@ pub(super) enum Use {
     Requests,
     /// The bytes of a stream that the client has opened.
     Stream,
-    /// The messages of a topic, to have or to judge, or events.
+    /// The messages of a topic, to have or to validate, or events.
     Subscription,
     /// Calls.
     Persistent,
@@ -33,7 +33,7 @@ pub struct Snapshot {
     pub requests: usize,
     /// Connections that have become a stream.
     pub streams: usize,
-    /// Connections that carry the messages of a topic, to have or to judge, or events.
+    /// Connections that carry the messages of a topic, to have or to validate, or events.
     pub subscriptions: usize,
     /// Persistent connections.
     pub persistent: usize,

@@ -6,11 +6,11 @@ use tokio::time::Instant;
 
 use super::{
     context::Context,
-    events, judging,
+    events,
     outcome::{Last, Outcome},
     pubsub,
     request::HostRequest,
-    response, steer, tunnelling,
+    response, steer, tunnelling, validators,
 };
 use crate::{
     memory::Account,
@@ -40,9 +40,9 @@ pub(super) async fn execute(
         Request::Tunnel(request) => {
             return tunnelling::serve(context, account, origin, request).await;
         }
-        Request::Validate(request) => return judging::serve(context, account, request),
+        Request::Validate(request) => return validators::serve(context, account, request),
         Request::ValidateRecords(request) => {
-            return judging::serve_records(context, account, request);
+            return validators::serve_records(context, account, request);
         }
         Request::PubSub(request) => return pubsub::serve(context, account, request).await,
         Request::Connect {

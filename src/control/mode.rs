@@ -5,12 +5,12 @@ use std::{io, sync::Arc};
 use super::{
     clients::{Clients, Use},
     events::EventFeed,
-    judging::Judging,
     persistent::Persistent,
     pipe::Pipe,
     pubsub::Feed,
+    validators::ValidatorSession,
 };
-use crate::{dht::ClientValidator, pubsub::Judge};
+use crate::{dht::ClientValidator, pubsub::TopicValidator};
 
 /// What the connection is used for after the requests.
 pub(super) enum Mode {
@@ -18,8 +18,8 @@ pub(super) enum Mode {
     Pipe(Pipe),
     Feed(Box<Feed>),
     Events(Box<EventFeed>),
-    Judging(Box<Judging<Judge>>),
-    Validating(Box<Judging<ClientValidator>>),
+    ValidateMessages(Box<ValidatorSession<TopicValidator>>),
+    ValidateRecords(Box<ValidatorSession<ClientValidator>>),
     Persistent(Persistent),
 }
 
@@ -47,13 +47,13 @@ impl Mode {
                 let _present = clients.enter(Use::Subscription);
                 feed.run().await
             }
-            Self::Judging(judging) => {
+            Self::ValidateMessages(session) => {
                 let _present = clients.enter(Use::Subscription);
-                judging.run().await
+                session.run().await
             }
-            Self::Validating(validating) => {
+            Self::ValidateRecords(session) => {
                 let _present = clients.enter(Use::Subscription);
-                validating.run().await
+                session.run().await
             }
             Self::Persistent(persistent) => {
                 let _present = clients.enter(Use::Persistent);

@@ -5,7 +5,7 @@ use crate::{
     dht::ClientValidator,
     events::Follower,
     node::OpenedStream,
-    pubsub::{Judge, Subscription},
+    pubsub::{Subscription, TopicValidator},
     wire::pb,
 };
 
@@ -28,9 +28,9 @@ pub(super) enum Last {
     Feed(pb::Response, Subscription),
     /// The connection carries these events from now on.
     Events(pb::Response, Follower),
-    /// The connection judges messages from now on.
-    Judge(pb::Response, Judge),
-    /// The connection judges records from now on.
+    /// The connection validates messages from now on.
+    ValidateMessages(pb::Response, TopicValidator),
+    /// The connection validates records from now on.
     ValidateRecords(pb::Response, ClientValidator),
     /// The connection is to be a persistent one.
     Upgrade,

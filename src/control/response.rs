@@ -3,10 +3,10 @@
 //! of a DHT query, is passed on as it is.
 
 mod event;
-mod judge;
 mod steer;
 pub(super) mod text;
 mod tunnel;
+mod validators;
 
 use std::sync::Arc;
 
@@ -21,7 +21,6 @@ use crate::{
 };
 
 pub(super) use event::followed;
-pub(super) use judge::{to_judge, to_validator};
 pub(super) use steer::{announced, limits, listeners, peer_records, rules, tags, traffic};
 use text::cause_text;
 pub(crate) use text::dial_error;
@@ -30,6 +29,7 @@ pub(super) use text::{
     tag_error,
 };
 pub(super) use tunnel::tunnels;
+pub(super) use validators::{to_record_validator, to_topic_validator};
 
 pub(super) fn ok() -> pb::Response {
     pb::Response::default()

@@ -10,7 +10,7 @@ use super::{
     record::Validator,
 };
 
-/// A message. What is taken of it has bounds and makes sense, and its record is judged.
+/// A message. What is taken of it has bounds and makes sense, and its record is validated.
 pub(crate) fn messages(data: &[u8]) {
     let Ok(message) = message::decode(Bytes::copy_from_slice(data), MAX_PROVIDERS) else {
         return;

@@ -4,7 +4,7 @@
 
 mod ipns;
 mod pk;
-mod unjudged;
+mod unvalidated;
 
 use std::{fmt, sync::Arc};
 
@@ -12,7 +12,7 @@ use libp2p::{PeerId, identity::PublicKey};
 
 pub use ipns::IpnsError;
 pub use pk::{KeyError, PkError, decode_key};
-pub use unjudged::Unjudged;
+pub use unvalidated::Unvalidated;
 
 /// The namespace of public keys.
 const PK: &str = "pk";
@@ -40,7 +40,7 @@ pub enum RecordError {
     Refused(String),
     /// A client that validates this namespace has not said whether it is valid.
     #[error("no verdict from the validator of namespace {0}: {1}")]
-    Unjudged(String, Unjudged),
+    Unvalidated(String, Unvalidated),
 }
 
 /// Public keys of peers whose ids do not contain them.
@@ -104,7 +104,7 @@ impl Validator {
         Ok(())
     }
 
-    /// Whether records of `key`'s namespace can be judged.
+    /// Whether records of `key`'s namespace can be validated.
     #[must_use]
     pub fn knows(&self, key: &[u8]) -> bool {
         self.namespace(key).is_ok()

@@ -81,8 +81,10 @@ impl RequestError {
     /// Whether no honest peer sends such a request.
     fn is_malformed(&self) -> bool {
         match self {
-            // Peers cannot know which namespaces are judged here, and when.
-            Self::Invalid(super::RecordError::KeyType | super::RecordError::Unjudged(..)) => false,
+            // Peers cannot know which namespaces are validated here, and when.
+            Self::Invalid(super::RecordError::KeyType | super::RecordError::Unvalidated(..)) => {
+                false
+            }
             Self::Kind | Self::Key | Self::Record | Self::Invalid(_) => true,
             Self::Old | Self::Share | Self::Memory(_) => false,
         }
@@ -128,8 +130,8 @@ impl Inner {
             };
             self.await_identify(&request).await;
             let prepared = {
-                let judged = self.is_judged_by_client(&request.key);
-                let _turn = turn.wait(judged && has_record(&request)).await;
+                let validated = self.is_validated_by_client(&request.key);
+                let _turn = turn.wait(validated && has_record(&request)).await;
                 self.prepare(&peer, holder, &account, request).await
             };
             channel.release();

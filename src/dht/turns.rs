@@ -19,17 +19,17 @@ fixed_limit!("DHT: requests of one peer answered at once", MAX_ANSWERING);
 
 /// Requests of one peer that wait for the verdict of a client at once (SECURITY.md 3). They do not hold
 /// up its other requests.
-pub(crate) const MAX_JUDGED: usize = 4;
+pub(crate) const MAX_VALIDATED: usize = 4;
 fixed_limit!(
     "DHT: requests of one peer that wait for a client",
-    MAX_JUDGED
+    MAX_VALIDATED
 );
 
 /// The turns of one peer.
 #[derive(Debug)]
 struct Places {
     answering: Semaphore,
-    judged: Semaphore,
+    validated: Semaphore,
 }
 
 /// The peers that have streams open.
@@ -51,7 +51,7 @@ impl Turns {
         let places = known.unwrap_or_else(|| {
             let places = Arc::new(Places {
                 answering: Semaphore::new(MAX_ANSWERING),
-                judged: Semaphore::new(MAX_JUDGED),
+                validated: Semaphore::new(MAX_VALIDATED),
             });
             peers.insert(peer, Arc::downgrade(&places));
             places
@@ -65,11 +65,11 @@ impl Turns {
 }
 
 impl Turn {
-    /// Waits until a request of the peer may be answered, or may be `judged` by a client first. The
+    /// Waits until a request of the peer may be answered, or may be validated by a client first. The
     /// turn lasts until the permit is dropped; `None` never comes.
-    pub(super) async fn wait(&self, judged: bool) -> Option<SemaphorePermit<'_>> {
-        let places = match judged {
-            true => &self.places.judged,
+    pub(super) async fn wait(&self, validated: bool) -> Option<SemaphorePermit<'_>> {
+        let places = match validated {
+            true => &self.places.validated,
             false => &self.places.answering,
         };
         places.acquire().await.ok()

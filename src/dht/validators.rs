@@ -1,6 +1,6 @@
-//! Clients that judge the records of a namespace (PROTOCOL.md 6).
+//! Clients that validate the records of a namespace (PROTOCOL.md 6).
 //!
-//! Whoever has a record to judge puts a question into the queue of its namespace's validator and waits
+//! Whoever has a record to validate puts a question into the queue of its namespace's validator and waits
 //! for the verdict, for as long as that may take. Nobody else waits. Every question leaves the queue: by
 //! its verdict, at its deadline, with whoever asks, or when the validator goes.
 
@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 
 use super::{
     record,
-    record::{Unjudged, Validator},
+    record::{Unvalidated, Validator},
 };
 use crate::{fixed_limits::fixed_limit, memory::Account};
 pub use client::ClientValidator;

@@ -10,9 +10,9 @@ use tokio::{sync::Semaphore, task::yield_now};
 
 use super::{
     FORWARD_PATIENCE, Inner,
-    judges::{Court, Submitter, Verdict},
     message::{self, MAX_RPC, Message, Validator, pb},
     seen::IdHash,
+    validators::{Submitter, Validation, Verdict},
 };
 use crate::{
     fixed_limits::fixed_limit,
@@ -207,13 +207,13 @@ impl Inner {
                 return None;
             }
         };
-        match self.judges.of(topic) {
+        match self.validators.of(topic) {
             None => {
                 let spread = self.router.publish(&message, Some(peer), FORWARD_PATIENCE);
                 spread.await.then_some(message)
             }
-            Some(Court::Closed) => None,
-            Some(Court::Judge(queue)) => {
+            Some(Validation::Held) => None,
+            Some(Validation::By(queue)) => {
                 // Judged once, however many peers send it.
                 if !self.router.note(&message) {
                     return None;
@@ -221,7 +221,7 @@ impl Inner {
                 match queue.submit(&message, Submitter::Peer(peer)) {
                     Ok(()) | Err(Verdict::Ignore) => None,
                     Err(Verdict::Reject) => {
-                        self.router.rejected_by_judge(peer);
+                        self.router.rejected_by_validator(peer);
                         None
                     }
                     Err(Verdict::Accept) => {

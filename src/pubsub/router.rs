@@ -74,7 +74,7 @@ enum Routed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Is {
     New,
-    /// That was before it was judged.
+    /// That was before it was validated.
     Noted,
 }
 
@@ -165,7 +165,7 @@ impl Router {
         self.route(message, source, false, Is::Noted);
     }
 
-    /// Takes note of a message that a peer has sent, before it is judged; false if it has been here.
+    /// Takes note of a message that a peer has sent, before it is validated; false if it has been here.
     pub(super) fn note(&self, message: &Arc<Message>) -> bool {
         let origin = message.origin().filter(|_| self.signing == Signing::Strict);
         let mut state = self.state();
@@ -182,7 +182,7 @@ impl Router {
     }
 
     /// A client has rejected a message that `peer` sent.
-    pub(super) fn rejected_by_judge(&self, peer: PeerId) {
+    pub(super) fn rejected_by_validator(&self, peer: PeerId) {
         self.counters.rejected.fetch_add(1, Relaxed);
         self.state().penalize(peer, Offence::InvalidMessage);
     }

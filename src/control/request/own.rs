@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::{
     dht,
     events::{Kind, Kinds},
-    pubsub::{JudgeSettings, Verdict},
+    pubsub::{ValidatorSettings, Verdict},
     wire::pb::{self, event},
 };
 
@@ -21,11 +21,11 @@ const MAX_VERDICT_TIME: u32 = 60_000;
 /// Longest time in which the messages of a topic wait for another validator, in milliseconds.
 const MAX_HOLD: u32 = 3_600_000;
 
-/// What a client is to judge, and how.
+/// What a client is to validate, and how.
 #[derive(Debug)]
 pub(in crate::control) struct Validate {
     pub(in crate::control) topic: Arc<[u8]>,
-    pub(in crate::control) settings: JudgeSettings,
+    pub(in crate::control) settings: ValidatorSettings,
 }
 
 pub(super) fn validate(request: Option<pb::PubsubValidateRequest>) -> Result<Validate, Rejected> {
@@ -41,7 +41,7 @@ pub(super) fn validate(request: Option<pb::PubsubValidateRequest>) -> Result<Val
     };
     Ok(Validate {
         topic: Arc::from(&topic[..]),
-        settings: JudgeSettings {
+        settings: ValidatorSettings {
             deadline: match time("deadline", request.deadline, MAX_VERDICT_TIME)? {
                 Duration::ZERO => Duration::from_millis(VERDICT_TIME.into()),
                 deadline => deadline,
@@ -89,7 +89,7 @@ const RECORD_VERDICT_TIME: u32 = 5000;
 /// Bytes of a reason that are told.
 const MAX_REASON: usize = 256;
 
-/// Which records a client is to judge.
+/// Which records a client is to validate.
 #[derive(Debug)]
 pub(in crate::control) struct ValidateRecords {
     pub(in crate::control) namespace: Bytes,

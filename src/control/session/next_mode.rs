@@ -4,8 +4,8 @@ use std::{io, sync::Arc};
 
 use super::{
     super::{
-        client::Client, context::Context, events::EventFeed, judging::Judging, mode::Mode,
-        outcome::Last, persistent::Persistent, pipe::Pipe, pubsub::Feed, response,
+        client::Client, context::Context, events::EventFeed, mode::Mode, outcome::Last,
+        persistent::Persistent, pipe::Pipe, pubsub::Feed, response, validators::ValidatorSession,
     },
     Session,
 };
@@ -27,15 +27,15 @@ impl Session {
                 let (client, context) = self.told(&answer);
                 Mode::Events(Box::new(EventFeed::new(client, follower, &context)))
             }
-            Last::Judge(answer, judge) => {
+            Last::ValidateMessages(answer, validator) => {
                 self.output.widen(&self.socket);
                 let (client, context) = self.told(&answer);
-                Mode::Judging(Box::new(Judging::new(client, judge, &context)))
+                Mode::ValidateMessages(Box::new(ValidatorSession::new(client, validator, &context)))
             }
             Last::ValidateRecords(answer, validator) => {
                 self.output.widen(&self.socket);
                 let (client, context) = self.told(&answer);
-                Mode::Validating(Box::new(Judging::new(client, validator, &context)))
+                Mode::ValidateRecords(Box::new(ValidatorSession::new(client, validator, &context)))
             }
             Last::Upgrade => self.upgrade(),
             Last::Close(answer) => {

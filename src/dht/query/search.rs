@@ -24,10 +24,10 @@ use super::super::{
 };
 use crate::{fixed_limits::fixed_limit, wire::frame};
 
-/// Different records of one search that are judged or wait to be compared (SECURITY.md 3). Those that
+/// Different records of one search that are validated or wait to be compared (SECURITY.md 3). Those that
 /// peers tell meanwhile wait, and with them the walk.
-pub(crate) const MAX_JUDGING: usize = 16;
-fixed_limit!("DHT: records of one search judged at once", MAX_JUDGING);
+pub(crate) const MAX_VALIDATING: usize = 16;
+fixed_limit!("DHT: records of one search judged at once", MAX_VALIDATING);
 
 /// PUT_VALUE of a record, encoded.
 pub(super) fn put_request(key: &[u8], value: &[u8]) -> Bytes {
@@ -41,7 +41,7 @@ pub(super) struct Search {
     dht: Arc<Inner>,
     key: Arc<[u8]>,
     best: Option<Bytes>,
-    /// The record held here, which is judged first.
+    /// The record held here, which is validated first.
     local: Option<Bytes>,
     /// `None` if there is nobody to ask, or nobody left.
     lookup: Option<Lookup>,
@@ -51,17 +51,17 @@ pub(super) struct Search {
     holders: Vec<PeerId>,
     /// Who has told each of the records that are not decided about yet.
     tellers: HashMap<Bytes, Vec<PeerId>>,
-    judging: FuturesUnordered<BoxFuture<'static, (Bytes, Result<(), RecordError>)>>,
+    validating: FuturesUnordered<BoxFuture<'static, (Bytes, Result<(), RecordError>)>>,
     /// Valid ones, to be compared with the best one after another.
     valid: VecDeque<Bytes>,
     comparing: Option<BoxFuture<'static, (Bytes, Result<bool, RecordError>)>>,
-    /// Why a record was not judged.
-    unjudged: Option<RecordError>,
+    /// Why a record was not validated.
+    unvalidated: Option<RecordError>,
 }
 
 impl Search {
     pub(super) fn start(dht: &Arc<Inner>, key: &[u8], deadline: Instant) -> Self {
-        // Records that nobody here could judge are not worth asking for.
+        // Records that nobody here could validate are not worth asking for.
         let lookup = if dht.knows(key) {
             let request = message::request(Type::GetValue, key);
             Lookup::start(dht, key, &request, deadline).ok()
@@ -78,14 +78,14 @@ impl Search {
             closest: Vec::new(),
             holders: Vec::new(),
             tellers: HashMap::new(),
-            judging: FuturesUnordered::new(),
+            validating: FuturesUnordered::new(),
             valid: VecDeque::new(),
             comparing: None,
-            unjudged: None,
+            unvalidated: None,
         };
         if let Some(local) = local {
             search.tellers.insert(local.clone(), Vec::new());
-            search.judge(local);
+            search.validate(local);
         }
         search
     }
@@ -96,9 +96,9 @@ impl Search {
             if let Some(first) = self.compare() {
                 return Some(first);
             }
-            let has_room = self.judging.len() + self.valid.len() < MAX_JUDGING;
+            let has_room = self.validating.len() + self.valid.len() < MAX_VALIDATING;
             tokio::select! {
-                // Without a client that judges, each record is decided about before the next answer.
+                // Without a client that validates, each record is decided about before the next answer.
                 biased;
                 (value, compared) = under_way(&mut self.comparing), if self.comparing.is_some() => {
                     self.comparing = None;
@@ -106,7 +106,7 @@ impl Search {
                         return Some(value);
                     }
                 }
-                Some((value, judged)) = self.judging.next() => self.judged(value, judged),
+                Some((value, validated)) = self.validating.next() => self.validated(value, validated),
                 told = walk(&mut self.lookup), if has_room && self.lookup.is_some() => match told {
                     Some((peer, answer)) => self.told(peer, &answer),
                     None => {
@@ -121,9 +121,9 @@ impl Search {
 
     /// The best record of a search that has ended.
     pub(super) fn found(&self) -> Result<Bytes, QueryError> {
-        let unjudged = || self.unjudged.clone().map(QueryError::Record);
+        let unvalidated = || self.unvalidated.clone().map(QueryError::Record);
         let best = self.best.clone();
-        best.ok_or_else(|| unjudged().unwrap_or(QueryError::NotFound))
+        best.ok_or_else(|| unvalidated().unwrap_or(QueryError::NotFound))
     }
 
     fn told(&mut self, peer: PeerId, answer: &Answer) {
@@ -139,21 +139,21 @@ impl Search {
             // A copy: what is told may be a small part of a large message.
             let value = Bytes::copy_from_slice(&record.value);
             self.tellers.insert(value.clone(), vec![peer]);
-            self.judge(value);
+            self.validate(value);
         }
     }
 
-    fn judge(&mut self, value: Bytes) {
+    fn validate(&mut self, value: Bytes) {
         let (dht, key) = (self.dht.clone(), self.key.clone());
-        let judging = async move {
-            let judged = dht.validate(Asker::Client, &key, &value).await;
-            (value, judged)
+        let validating = async move {
+            let validated = dht.validate(Asker::Client, &key, &value).await;
+            (value, validated)
         };
-        self.judging.push(judging.boxed());
+        self.validating.push(validating.boxed());
     }
 
-    fn judged(&mut self, value: Bytes, judged: Result<(), RecordError>) {
-        let Err(error) = judged else {
+    fn validated(&mut self, value: Bytes, validated: Result<(), RecordError>) {
+        let Err(error) = validated else {
             self.valid.push_back(value);
             return;
         };
@@ -161,8 +161,8 @@ impl Search {
         if self.local.as_ref() == Some(&value) {
             self.local = None;
         }
-        if matches!(error, RecordError::Unjudged(..)) {
-            self.unjudged = Some(error);
+        if matches!(error, RecordError::Unvalidated(..)) {
+            self.unvalidated = Some(error);
         }
     }
 

@@ -94,12 +94,12 @@ impl Dht {
     ) -> Result<(), QueryError> {
         let dht = &self.0;
         let value = Bytes::from(value);
-        let judged = async {
+        let validated = async {
             dht.validate(Asker::Client, &key, &value).await?;
             let place = dht.place_of(Asker::Client, &key, &value).await?;
             place.ok_or(QueryError::OldRecord)
         };
-        let place = timeout_at(deadline, judged).await;
+        let place = timeout_at(deadline, validated).await;
         let place = place.unwrap_or(Err(QueryError::DeadlineExceeded))?;
         let query = async {
             let request = put_request(&key, &value);

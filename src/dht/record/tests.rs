@@ -211,7 +211,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_judged(
+    fn any_bytes_are_validated(
         namespace in prop::sample::select(vec!["/pk/", "/ipns/", "/x/", ""]),
         rest in prop::collection::vec(any::<u8>(), 0..50),
         values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..4),
@@ -229,7 +229,7 @@ proptest! {
 
     /// CBOR is read before the signature, so anybody's reaches the reader.
     #[test]
-    fn any_cbor_is_judged(
+    fn any_cbor_is_validated(
         data in prop::collection::vec(
             prop::sample::select(vec![
                 0x00_u8, 0x20, 0x41, 0x5b, 0x5f, 0x61, 0x7b, 0x7f, 0x81, 0x9b, 0x9f, 0xa1, 0xbb,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Unjudged, Validators,
+    Unvalidated, Validators,
     queue::{Question, Queue, Verdict},
 };
 use crate::limit_hits::Limit;
@@ -64,7 +64,7 @@ impl ClientValidator {
 
     /// The question with this number cannot be asked.
     pub fn give_up(&self, id: u64) {
-        self.queue.give_up(id, Unjudged::Full);
+        self.queue.give_up(id, Unvalidated::Full);
     }
 }
 

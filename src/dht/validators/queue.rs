@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Asker, Unjudged};
+use super::{Asker, Unvalidated};
 use crate::{
     dht::RecordError,
     fixed_limits::fixed_limit,
@@ -56,7 +56,7 @@ pub struct Verdict {
     pub best: Option<usize>,
 }
 
-type Reply = Result<Verdict, Unjudged>;
+type Reply = Result<Verdict, Unvalidated>;
 
 #[derive(Debug)]
 struct Waiting {
@@ -161,13 +161,13 @@ impl Queue {
             Some(best) if best < count => Ok(best),
             _ => {
                 Limit::DhtStrayVerdicts.hit();
-                Err(self.unjudged(Unjudged::NoChoice))
+                Err(self.unvalidated(Unvalidated::NoChoice))
             }
         }
     }
 
-    fn unjudged(&self, why: Unjudged) -> RecordError {
-        RecordError::Unjudged(self.namespace.clone(), why)
+    fn unvalidated(&self, why: Unvalidated) -> RecordError {
+        RecordError::Unvalidated(self.namespace.clone(), why)
     }
 
     async fn ask(
@@ -179,16 +179,16 @@ impl Queue {
     ) -> Result<Verdict, RecordError> {
         let deadline = Instant::now() + self.deadline;
         let submitted = self.submit(asker, key, values, selects);
-        let (id, reply) = submitted.map_err(|why| self.unjudged(why))?;
+        let (id, reply) = submitted.map_err(|why| self.unvalidated(why))?;
         let _asked = Asked { queue: self, id };
         let told = match timeout_at(deadline, reply).await {
-            Ok(told) => told.unwrap_or(Err(Unjudged::Gone)),
+            Ok(told) => told.unwrap_or(Err(Unvalidated::Gone)),
             Err(_) => {
                 Limit::DhtVerdictTime.hit();
-                Err(Unjudged::Late)
+                Err(Unvalidated::Late)
             }
         };
-        told.map_err(|why| self.unjudged(why))
+        told.map_err(|why| self.unvalidated(why))
     }
 
     fn submit(
@@ -197,14 +197,14 @@ impl Queue {
         key: &[u8],
         values: Vec<Bytes>,
         selects: bool,
-    ) -> Result<(u64, oneshot::Receiver<Reply>), Unjudged> {
+    ) -> Result<(u64, oneshot::Receiver<Reply>), Unvalidated> {
         let (part, whole) = match asker {
             Asker::Client => (1, 1),
             Asker::Peer => SHARE_OF_PEERS,
         };
         let mut state = self.state.lock();
         if state.closed {
-            return Err(Unjudged::Gone);
+            return Err(Unvalidated::Gone);
         }
         let id = state.last + 1;
         let question = Question {
@@ -219,7 +219,7 @@ impl Queue {
         if !fits || state.charge.resize_dispensable(bytes).is_err() {
             drop(state);
             Limit::DhtJudges.hit();
-            return Err(Unjudged::Full);
+            return Err(Unvalidated::Full);
         }
         let (reply, told) = oneshot::channel();
         state.bytes = bytes;
@@ -247,7 +247,7 @@ impl Queue {
         waiting.is_some_and(|waiting| waiting.reply.send(Ok(verdict)).is_ok())
     }
 
-    pub(super) fn give_up(&self, id: u64, why: Unjudged) {
+    pub(super) fn give_up(&self, id: u64, why: Unvalidated) {
         if let Some(waiting) = self.take(id) {
             // Whoever asked may have gone.
             let _ = waiting.reply.send(Err(why));

@@ -1,11 +1,11 @@
-//! Clients that judge the messages of a topic (PROTOCOL.md 3).
+//! Clients that validate the messages of a topic (PROTOCOL.md 3).
 //!
-//! A message that comes is noted as seen, put into the queue of its topic's judge, and goes on when
+//! A message that comes is noted as seen, put into the queue of its topic's validator, and goes on when
 //! the verdict comes. The stream that it came on does not wait. Every message leaves the queue: by its
-//! verdict, at its deadline, or when the judge goes.
+//! verdict, at its deadline, or when the validator goes.
 
-mod judge;
 mod queue;
+mod topic_validator;
 
 use std::{
     collections::HashMap,
@@ -20,13 +20,13 @@ use parking_lot::Mutex;
 
 use super::{router::Router, subscriptions::MAX_TOPIC};
 use crate::{fixed_limits::fixed_limit, memory::Account};
-pub use judge::{Ask, Judge};
 use queue::Queue;
 pub(super) use queue::Submitter;
+pub use topic_validator::{Ask, TopicValidator};
 
-/// Topics that have a judge, or had one and wait for another (SECURITY.md 3).
-pub(crate) const MAX_JUDGES: usize = 1024;
-fixed_limit!("pubsub: topics with a validator", MAX_JUDGES);
+/// Topics that have a validator, or had one and wait for another (SECURITY.md 3).
+pub(crate) const MAX_VALIDATORS: usize = 1024;
+fixed_limit!("pubsub: topics with a validator", MAX_VALIDATORS);
 
 /// What becomes of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,20 +39,20 @@ pub enum Verdict {
     Ignore,
 }
 
-/// How a client judges.
+/// How a client validates.
 #[derive(Debug, Clone, Copy)]
-pub struct JudgeSettings {
+pub struct ValidatorSettings {
     /// Time for each verdict.
     pub deadline: Duration,
     /// What a missing verdict counts as.
     pub late: Verdict,
-    /// For so long after the client has gone, messages are ignored unless another one judges.
+    /// For so long after the client has gone, messages are ignored unless another one validates.
     pub hold: Duration,
 }
 
-/// Why a client may not judge.
+/// Why a client may not validate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum JudgeError {
+pub enum TopicValidatorError {
     /// Another one does.
     #[error("duplicate validator for topic {}", String::from_utf8_lossy(.0))]
     Duplicate(Arc<[u8]>),
@@ -71,43 +71,43 @@ enum Entry {
     Gone(Instant),
 }
 
-/// The judges of all topics.
+/// The validators of all topics.
 #[derive(Debug, Default)]
-pub(super) struct Judges {
+pub(super) struct Validators {
     /// How many entries there are. Most daemons have none, and look no further.
     count: AtomicUsize,
     table: Mutex<HashMap<Arc<[u8]>, Entry>>,
 }
 
-/// Who judges a message.
-pub(super) enum Court {
-    Judge(Arc<Queue>),
+/// Who validates a message.
+pub(super) enum Validation {
+    By(Arc<Queue>),
     /// Nobody, and it is ignored.
-    Closed,
+    Held,
 }
 
-impl Judges {
-    /// Who judges messages on `topic`; `None` if they go on without.
-    pub(super) fn of(&self, topic: &[u8]) -> Option<Court> {
+impl Validators {
+    /// Who validates messages on `topic`; `None` if they go on without.
+    pub(super) fn of(&self, topic: &[u8]) -> Option<Validation> {
         if self.count.load(Relaxed) == 0 {
             return None;
         }
         match self.table.lock().get(topic)? {
-            Entry::Present(queue) => Some(Court::Judge(queue.clone())),
-            Entry::Gone(until) => (Instant::now() < *until).then_some(Court::Closed),
+            Entry::Present(queue) => Some(Validation::By(queue.clone())),
+            Entry::Gone(until) => (Instant::now() < *until).then_some(Validation::Held),
         }
     }
 
-    /// Makes a client the judge of `topic`. What waits for it is charged to `account`.
+    /// Makes a client the validator of `topic`. What waits for it is charged to `account`.
     pub(super) fn add(
         self: &Arc<Self>,
         router: &Arc<Router>,
         topic: Arc<[u8]>,
-        settings: JudgeSettings,
+        settings: ValidatorSettings,
         account: &Arc<Account>,
-    ) -> Result<Judge, JudgeError> {
+    ) -> Result<TopicValidator, TopicValidatorError> {
         if topic.len() > MAX_TOPIC {
-            return Err(JudgeError::NameTooLong(topic.len()));
+            return Err(TopicValidatorError::NameTooLong(topic.len()));
         }
         let now = Instant::now();
         let mut table = self.table.lock();
@@ -115,19 +115,24 @@ impl Judges {
         if let Some(Entry::Present(present)) = table.get(&topic)
             && !present.probe.is_gone()
         {
-            return Err(JudgeError::Duplicate(topic));
+            return Err(TopicValidatorError::Duplicate(topic));
         }
-        if table.len() >= MAX_JUDGES && !table.contains_key(&topic) {
-            return Err(JudgeError::TooMany);
+        if table.len() >= MAX_VALIDATORS && !table.contains_key(&topic) {
+            return Err(TopicValidatorError::TooMany);
         }
         let queue = Arc::new(Queue::new(settings, account));
         table.insert(topic.clone(), Entry::Present(queue.clone()));
         self.count.store(table.len(), Relaxed);
         drop(table);
-        Ok(Judge::new(self.clone(), router.clone(), topic, queue))
+        Ok(TopicValidator::new(
+            self.clone(),
+            router.clone(),
+            topic,
+            queue,
+        ))
     }
 
-    /// The judge of `topic` with this queue has gone.
+    /// The validator of `topic` with this queue has gone.
     fn remove(&self, topic: &Arc<[u8]>, queue: &Arc<Queue>) {
         let hold = queue.settings.hold;
         let mut table = self.table.lock();

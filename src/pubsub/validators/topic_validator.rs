@@ -1,4 +1,4 @@
-//! The judge of one topic, as its client's connection has it.
+//! The validator of one topic, as its client's connection has it.
 
 use std::{sync::Arc, time::Instant};
 
@@ -6,7 +6,7 @@ use libp2p::PeerId;
 use tokio::time::sleep_until;
 
 use super::{
-    Judges, Verdict,
+    Validators, Verdict,
     queue::{Queue, Ruled},
 };
 use crate::{
@@ -14,10 +14,10 @@ use crate::{
     pubsub::{FORWARD_PATIENCE, message::Message, router::Router},
 };
 
-/// A message to be judged.
+/// A message to be validated.
 #[derive(Debug)]
 pub struct Ask {
-    /// 1, 2, 3, ... for each judge.
+    /// 1, 2, 3, ... for each validator.
     pub id: u64,
     /// Who sent it; `None` if a client here publishes it.
     pub peer: Option<PeerId>,
@@ -25,44 +25,44 @@ pub struct Ask {
     pub message: Arc<Message>,
 }
 
-/// The judge of one topic. Ends when dropped.
+/// The validator of one topic. Ends when dropped.
 #[derive(Debug)]
-pub struct Judge {
-    judges: Arc<Judges>,
+pub struct TopicValidator {
+    validators: Arc<Validators>,
     router: Arc<Router>,
     topic: Arc<[u8]>,
     queue: Arc<Queue>,
 }
 
-impl Judge {
+impl TopicValidator {
     pub(super) fn new(
-        judges: Arc<Judges>,
+        validators: Arc<Validators>,
         router: Arc<Router>,
         topic: Arc<[u8]>,
         queue: Arc<Queue>,
     ) -> Self {
         Self {
-            judges,
+            validators,
             router,
             topic,
             queue,
         }
     }
 
-    /// `is_gone` tells whether the client has gone, before the judge is dropped: another one may take
+    /// `is_gone` tells whether the client has gone, before the validator is dropped: another one may take
     /// its place then.
     pub fn set_probe(&self, is_gone: impl Fn() -> bool + Send + Sync + 'static) {
         self.queue.probe.set(is_gone);
     }
 
-    /// The next message to be judged, if it is there already.
+    /// The next message to be validated, if it is there already.
     #[must_use]
     pub fn try_next(&self) -> Option<Ask> {
         let (id, peer, message) = self.queue.next_ask()?;
         Some(Ask { id, peer, message })
     }
 
-    /// The next message to be judged.
+    /// The next message to be validated.
     ///
     /// # Cancel safety
     /// Loses nothing.
@@ -80,7 +80,7 @@ impl Judge {
     pub fn rule(&self, id: u64, verdict: Verdict) {
         match self.queue.rule(id, verdict, true) {
             Ruled::Done => {}
-            Ruled::Rejected(peer) => self.router.rejected_by_judge(peer),
+            Ruled::Rejected(peer) => self.router.rejected_by_validator(peer),
             Ruled::Stray => Limit::PubsubStrayVerdicts.hit(),
         }
     }
@@ -88,11 +88,11 @@ impl Judge {
     /// The verdict about a message does not come.
     pub fn give_up(&self, id: u64) {
         if let Ruled::Rejected(peer) = self.queue.rule(id, self.queue.settings.late, false) {
-            self.router.rejected_by_judge(peer);
+            self.router.rejected_by_validator(peer);
         }
     }
 
-    /// Forwards what was accepted, and gives up what is not judged in time. Runs until dropped.
+    /// Forwards what was accepted, and gives up what is not validated in time. Runs until dropped.
     pub async fn run(&self) {
         tokio::join!(self.forward(), self.expire());
     }
@@ -126,9 +126,9 @@ impl Judge {
     }
 }
 
-impl Drop for Judge {
+impl Drop for TopicValidator {
     fn drop(&mut self) {
-        self.judges.remove(&self.topic, &self.queue);
+        self.validators.remove(&self.topic, &self.queue);
         while let Some(id) = self.queue.close() {
             self.give_up(id);
         }

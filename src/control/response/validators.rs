@@ -6,7 +6,7 @@ use super::ok;
 use crate::{dht::Question, pubsub::Ask, wire::pb};
 
 /// The question to the validator of a topic.
-pub(in crate::control) fn to_judge(ask: &Ask) -> pb::Response {
+pub(in crate::control) fn to_topic_validator(ask: &Ask) -> pb::Response {
     // What a message holds is what clients get of it.
     let message = pb::PsMessage::decode(ask.message.body().clone()).unwrap_or_default();
     pb::Response {
@@ -20,7 +20,7 @@ pub(in crate::control) fn to_judge(ask: &Ask) -> pb::Response {
 }
 
 /// The question to the validator of a namespace.
-pub(in crate::control) fn to_validator(question: &Question) -> pb::Response {
+pub(in crate::control) fn to_record_validator(question: &Question) -> pb::Response {
     use pb::dht_validation::Type;
     let kind = match question.selects {
         true => Type::Select,

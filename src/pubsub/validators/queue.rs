@@ -1,4 +1,4 @@
-//! Messages that wait for the verdicts of one judge.
+//! Messages that wait for the verdicts of one validator.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,7 +10,7 @@ use libp2p::PeerId;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use super::{JudgeSettings, Verdict};
+use super::{ValidatorSettings, Verdict};
 use crate::{
     fixed_limits::fixed_limit,
     gone::Probe,
@@ -51,12 +51,12 @@ struct State {
     /// By their numbers, which are in the order of their deadlines.
     waiting: BTreeMap<u64, Waiting>,
     last: u64,
-    /// The highest number that the judge was asked about.
+    /// The highest number that the validator was asked about.
     asked: u64,
     accepted: VecDeque<Accepted>,
     bytes: usize,
     charge: Charge,
-    /// The judge has gone.
+    /// The validator has gone.
     closed: bool,
 }
 
@@ -70,10 +70,10 @@ pub(super) enum Ruled {
     Rejected(PeerId),
 }
 
-/// The messages that wait for one judge.
+/// The messages that wait for one validator.
 #[derive(Debug)]
 pub(in super::super) struct Queue {
-    pub(super) settings: JudgeSettings,
+    pub(super) settings: ValidatorSettings,
     state: Mutex<State>,
     /// There is something to ask.
     pub(super) asks: Notify,
@@ -85,7 +85,7 @@ pub(in super::super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(settings: JudgeSettings, account: &Arc<Account>) -> Self {
+    pub(super) fn new(settings: ValidatorSettings, account: &Arc<Account>) -> Self {
         Self {
             settings,
             state: Mutex::new(State {
@@ -104,7 +104,7 @@ impl Queue {
         }
     }
 
-    /// Has a message judged. A verdict if there is no room for it, or no judge any more.
+    /// Has a message validated. A verdict if there is no room for it, or no validator any more.
     pub(in super::super) fn submit(
         &self,
         message: &Arc<Message>,
@@ -139,7 +139,7 @@ impl Queue {
         Ok(())
     }
 
-    /// The next message that the judge has not been asked about: its number, and who sent it.
+    /// The next message that the validator has not been asked about: its number, and who sent it.
     pub(super) fn next_ask(&self) -> Option<(u64, Option<PeerId>, Arc<Message>)> {
         let mut state = self.state.lock();
         let after = state.asked + 1;
@@ -153,7 +153,7 @@ impl Queue {
         Some(ask)
     }
 
-    /// The message with this number gets its verdict. The judge may only speak of what it was `asked`.
+    /// The message with this number gets its verdict. The validator may only speak of what it was `asked`.
     pub(super) fn rule(&self, id: u64, verdict: Verdict, asked: bool) -> Ruled {
         let mut state = self.state.lock();
         if asked && id > state.asked {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     dht::{ClientValidator, Question},
     memory::Account,
-    pubsub::{Ask, Judge},
+    pubsub::{Ask, TopicValidator},
     wire::{
         frame::{FrameReader, ReadError},
         parts, pb,
@@ -38,8 +38,8 @@ pub(super) fn serve(
         Ok(request) => request,
         Err(rejected) => return rejected.into(),
     };
-    match pubsub.judge(request.topic, request.settings, account) {
-        Ok(judge) => Last::Judge(response::ok(), judge).into(),
+    match pubsub.validate_by(request.topic, request.settings, account) {
+        Ok(validator) => Last::ValidateMessages(response::ok(), validator).into(),
         Err(error) => Outcome::Answer(response::error(error.to_string())),
     }
 }
@@ -88,7 +88,7 @@ pub(super) trait Questions {
     fn run(&self) -> impl Future<Output = ()> + Send;
 }
 
-impl Questions for Judge {
+impl Questions for TopicValidator {
     type Question = Ask;
 
     fn set_probe(&self, is_gone: impl Fn() -> bool + Send + Sync + 'static) {
@@ -104,7 +104,7 @@ impl Questions for Judge {
     }
 
     fn encode(ask: &Ask) -> pb::Response {
-        response::to_judge(ask)
+        response::to_topic_validator(ask)
     }
 
     fn give_up(&self, ask: &Ask) {
@@ -138,7 +138,7 @@ impl Questions for ClientValidator {
     }
 
     fn encode(question: &Question) -> pb::Response {
-        response::to_validator(question)
+        response::to_record_validator(question)
     }
 
     fn give_up(&self, question: &Question) {
@@ -157,19 +157,19 @@ impl Questions for ClientValidator {
     }
 }
 
-/// A client that judges messages or records until it closes.
+/// A client that validates messages or records until it closes.
 #[derive(Debug)]
-pub(super) struct Judging<Q> {
+pub(super) struct ValidatorSession<Q> {
     socket: Arc<Socket>,
-    judge: Q,
+    validator: Q,
     reader: FrameReader,
     output: Output,
     account: Arc<Account>,
     closing: CancellationToken,
 }
 
-impl<Q: Questions> Judging<Q> {
-    pub(super) fn new(client: Client, judge: Q, context: &Context) -> Self {
+impl<Q: Questions> ValidatorSession<Q> {
+    pub(super) fn new(client: Client, validator: Q, context: &Context) -> Self {
         let Client {
             socket,
             reader,
@@ -178,10 +178,10 @@ impl<Q: Questions> Judging<Q> {
         } = client;
         let socket = Arc::new(socket);
         let watched = Arc::downgrade(&socket);
-        judge.set_probe(move || watched.upgrade().is_none_or(|socket| socket.finished()));
+        validator.set_probe(move || watched.upgrade().is_none_or(|socket| socket.finished()));
         Self {
             socket,
-            judge,
+            validator,
             reader,
             output,
             account,
@@ -196,7 +196,7 @@ impl<Q: Questions> Judging<Q> {
     pub(super) async fn run(self) -> io::Result<()> {
         let Self {
             socket,
-            judge,
+            validator,
             mut reader,
             output,
             account,
@@ -209,9 +209,9 @@ impl<Q: Questions> Judging<Q> {
         tokio::select! {
             biased;
             () = closing.cancelled() => Ok(()),
-            ended = hear(listener, &mut reader, &judge) => ended,
-            ended = ask(listener, &judge, output) => ended,
-            () = judge.run() => Ok(()),
+            ended = hear(listener, &mut reader, &validator) => ended,
+            ended = ask(listener, &validator, output) => ended,
+            () = validator.run() => Ok(()),
         }
     }
 }
@@ -220,7 +220,7 @@ impl<Q: Questions> Judging<Q> {
 async fn hear(
     listener: Listener<'_>,
     reader: &mut FrameReader,
-    judge: &impl Questions,
+    validator: &impl Questions,
 ) -> io::Result<()> {
     let Listener {
         mut socket,
@@ -237,23 +237,23 @@ async fn hear(
             continue;
         };
         let request = pb::Request::decode(frame).map_err(io::Error::other)?;
-        judge.hear(&request);
+        validator.hear(&request);
     }
 }
 
 async fn ask<Q: Questions>(
     listener: Listener<'_>,
-    judge: &Q,
+    validator: &Q,
     mut output: Output,
 ) -> io::Result<()> {
     loop {
         listener.write(output.bytes()).await?;
         output.clear();
-        let mut next = Some(judge.next().await);
+        let mut next = Some(validator.next().await);
         while let Some(ask) = next.take() {
-            put(listener, judge, &mut output, &ask).await?;
+            put(listener, validator, &mut output, &ask).await?;
             if output.len() < MAX_BATCH {
-                next = judge.try_next();
+                next = validator.try_next();
             }
         }
     }
@@ -261,7 +261,7 @@ async fn ask<Q: Questions>(
 
 async fn put<Q: Questions>(
     listener: Listener<'_>,
-    judge: &Q,
+    validator: &Q,
     output: &mut Output,
     ask: &Q::Question,
 ) -> io::Result<()> {
@@ -271,7 +271,7 @@ async fn put<Q: Questions>(
         output.clear();
         if output.put(&question).is_err() {
             // There is no room for it, even alone.
-            judge.give_up(ask);
+            validator.give_up(ask);
         }
     }
     Ok(())

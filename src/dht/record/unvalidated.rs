@@ -1,8 +1,8 @@
-//! Records that nobody has judged.
+//! Records that nobody has validated.
 
 /// Why there is no verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unjudged {
+pub enum Unvalidated {
     /// The deadline passed.
     #[error("it did not answer in time")]
     Late,

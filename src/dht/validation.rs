@@ -1,4 +1,4 @@
-//! Who judges records: the daemon by libp2p's rules, or the client that validates the namespace.
+//! Who validates records: the daemon by libp2p's rules, or the client that validates the namespace.
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,16 +35,16 @@ impl Dht {
 
 impl Inner {
     /// Whether a verdict about records at `key` may take its time.
-    pub(super) fn is_judged_by_client(&self, key: &[u8]) -> bool {
+    pub(super) fn is_validated_by_client(&self, key: &[u8]) -> bool {
         self.validators.of(key).is_some()
     }
 
-    /// Whether records at `key` can be judged.
+    /// Whether records at `key` can be validated.
     pub(super) fn knows(&self, key: &[u8]) -> bool {
-        self.is_judged_by_client(key) || self.validator.knows(key)
+        self.is_validated_by_client(key) || self.validator.knows(key)
     }
 
-    /// Whether `value` may be stored at `key`. What the daemon judges itself is judged at once.
+    /// Whether `value` may be stored at `key`. What the daemon validates itself is validated at once.
     pub(super) async fn validate(
         &self,
         asker: Asker,
@@ -94,7 +94,7 @@ impl Inner {
             match self.validate(asker, key, other).await {
                 Ok(()) if self.prefers_second(asker, key, value, other).await? => return Ok(None),
                 // Without a verdict it may be the better one.
-                Err(unjudged @ RecordError::Unjudged(..)) => return Err(unjudged),
+                Err(unvalidated @ RecordError::Unvalidated(..)) => return Err(unvalidated),
                 Ok(()) | Err(_) => {}
             }
         }
