@@ -36,9 +36,12 @@ pub(super) async fn execute(
         Request::Events { kinds, present } => {
             return events::serve(context, account, kinds, present).await;
         }
-        Request::Steer(request) => return steer::serve(context, account, request).await,
+        // Rare, and large: each client carries the state of whatever is not boxed.
+        Request::Steer(request) => {
+            return Box::pin(steer::serve(context, account, request)).await;
+        }
         Request::Tunnel(request) => {
-            return tunnelling::serve(context, account, origin, request).await;
+            return Box::pin(tunnelling::serve(context, account, origin, request)).await;
         }
         Request::Validate(request) => return validators::serve(context, account, request),
         Request::ValidateRecords(request) => {
@@ -61,7 +64,7 @@ pub(super) async fn execute(
             peer,
             addresses,
             timeout,
-        } => match node.probe(peer, addresses, timeout).await {
+        } => match Box::pin(node.probe(peer, addresses, timeout)).await {
             Ok(probed) => response::probed(&probed),
             Err(error) => response::error(error.to_string()),
         },

