@@ -109,8 +109,9 @@ struct Limited {
     limit: TrafficLimit,
     receive: Option<Bucket>,
     send: Option<Bucket>,
-    /// Streams of a protocol with one peer that were opened since.
-    streams: AtomicUsize,
+    /// Streams that were opened since there is a limit of this subject, and those that have moved bytes
+    /// since.
+    streams: Arc<AtomicUsize>,
     waited: AtomicU64,
 }
 
@@ -160,13 +161,16 @@ impl LimitSubject {
 }
 
 impl Limited {
-    fn new(limit: TrafficLimit) -> Self {
+    /// A limit in the place of `before`.
+    fn new(limit: TrafficLimit, before: Option<&Arc<Self>>) -> Self {
         let bucket = |rate: u64| (rate > 0).then(|| Bucket::new(rate));
         Self {
             limit,
             receive: bucket(limit.receive),
             send: bucket(limit.send),
-            streams: AtomicUsize::new(0),
+            streams: before
+                .map(|before| before.streams.clone())
+                .unwrap_or_default(),
             waited: AtomicU64::new(0),
         }
     }
@@ -230,7 +234,8 @@ impl Traffic {
         let mut limits = self.0.limits.write();
         let mut changed = limits.clone();
         for (subject, limit) in wanted {
-            changed.insert(subject, Arc::new(Limited::new(limit)));
+            let limited = Limited::new(limit, changed.get(&subject));
+            changed.insert(subject, Arc::new(limited));
         }
         if changed.len() > MAX_LIMITS {
             return Err(LimitError::TooMany);
@@ -293,5 +298,55 @@ impl Traffic {
         limits
             .get(subject)
             .map_or(0, |limited| limited.waited.load(Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> ProtocolName {
+        text.into()
+    }
+
+    fn two() -> TrafficLimit {
+        TrafficLimit {
+            streams: 2,
+            ..TrafficLimit::default()
+        }
+    }
+
+    #[test]
+    fn a_protocol_beyond_those_that_are_counted_has_its_limit_of_streams() {
+        let (traffic, peer) = (Traffic::default(), PeerId::random());
+        let known = (0..MAX_PROTOCOLS).map(|number| name(&format!("/{number}")));
+        let held: Vec<_> = known.map(|name| traffic.open(peer, &name, None)).collect();
+        let late = name("/late");
+        let subject = LimitSubject::of_protocol(&late);
+        traffic.limit(vec![(subject, two())]).expect("set");
+        let mut open: Vec<_> = (0..2)
+            .map(|_| traffic.open(PeerId::random(), &late, None).expect("open"))
+            .collect();
+        assert!(traffic.open(peer, &late, None).is_err());
+        open.pop();
+        assert!(traffic.open(peer, &late, None).is_ok());
+        drop(held);
+    }
+
+    #[test]
+    fn a_limit_that_is_set_again_knows_the_streams() {
+        let (traffic, peer, proto) = (Traffic::default(), PeerId::random(), name("/a"));
+        let subject = LimitSubject {
+            peer: Some(peer),
+            protocol: Some(proto.clone()),
+        };
+        let set = || traffic.limit(vec![(subject.clone(), two())]).expect("set");
+        set();
+        let open = || traffic.open(peer, &proto, None);
+        let held = (open().expect("open"), open().expect("open"));
+        set();
+        assert!(open().is_err());
+        drop(held);
+        assert!(open().is_ok());
     }
 }

@@ -297,3 +297,78 @@ fn what_is_no_limit_is_refused_with_a_reason() {
         "what is limited is not counted before it moves"
     );
 }
+
+#[test]
+fn streams_that_a_limit_holds_up_are_finished_at_the_end_of_the_daemon() {
+    const STREAMS: usize = 8;
+    const BYTES: usize = 30_000;
+    let (from, mut to, handler) = pair();
+    let mut open: Vec<_> = (0..STREAMS).map(|_| open(&from, &to, &handler)).collect();
+    let limit = TrafficLimit {
+        receive: Some(80_000),
+        ..of_protocol(ECHO)
+    };
+    limits(&to, Type::LimitsSet, &[limit]).expect("LIMITS_SET");
+    for (sending, _) in &mut open {
+        sending.write_all(&[7; BYTES]).expect("write");
+        sending.socket.shutdown_write().expect("ended");
+    }
+    let total = (STREAMS * BYTES) as u64;
+    assert!(eventually(PATIENCE, || of_name(&from, ECHO).sent == total));
+    // What has not been received yet waits for the limit.
+    assert!(of_name(&to, ECHO).received < total);
+    std::thread::scope(|scope| {
+        for (_, receiving) in &mut open {
+            scope.spawn(|| {
+                let mut received = Vec::new();
+                let ended = receiving.read_to_end(&mut received);
+                assert_eq!((received.len(), ended.is_ok()), (BYTES, true), "{ended:?}");
+            });
+        }
+        assert!(to.terminate(PATIENCE).success());
+    });
+}
+
+#[test]
+fn streams_under_one_limit_have_the_same_share() {
+    const STREAMS: usize = 8;
+    const SHARE: usize = 40_000;
+    let (from, to, handler) = pair();
+    let mut open: Vec<_> = (0..STREAMS).map(|_| open(&from, &to, &handler)).collect();
+    let limit = TrafficLimit {
+        send: Some(100_000),
+        ..of_protocol(ECHO)
+    };
+    limits(&from, Type::LimitsSet, &[limit]).expect("LIMITS_SET");
+    let shares: Vec<_> = open
+        .iter()
+        .map(|_| std::sync::atomic::AtomicUsize::new(0))
+        .collect();
+    std::thread::scope(|scope| {
+        for ((sending, receiving), share) in open.iter_mut().zip(&shares) {
+            scope.spawn(|| {
+                // It ends with the streams.
+                let _ = sending.write_all(&[7; 10 * SHARE]);
+            });
+            scope.spawn(|| {
+                let mut chunk = [0; 1024];
+                while let Ok(n) = receiving.read(&mut chunk)
+                    && n > 0
+                {
+                    share.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
+                }
+            });
+        }
+        let moved = || {
+            shares
+                .iter()
+                .map(|one| one.load(std::sync::atomic::Ordering::Relaxed))
+        };
+        let most = || moved().max().unwrap_or(0);
+        assert!(eventually(PATIENCE, || most() >= SHARE));
+        let told: Vec<usize> = moved().collect();
+        drop(to);
+        // One turn is a tenth of a second's bytes.
+        assert!(told.iter().all(|one| *one + 25_000 >= SHARE), "{told:?}");
+    });
+}

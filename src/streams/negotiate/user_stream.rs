@@ -109,6 +109,13 @@ impl UserStream {
     }
 }
 
+fn moved(polled: &Poll<io::Result<usize>>) -> usize {
+    match polled {
+        Poll::Ready(Ok(bytes)) => *bytes,
+        Poll::Ready(Err(_)) | Poll::Pending => 0,
+    }
+}
+
 impl AsyncRead for UserStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -119,11 +126,11 @@ impl AsyncRead for UserStream {
             Some(tap) => ready!(tap.poll_receive(cx)).min(buf.len()),
             None => buf.len(),
         };
-        let read = ready!(self.poll_payload(cx, &mut buf[..max]))?;
-        if let Some(tap) = &self.tap {
-            tap.received(read);
+        let read = self.poll_payload(cx, &mut buf[..max]);
+        if let Some(tap) = &mut self.tap {
+            tap.received(moved(&read));
         }
-        Poll::Ready(Ok(read))
+        read
     }
 }
 
@@ -162,11 +169,11 @@ impl AsyncWrite for UserStream {
             Some(tap) => ready!(tap.poll_send(cx)).min(buf.len()),
             None => buf.len(),
         };
-        let written = ready!(Pin::new(&mut self.io).poll_write(cx, &buf[..max]))?;
-        if let Some(tap) = &self.tap {
-            tap.sent(written);
+        let written = Pin::new(&mut self.io).poll_write(cx, &buf[..max]);
+        if let Some(tap) = &mut self.tap {
+            tap.sent(moved(&written));
         }
-        Poll::Ready(Ok(written))
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

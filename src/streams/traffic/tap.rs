@@ -35,13 +35,37 @@ pub(in super::super) struct Tap {
     /// The limits that hold are those of this number.
     epoch: u64,
     limits: Vec<Arc<Limited>>,
-    receiving: Wait,
-    sending: Wait,
+    receiving: Turn,
+    sending: Turn,
 }
 
-/// Until bytes may move, and how long that is.
+/// Between two looks of one that waits at whether the limits have changed.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The bytes that one way has reserved, and when they may move.
 #[derive(Debug, Default)]
-struct Wait(Option<(Pin<Box<Sleep>>, Duration)>);
+struct Turn {
+    /// 0 if nothing is reserved.
+    bytes: usize,
+    wait: Option<Wait>,
+}
+
+#[derive(Debug)]
+struct Wait {
+    until: Instant,
+    since: Instant,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Wait {
+    fn new(until: Instant, now: Instant) -> Self {
+        Self {
+            until,
+            since: now,
+            sleep: Box::pin(sleep_until(until.min(now + LOOK))),
+        }
+    }
+}
 
 impl Limited {
     fn bucket(&self, way: Way) -> Option<&Bucket> {
@@ -73,8 +97,8 @@ impl Tap {
             of_peer,
             epoch: 0,
             limits: Vec::new(),
-            receiving: Wait::default(),
-            sending: Wait::default(),
+            receiving: Turn::default(),
+            sending: Turn::default(),
         };
         tap.look();
         tap
@@ -94,8 +118,10 @@ impl Tap {
                 (Some(_), None) => self.of_peer.as_deref()?,
                 _ => &self.protocol.streams,
             };
+            // Streams of a protocol beyond those that are counted are so here.
+            let open = open.load(Relaxed).max(limited.streams.load(Relaxed));
             let limit = limited.limit.streams;
-            (limit > 0 && open.load(Relaxed) > limit).then_some(limit)
+            (limit > 0 && open > limit).then_some(limit)
         });
         limits.next()
     }
@@ -125,6 +151,9 @@ impl Tap {
         for limited in &found {
             limited.streams.fetch_add(1, Relaxed);
         }
+        // Others set the time now.
+        self.settle(Way::In, 0);
+        self.settle(Way::Out, 0);
         self.leave();
         self.limits = found;
     }
@@ -147,7 +176,7 @@ impl Tap {
 
     /// Whether a limit holds up what is received.
     pub(in super::super) fn is_receive_held_up(&self) -> bool {
-        self.receiving.0.is_some()
+        self.receiving.wait.is_some()
     }
 
     fn poll(&mut self, way: Way, cx: &mut Context<'_>) -> Poll<usize> {
@@ -160,55 +189,76 @@ impl Tap {
 
     #[cold]
     fn poll_limited(&mut self, way: Way, cx: &mut Context<'_>) -> Poll<usize> {
-        let wait = match way {
+        let turn = match way {
             Way::In => &mut self.receiving,
             Way::Out => &mut self.sending,
         };
-        loop {
-            if let Some((sleep, time)) = &mut wait.0 {
-                ready!(sleep.as_mut().poll(cx));
-                let waited = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-                for limited in self.limits.iter().filter(|one| one.bucket(way).is_some()) {
-                    limited.waited.fetch_add(waited, Relaxed);
-                }
-                wait.0 = None;
-            }
+        let buckets = || self.limits.iter().filter_map(|one| one.bucket(way));
+        if turn.bytes == 0 {
+            let Some(chunk) = buckets().map(Bucket::chunk).min() else {
+                return Poll::Ready(usize::MAX);
+            };
             let now = Instant::now();
-            let buckets = || self.limits.iter().filter_map(|one| one.bucket(way));
-            let ready = buckets().map(Bucket::ready).max().unwrap_or(now);
-            if ready <= now {
-                return Poll::Ready(buckets().map(Bucket::chunk).min().unwrap_or(usize::MAX));
+            let reserved = buckets().map(|bucket| bucket.reserve(chunk, now));
+            let until = reserved.max().unwrap_or(now);
+            turn.bytes = chunk;
+            if until > now {
+                Limit::Bandwidth.hit();
+                turn.wait = Some(Wait::new(until, now));
             }
-            Limit::Bandwidth.hit();
-            wait.0 = Some((Box::pin(sleep_until(ready)), ready - now));
         }
+        while let Some(wait) = &mut turn.wait {
+            ready!(wait.sleep.as_mut().poll(cx));
+            let now = Instant::now();
+            let waited = now.saturating_duration_since(wait.since).as_millis();
+            let waited = u64::try_from(waited).unwrap_or(u64::MAX);
+            for limited in self.limits.iter().filter(|one| one.bucket(way).is_some()) {
+                limited.waited.fetch_add(waited, Relaxed);
+            }
+            let until = wait.until;
+            turn.wait = (until > now).then(|| Wait::new(until, now));
+        }
+        Poll::Ready(turn.bytes)
     }
 
-    /// So many bytes were received.
-    pub(in super::super) fn received(&self, bytes: usize) {
-        self.protocol.received.fetch_add(bytes as u64, Relaxed);
-        self.pay(Way::In, bytes);
+    /// So many bytes were received: 0 if there were none yet.
+    pub(in super::super) fn received(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.protocol.received.fetch_add(bytes as u64, Relaxed);
+        }
+        self.settle(Way::In, bytes);
     }
 
     /// So many bytes were accepted for sending.
-    pub(in super::super) fn sent(&self, bytes: usize) {
-        self.protocol.sent.fetch_add(bytes as u64, Relaxed);
-        self.pay(Way::Out, bytes);
+    pub(in super::super) fn sent(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.protocol.sent.fetch_add(bytes as u64, Relaxed);
+        }
+        self.settle(Way::Out, bytes);
     }
 
-    fn pay(&self, way: Way, bytes: usize) {
+    /// Ends a turn in which so many bytes have moved.
+    fn settle(&mut self, way: Way, moved: usize) {
         if self.limits.is_empty() {
             return;
         }
-        let now = Instant::now();
-        for bucket in self.limits.iter().filter_map(|one| one.bucket(way)) {
-            bucket.pay(bytes, now);
+        let turn = std::mem::take(match way {
+            Way::In => &mut self.receiving,
+            Way::Out => &mut self.sending,
+        });
+        let rest = turn.bytes.saturating_sub(moved);
+        if rest > 0 {
+            for bucket in self.limits.iter().filter_map(|one| one.bucket(way)) {
+                bucket.give_back(rest);
+            }
         }
     }
 }
 
 impl Drop for Tap {
     fn drop(&mut self) {
+        self.settle(Way::In, 0);
+        self.settle(Way::Out, 0);
         self.leave();
         self.protocol.streams.fetch_sub(1, Relaxed);
         if let Some(of_peer) = &self.of_peer {
