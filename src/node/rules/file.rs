@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -16,6 +16,9 @@ use super::{
 
 /// Permission bits of a new file: its owner's alone.
 const MODE: u32 = 0o600;
+
+/// Bits that let others write: a rule of theirs would be the operator's.
+const OTHERS_WRITE: u32 = 0o022;
 
 /// Longest file, in bytes: as many rules as there may be, and room for spaces.
 const MAX_FILE: u64 = 1 << 20;
@@ -59,17 +62,23 @@ pub(super) fn encode(table: &Table) -> String {
 
 /// What the file holds, nothing if there is none.
 pub(super) fn read(path: &Path) -> Result<Table, RulesFileError> {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text));
-    match read {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Table::default()),
-        Err(source) => return Err(of_system(path, source)),
-    }
-    decode(&text).map_err(|reason| RulesFileError::Damaged {
+    let damaged = |reason| RulesFileError::Damaged {
         path: path.to_owned(),
         reason,
-    })
+    };
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Table::default()),
+        opened => opened.map_err(|source| of_system(path, source))?,
+    };
+    let meta = file.metadata().map_err(|source| of_system(path, source))?;
+    let mode = meta.mode() & 0o777;
+    if mode & OTHERS_WRITE != 0 {
+        return Err(damaged(format!("others can write it (mode {mode:04o})")));
+    }
+    let mut text = String::new();
+    let read = file.take(MAX_FILE + 1).read_to_string(&mut text);
+    read.map_err(|source| of_system(path, source))?;
+    decode(&text).map_err(damaged)
 }
 
 fn decode(text: &str) -> Result<Table, String> {
@@ -166,6 +175,18 @@ mod tests {
             assert_eq!(read(&path).expect("read").list(), table.list());
         }
         assert_eq!(fs::read_dir(directory.path()).expect("a list").count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_others_write_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("rules");
+        write(&path, &encode(&Table::default())).expect("write");
+        for (mode, accepted) in [(0o644, true), (0o620, false), (0o602, false), (0o600, true)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
+            assert_eq!(read(&path).is_ok(), accepted, "{mode:o}");
+        }
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Table {
             Subject::Peer(peer) => drop(self.peers.insert(peer, action)),
             Subject::EveryPeer => self.every_peer = Some(action),
             Subject::Network(network) => {
-                let network = network.trunc();
+                let network = plain(network);
                 self.networks.insert(network, action);
                 self.lengths.insert(kind(&network));
             }
@@ -86,7 +86,7 @@ impl Table {
             Subject::Peer(peer) => self.peers.remove(peer).is_some(),
             Subject::EveryPeer => self.every_peer.take().is_some(),
             Subject::Network(network) => {
-                let known = self.networks.remove(&network.trunc()).is_some();
+                let known = self.networks.remove(&plain(*network)).is_some();
                 self.lengths = self.networks.keys().map(kind).collect();
                 known
             }
@@ -117,6 +117,23 @@ impl Table {
         let all = networks.chain(peers).chain(every);
         all.map(|(subject, action)| Rule { subject, action })
             .collect()
+    }
+}
+
+/// The network without bits behind its prefix. One of IPv4 addresses mapped to IPv6 is that of IPv4, as
+/// addresses are.
+fn plain(network: IpNet) -> IpNet {
+    let IpNet::V6(v6) = network else {
+        return network.trunc();
+    };
+    let ipv4 = v6.addr().to_ipv4_mapped();
+    let length = v6.prefix_len().checked_sub(96);
+    let mapped = ipv4
+        .zip(length)
+        .map(|(ip, length)| IpNet::new(ip.into(), length));
+    match mapped {
+        Some(Ok(mapped)) => mapped.trunc(),
+        _ => network.trunc(),
     }
 }
 
@@ -156,6 +173,19 @@ mod tests {
         assert!(table.remove(&network("10.1.0.0/16", Action::Allow).subject));
         assert!(!table.remove(&network("10.1.0.0/16", Action::Allow).subject));
         assert_eq!(table.of_ip([10, 1, 0, 1].into()), Action::Block);
+    }
+
+    #[test]
+    fn a_network_mapped_to_ipv6_is_one_of_ipv4() {
+        let mut table = Table::default();
+        table.insert(network("::ffff:10.1.2.3/104", Action::Block));
+        table.insert(network("::ffff:0:0/95", Action::Block));
+        assert_eq!(table.of_ip([10, 2, 0, 1].into()), Action::Block);
+        assert_eq!(table.of_ip([11, 2, 0, 1].into()), Action::Allow);
+        assert_eq!(table.list()[0], network("10.0.0.0/8", Action::Block));
+        assert!(table.remove(&network("10.0.0.0/8", Action::Block).subject));
+        assert!(table.remove(&network("::ffff:0:0/95", Action::Block).subject));
+        assert!(table.is_empty());
     }
 
     #[test]
