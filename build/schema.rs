@@ -173,7 +173,7 @@ fn form(message: &str, field: &str) -> &'static str {
         (
             _,
             "proto" | "protos" | "topic" | "topics" | "topicIDs" | "tag" | "agent" | "namespace"
-            | "key" | "name" | "reason",
+            | "key" | "name" | "reason" | "network",
         ) => "Text",
         _ => "Data",
     }

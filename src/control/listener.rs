@@ -1,7 +1,7 @@
 //! The control socket: bound before the daemon does anything else, guarded, removed at exit.
 
 pub(super) mod bind;
-mod lock;
+pub(super) mod lock;
 
 use std::{
     io,

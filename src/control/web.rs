@@ -28,6 +28,7 @@ use hyper::{
     server::conn::http1, service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpStream, UnixStream},
     time::{sleep, timeout},
@@ -65,6 +66,10 @@ fixed_limit!("time to show a token over http", time TOKEN_TIME);
 
 /// Time to take the last answer when the daemon ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Silence after which a client is asked whether it is there, time between two such questions, and how many
+/// it may leave without an answer.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(10), 3);
 
 /// Bytes of the head of a request (SECURITY.md 3).
 const MAX_HEAD: usize = 16 * 1024;
@@ -239,6 +244,11 @@ impl Server {
         };
         // Answers are small, and wait for nothing.
         let _ = socket.set_nodelay(true);
+        let (silence, interval, unanswered) = KEEPALIVE;
+        let keepalive = TcpKeepalive::new().with_time(silence);
+        let keepalive = keepalive.with_interval(interval).with_retries(unanswered);
+        // Without it a client whose machine has gone stays.
+        let _ = SockRef::from(&socket).set_tcp_keepalive(&keepalive);
         let admitted = self.context.guard.admit_address(client, own);
         let origin = match admitted {
             Ok(origin) => origin,

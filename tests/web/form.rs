@@ -244,3 +244,22 @@ fn a_request_has_a_largest_size_and_its_errors_too() {
         assert!(refused("connect", &part).len() < 1024);
     }
 }
+
+#[test]
+fn a_network_of_a_rule_is_text() {
+    let asked = read(
+        "control",
+        r#"{"type":"RULES_ADD","rules":[{"network":"10.0.0.0/8"}]}"#,
+    );
+    let rule = &asked.control.expect("a part").rules[0];
+    assert_eq!(rule.network.as_deref(), Some(&b"10.0.0.0/8"[..]));
+    let answer = pb::Response {
+        control: Some(Box::new(pb::ControlResponse {
+            rules: vec![rule.clone()],
+            ..pb::ControlResponse::default()
+        })),
+        ..pb::Response::default()
+    };
+    let text = response(&answer.encode_to_vec()).expect("a text");
+    assert!(text.contains(r#""network":"10.0.0.0/8""#), "{text}");
+}

@@ -93,9 +93,10 @@ fn what_cannot_be_ends_the_start() {
     let mode = std::fs::Permissions::from_mode(0o644);
     std::fs::set_permissions(&path, mode).expect("set");
     let token = format!("-controlToken={}", path.display());
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let taken = taken.local_addr().expect("an address").to_string();
-    let _held = std::net::TcpListener::bind(&taken);
+    let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = held.local_addr().expect("an address");
+    let taken = format!("-controlHttp={taken}");
+    let good = format!("-controlToken={}", folder.path().join("made").display());
     for (flags, reason) in [
         (
             vec!["-controlHttp=127.0.0.1:0"],
@@ -109,6 +110,7 @@ fn what_cannot_be_ends_the_start() {
             vec!["-controlHttp=127.0.0.1:0", &token],
             "others can read or write it",
         ),
+        (vec![&taken, &good], "address already in use"),
         (
             vec![
                 "-controlHttp=127.0.0.1:0",
@@ -119,6 +121,7 @@ fn what_cannot_be_ends_the_start() {
         ),
     ] {
         let failed = Launch::new().args(&flags).try_spawn().expect_err("refused");
+        let failed = failed.replace("Address already", "address already");
         assert!(
             failed.contains(reason) || failed.contains(&reason.replace('"', "\\\"")),
             "{flags:?}: {failed}"

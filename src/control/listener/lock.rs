@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// The lock beside a socket, for as long as it lives. The file goes with it.
 #[derive(Debug)]
-pub(super) struct StartLock {
+pub(in crate::control) struct StartLock {
     path: PathBuf,
     _file: OwnedFd,
 }
@@ -41,7 +41,7 @@ impl Drop for StartLock {
 impl StartLock {
     /// Waits for the lock of the socket at `path`, for two seconds at most. `None` if there is
     /// none to be had: it only settles a race of two starts.
-    pub(super) fn wait(path: &Path) -> Option<Self> {
+    pub(in crate::control) fn wait(path: &Path) -> Option<Self> {
         let deadline = Instant::now() + WAIT;
         let path = beside(path);
         loop {

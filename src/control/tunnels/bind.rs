@@ -19,7 +19,10 @@ use tokio::{sync::Semaphore, time::timeout};
 pub(in crate::control) use crate::control::listener::bind::BindError;
 use crate::{
     control::{
-        listener::bind::{self, SocketFile},
+        listener::{
+            bind::{self, SocketFile},
+            lock::StartLock,
+        },
         socket::Socket,
     },
     fixed_limits::fixed_limit,
@@ -146,6 +149,8 @@ fn unix(
         socket.bind(&SockAddr::unix(path)?)?;
         Ok(socket)
     };
+    // Two that find the same stale socket must not remove each other's new one.
+    let _lock = StartLock::wait(path);
     let socket = match open() {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => match bind::is_stale(path) {
             true => std::fs::remove_file(path).and_then(|()| open()),

@@ -122,6 +122,8 @@ impl Listeners {
         let bound = bound.map(|(_, address)| address.clone()).collect();
         self.unwatched.retain(|(.., asked)| !meant.contains(asked));
         self.close(swarm, &ids);
+        // Also those that have no listener on any address of the host.
+        self.asked.retain(|asked| !meant.contains(&asked.address));
         let asked = &self.asked;
         let covered = |alias: &Multiaddr| asked.iter().any(|one| plan::covers(&one.address, alias));
         self.aliases
