@@ -267,7 +267,7 @@ fn ports_and_addresses_that_are_not_to_be_had_say_what_is() {
         ),
         (
             "/ip4/127.0.0.1/udp/1/webrtc-direct".into(),
-            ": -hostAddrs listens on /tcp/PORT, /tcp/PORT/ws and /udp/PORT/quic-v1",
+            ": -hostAddrs listens on /tcp/PORT, /tcp/PORT/ws, /tcp/PORT/tls/ws and /udp/PORT/quic-v1",
         ),
         (
             "/ip4/192.0.2.1/tcp/0".into(),

@@ -50,11 +50,11 @@ fn a_half_close_of_the_last_connection_is_its_end() {
 fn stay_alive_outlives_the_last_connection() {
     let mut daemon = node_with(&["-stayAlive"]);
     for _ in 0..3 {
+        // The one before may be about to be noticed as gone.
         let mut one = daemon.persistent();
-        one.add("p", false).expect("the name is free again");
-        drop(one);
-        let freed = eventually(PATIENCE, || daemon.persistent().add("p", false).is_ok());
+        let freed = eventually(PATIENCE, || one.add("p", false).is_ok());
         assert!(freed, "the handler of a connection that has gone stays");
+        drop(one);
     }
     assert_eq!(daemon.wait(SOON), None);
     assert!(daemon.terminate(PATIENCE).success());
