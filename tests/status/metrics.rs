@@ -31,7 +31,7 @@ const ABSENT: [(&str, &str); 3] = [
 ];
 
 /// Families that stay at 0 in the daemon of the test, and the text of the test in which they move.
-const STILL: [(&str, &str); 11] = [
+const STILL: [(&str, &str); 15] = [
     (
         "libp2p_holepunch_direct_dials",
         include_str!("../punch/metrics.rs"),
@@ -61,6 +61,16 @@ const STILL: [(&str, &str); 11] = [
         "rp2pd_bootstrap_peers_connected",
         include_str!("metrics.rs"),
     ),
+    ("rp2pd_tunnel_count", include_str!("../tunnels/seen.rs")),
+    (
+        "rp2pd_tunnel_open_connections",
+        include_str!("../tunnels/seen.rs"),
+    ),
+    (
+        "rp2pd_tunnel_connections",
+        include_str!("../tunnels/seen.rs"),
+    ),
+    ("rp2pd_tunnel_bytes", include_str!("../tunnels/seen.rs")),
 ];
 
 /// The selectors of a query: name, and the labels with the values of which it wants one.
