@@ -148,7 +148,9 @@ pub fn limits_of_addresses_may_be_in_the_file() {
     assert_eq!(peers.len(), 2, "what is set holds for private addresses");
     assert!(daemon.bites(COUNT) >= 2, "some dial once more");
     assert_eq!(taken(&daemon, "10.9.0.2"), 2);
-    assert_eq!(daemon.bites(RATE), 35);
+    // As do those here.
+    let refused = daemon.bites(RATE);
+    assert!((35..=39).contains(&refused), "{refused}");
     let json = r#"{"HostAddresses": ["/ip4/203.0.113.1/tcp/0"],
         "PerAddress": {"Exempt": "203.0.113.2,2001:db8::/32", "Refill": "1h"}}"#;
     let (launch, _file) = with_file(Launch::new(), json);

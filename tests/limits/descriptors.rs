@@ -146,6 +146,8 @@ fn descriptors_inherited_with_high_numbers_count() {
     let script = format!("ulimit -n {DESCRIPTORS}; exec bash -c '{inherit}' \"$0\" \"$@\"");
     let daemon = Launch::new().shell(&script).args([LISTEN]).spawn();
     let mut client = daemon.client();
+    // Once it is served, its descriptor is there.
+    let _ = client.identify();
     let before = daemon.fds();
     assert!(before > INHERITED && before < TAKEN, "{before} descriptors");
     let at = socket_addr(&daemon);
